@@ -1,0 +1,41 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP_TOOLS := 7.6.2
+
+.PHONY: setup demo test check bench soak lock clean packages
+
+setup: .venv/.stamp
+
+# The venv is built again from nothing whenever the lock changes, so that nothing old stays in it.
+.venv/.stamp: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+demo: setup
+	$(BIN)/python -m lab.demo
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup packages
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: setup packages
+	$(BIN)/python -m pytest -m soak
+
+bench: setup
+	$(BIN)/python -m bench
+
+packages:
+	scripts/debian-packages
+
+lock:
+	scripts/lock $(PYTHON) $(PIP_TOOLS)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,377 @@
+"""PostgreSQL side copies: lay a backup down, replay it to a moment, prove it, compare it, and take it away again."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import AwareDatetime
+
+from activities import ssh
+from activities.ssh import HostAt
+from recovery.actions import Action, Probe, Spec
+from recovery.models import Wire
+
+
+class CopySpec(Spec):
+    """A side copy: its folder, port and owner (the recovery), on the host of the database."""
+
+    host: HostAt
+    bin: str
+    copy_dir: str
+    copy_port: int
+    owner: str
+    dbname: str
+    dbuser: str
+
+    def values(self) -> dict[str, object]:
+        """Return the shell variables that every script about a copy takes."""
+        return {
+            "bin": self.bin, "copy": self.copy_dir, "copyport": self.copy_port, "owner": self.owner,
+            "dbname": self.dbname, "dbuser": self.dbuser,
+        }  # fmt: skip
+
+    def job(self, what: str) -> str:
+        """Return the name of this copy's job ``what``; a copy's folder belongs to one recovery alone."""
+        return f"{self.copy_dir.rsplit('/', maxsplit=1)[-1]}.{what}"
+
+
+async def _state(spec: CopySpec) -> dict[str, list[str]]:
+    text = await ssh.look(spec.host, "copy_state", spec.values())
+    return {row[0]: row[1:] for row in (line.split("\t") for line in text.splitlines())}
+
+
+class PlaceCopy(CopySpec):
+    """Which backup to lay down, and how it is to replay: up to ``target_time``, along ``timeline``."""
+
+    backup: str
+    archive: str
+    data: str
+    target_time: AwareDatetime
+    timeline: int
+
+
+class Placed(Wire):
+    """Whether the files of a copy stand, whose they are, and of which backup (checked against its manifest)."""
+
+    stage: Literal["absent", "partial", "placed"] = "absent"
+    owner: str = ""
+    backup: str = ""
+
+
+class Place(Action[PlaceCopy, Placed]):
+    """Lay a verified backup down as a new folder."""
+
+    name = "postgres.place"
+    limit = timedelta(hours=4)
+
+    def title(self, spec: PlaceCopy) -> str:
+        """Say what is laid down."""
+        return f"lay down backup {spec.backup.rsplit('/', maxsplit=1)[-1]}"
+
+    async def observe(self, spec: PlaceCopy) -> Placed:
+        """Look whether the folder stands."""
+        seen = await _state(spec)
+        stage, owner, backup = (seen.get(key, [default])[0] for key, default in _PLACED)
+        return Placed.model_validate({"stage": stage, "owner": owner, "backup": backup})
+
+    def desired(self, spec: PlaceCopy, before: Placed) -> Placed:
+        """Want the folder, owned by this recovery."""
+        return Placed(stage="placed", owner=spec.owner, backup=spec.backup.rsplit("/", maxsplit=1)[-1])
+
+    def partial(self, spec: PlaceCopy, before: Placed, now: Placed) -> bool:
+        """Know an unfinished folder of this recovery, or one whose owner was not written yet."""
+        return now.stage == "partial" and now.owner in ("", spec.owner)
+
+    async def apply(self, spec: PlaceCopy, before: Placed) -> None:
+        """Copy, check against the manifest, configure, move into place."""
+        target = f"{spec.target_time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"
+        values = spec.values() | {"backup": spec.backup, "archive": spec.archive, "data": spec.data}
+        values |= {"target": target, "timeline": spec.timeline}
+        await ssh.job(spec.host, spec.job("place"), "place_copy", values)
+
+    async def undo(self, spec: PlaceCopy, before: Placed) -> None:
+        """Remove the folder; only if it is this recovery's own."""
+        await ssh.job(spec.host, spec.job("place"), "drop_copy", spec.values())
+        await self.halt(spec)
+
+    async def halt(self, spec: PlaceCopy) -> None:
+        """End the job that copies, and remove its traces."""
+        await ssh.end_job(spec.host, spec.job("place"))
+
+
+_PLACED = (("stage", "absent"), ("owner", ""), ("backup", ""))
+place = Place()
+
+
+class ReplayCopy(CopySpec):
+    """Replay up to the configured target; ``enough`` is a log position surely written after it."""
+
+    enough: str
+
+
+class Replayed(Wire):
+    """Whether the copy's server stands still at its target, where in the log, and at which last commit (UTC)."""
+
+    stage: Literal["stopped", "replaying", "paused", "promoted"] = "stopped"
+    lsn: str | None = ""
+    last_commit: str | None = ""
+
+
+class Replay(Action[ReplayCopy, Replayed]):
+    """Start the copy's server, replay to the target, and stand still there, readable and read-only."""
+
+    name = "postgres.replay"
+    limit = timedelta(hours=4)
+
+    def title(self, spec: ReplayCopy) -> str:
+        """Say what is replayed."""
+        return f"replay the log into the copy of {spec.system}"
+
+    async def observe(self, spec: ReplayCopy) -> Replayed:
+        """Look where the server stands."""
+        seen = await _state(spec)
+        if "server" not in seen:
+            return Replayed()
+        stage, lsn, last = (*seen.get("replay", ["starting"]), "", "")[:3]
+        known = {"paused": "paused", "promoted": "promoted"}
+        paused = stage in known
+        return Replayed.model_validate(
+            {
+                "stage": known.get(stage, "replaying"),
+                "lsn": lsn if paused else "",
+                "last_commit": last if paused else "",
+            }
+        )
+
+    def desired(self, spec: ReplayCopy, before: Replayed) -> Replayed:
+        """Want it to stand still at the target; where that is in the log is known after."""
+        return Replayed(stage="paused", lsn=None, last_commit=None)
+
+    def partial(self, spec: ReplayCopy, before: Replayed, now: Replayed) -> bool:
+        """Know a server that is on its way."""
+        return now.stage == "replaying"
+
+    async def apply(self, spec: ReplayCopy, before: Replayed) -> None:
+        """Start it and wait until it has reached the target."""
+        await ssh.job(spec.host, spec.job("replay"), "replay_copy", spec.values() | {"enough": spec.enough})
+
+    async def undo(self, spec: ReplayCopy, before: Replayed) -> None:
+        """Stop the server."""
+        await ssh.job(spec.host, spec.job("replay"), "stop_copy", spec.values())
+        await self.halt(spec)
+
+    async def halt(self, spec: ReplayCopy) -> None:
+        """End the job that waits, and remove its traces; the server itself stays."""
+        await ssh.end_job(spec.host, spec.job("replay"))
+
+
+replay = Replay()
+
+
+class AskReadiness(Spec):
+    """Ask whether the host can take a copy into ``copies``."""
+
+    host: HostAt
+    bin: str
+    copies: str
+
+
+class Readiness(Wire):
+    """What the host offers. ``skew`` is its clock minus the worker's, in seconds, less the way there."""
+
+    free: int | None
+    version: int
+    skew: float
+    listening: tuple[int, ...]
+    faults: tuple[str, ...]
+
+
+class Ready(Probe[AskReadiness, Readiness]):
+    """Look at room, ports, programs and clock of the host that takes the copy."""
+
+    name = "postgres.ready"
+
+    def title(self, spec: AskReadiness) -> str:
+        """Say what is looked at."""
+        return f"look whether {spec.host.address} can take a copy of {spec.system}"
+
+    async def observe(self, spec: AskReadiness) -> Readiness:
+        """Look on the host; one command. The clock is read first there, so half the way there is taken off."""
+        values = {"bin": spec.bin, "copies": spec.copies, "jobs": spec.host.jobs}
+        await ssh.look(spec.host, "nothing", {})  # so that the clock reading below does not contain a login
+        sent = time.time()
+        text = await ssh.look(spec.host, "readiness", values)
+        return readiness(text, sent, time.time())
+
+
+ready = Ready()
+
+
+def readiness(text: str, sent: float, received: float) -> Readiness:
+    """Return what the script ``readiness`` printed; ``sent`` and ``received`` are the worker's clock in seconds."""
+    rows = [line.split("\t", maxsplit=1) for line in text.splitlines() if "\t" in line]
+    facts = dict(row for row in rows if row[0] in ("now", "free", "version"))
+    now = float(facts["now"])
+    skew = 0.0 if sent <= now <= received else min(now - sent, now - received, key=abs)
+    return Readiness(
+        free=int(facts["free"]) if facts.get("free") else None,
+        version=int(facts.get("version") or 0),
+        skew=round(skew, 3),
+        listening=tuple(sorted({int(value, 16) for key, value in rows if key == "listening"})),
+        faults=tuple(value for key, value in rows if key == "fault"),
+    )
+
+
+class Question(Wire):
+    """A question to the copy and the one value that proves it."""
+
+    name: str
+    sql: str
+    expect: str
+
+
+class VerifyCopy(CopySpec):
+    """What to prove about a copy."""
+
+    amcheck: bool
+    questions: tuple[Question, ...]
+
+
+class Proof(Wire):
+    """What was proven: heaps and indexes, and each question; ``failed`` says what was not."""
+
+    heaps_and_indexes: str
+    answers: dict[str, str]
+    failed: tuple[str, ...]
+
+
+class Verify(Probe[VerifyCopy, Proof]):
+    """Check heaps and indexes of the copy, and ask the runbook's own questions."""
+
+    name = "postgres.verify"
+    limit = timedelta(hours=2)
+    patience = timedelta(hours=4)
+
+    def title(self, spec: VerifyCopy) -> str:
+        """Say what is proven."""
+        return f"verify the copy of {spec.system}"
+
+    async def observe(self, spec: VerifyCopy) -> Proof:
+        """Look; one command."""
+        values = spec.values() | {"amcheck": "yes" if spec.amcheck else "no", "queries": len(spec.questions)}
+        values |= {f"query_{i}": question.sql for i, question in enumerate(spec.questions, start=1)}
+        return proof(await ssh.look(spec.host, "verify_copy", values, self.limit.total_seconds()), spec.questions)
+
+
+verify = Verify()
+
+
+def proof(text: str, questions: tuple[Question, ...]) -> Proof:
+    """Return what the script ``verify_copy`` printed, as a verdict."""
+    checked, answers, failed = "not checked: switched off in the runbook", {}, []
+    for line in text.splitlines():
+        match line.split("\t"):
+            case ["amcheck", "0", _]:
+                checked = "pg_amcheck found no fault"
+            case ["amcheck", _, said]:
+                checked = f"pg_amcheck: {said}"
+                failed.append(checked)
+            case ["query", index, status, value]:
+                question = questions[int(index) - 1]
+                good = status == "0" and value == question.expect
+                answers[question.name] = value if good else f"{value} (expected {question.expect})"
+                if not good:
+                    failed.append(f"{question.name}: {answers[question.name]}")
+    if len(answers) != len(questions):
+        failed.append("not every question was answered")
+    return Proof(heaps_and_indexes=checked, answers=answers, failed=tuple(failed))
+
+
+class CompareCopy(CopySpec):
+    """Compare with the running database at ``sockets``; no tables means all."""
+
+    sockets: str
+    port: int
+    tables: tuple[str, ...]
+
+
+class TableDifference(Wire):
+    """One table, rows counted; None where the table does not exist. Samples are primary keys."""
+
+    table: str
+    in_copy: int | None
+    in_running: int | None
+    only_in_copy: int
+    only_in_running: int
+    changed: int
+    lost_keys: str = ""
+    later_keys: str = ""
+
+
+class Comparison(Wire):
+    """What lies between the copy and the running database; ``unreachable`` if that one does not answer."""
+
+    tables: tuple[TableDifference, ...]
+    unreachable: str = ""
+    faults: tuple[str, ...] = ()
+
+
+class Compare(Probe[CompareCopy, Comparison]):
+    """Tell, row by row, what the running database has beyond the copy, and what it lacks."""
+
+    name = "postgres.compare"
+    limit = timedelta(hours=2)
+    patience = timedelta(hours=4)
+
+    def title(self, spec: CompareCopy) -> str:
+        """Say what is compared."""
+        return f"compare the copy with the running {spec.system}"
+
+    async def observe(self, spec: CompareCopy) -> Comparison:
+        """Look; one command."""
+        values = spec.values() | {"sockets": spec.sockets, "port": spec.port, "tables": " ".join(spec.tables)}
+        return comparison(await ssh.look(spec.host, "compare_copy", values, self.limit.total_seconds()))
+
+
+compare = Compare()
+
+
+def comparison(text: str) -> Comparison:
+    """Return what the script ``compare_copy`` printed."""
+    rows = [line.split("\t") for line in text.splitlines()]
+    down = next((row[1] for row in rows if row[0] == "down"), "")
+    tables = [
+        TableDifference(
+            table=row[1],
+            in_copy=_count(row[2]),
+            in_running=_count(row[3]),
+            only_in_copy=int(row[4]),
+            only_in_running=int(row[5]),
+            changed=int(row[6]),
+            lost_keys=row[7].strip(),
+            later_keys=row[8].strip(),
+        )
+        for row in rows
+        if row[0] == "table"
+    ]
+    faults = tuple(row[1] for row in rows if row[0] == "fault")
+    return Comparison(tables=tuple(tables), unreachable=down, faults=faults)
+
+
+def lag(target: datetime, replayed: Replayed) -> float | None:
+    """Return the seconds between the last replayed commit and ``target``; None if no commit was replayed."""
+    if not replayed.last_commit:
+        return None
+    return round((target - datetime.fromisoformat(f"{replayed.last_commit}+00:00")).total_seconds(), 3)
+
+
+def copy_name(system: str, target: datetime, run: str) -> str:
+    """Return a folder name that no other recovery has: system, target in UTC, the run's first letters."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', system)}-{target.astimezone(UTC):%Y%m%dT%H%M%SZ}-{run[:8]}"
+
+
+def _count(text: str) -> int | None:
+    return None if int(text) < 0 else int(text)

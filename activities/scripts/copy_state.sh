@@ -1,0 +1,12 @@
+# Tell the state of the copy in COPY. Changes nothing.
+export LC_ALL=C PGCONNECT_TIMEOUT=5 PGTZ=UTC
+if [ -e "$COPY" ]; then
+    printf 'stage\tplaced\nowner\t%s\nbackup\t%s\n' "$(cat "$COPY/owner" 2>/dev/null)" "$(cat "$COPY/backup" 2>/dev/null)"
+elif [ -e "$COPY.partial" ]; then
+    printf 'stage\tpartial\nowner\t%s\n' "$(cat "$COPY.partial/owner" 2>/dev/null)"
+fi
+"$BIN/pg_ctl" -D "$COPY/data" status >/dev/null 2>&1 || exit 0
+printf 'server\trunning\n'
+"$BIN/psql" -wXAtq -F "$(printf '\t')" -h "$COPY/run" -p "$COPYPORT" -U "$DBUSER" -d "$DBNAME" -c "
+    select 'replay', case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() else 'promoted' end,
+        pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp() at time zone 'UTC'" 2>/dev/null || true

@@ -1,0 +1,136 @@
+"""Hosts over SSH: one kept connection a host, scripts that look, and named jobs that outlive a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import shlex
+from collections.abc import Mapping
+
+import asyncssh
+
+from activities import scripts
+from recovery import errors
+from recovery.errors import Fatal, Refused, Transient
+from recovery.models import Wire
+
+CONNECT_SECONDS = 5.0
+LOOK_SECONDS = 25.0
+SAID = re.compile(r"^(Transient|Refused|Drifted|Fatal): (.*)", re.MULTILINE)
+LOST = (asyncssh.DisconnectError, asyncssh.ChannelOpenError, OSError, TimeoutError)
+
+
+class HostAt(Wire):
+    """How to reach a host; ``known_hosts`` and ``key`` are files beside the worker, ``jobs`` a folder on the host."""
+
+    address: str
+    port: int
+    user: str
+    known_hosts: str
+    key: str
+    jobs: str
+
+
+_kept: dict[tuple[asyncio.AbstractEventLoop, HostAt], asyncio.Task[asyncssh.SSHClientConnection]] = {}
+
+
+async def look(host: HostAt, name: str, values: Mapping[str, object], seconds: float = LOOK_SECONDS) -> str:
+    """Run the script ``name`` and return its output; it must change nothing. Tried twice on a dead connection."""
+    return await _run(host, "sh -s", scripts.script(name, values), seconds)
+
+
+async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, object]) -> str:
+    """Run the script ``name`` as the named job of this host and return its output.
+
+    A job of this name that already runs is attached to; one that ended unseen is collected. When this call is
+    cancelled the job is killed with everything that it started. ``end_job`` removes what a job leaves.
+    """
+    body = scripts.script(name, values).rstrip("\n")
+    check = hashlib.sha256(body.encode()).hexdigest()
+    command = " ".join(["sh", "-c", *map(shlex.quote, [scripts.text("job"), "job", host.jobs, job_name, check])])
+    try:
+        return await _run(host, command, body, None)
+    except asyncio.CancelledError:
+        await asyncio.shield(end_job(host, job_name))
+        raise
+
+
+async def end_job(host: HostAt, job_name: str) -> None:
+    """Kill the named job with everything that it started, if it runs, and remove its files."""
+    await look(host, "end_job", {"jobs": host.jobs, "name": job_name})
+
+
+async def close() -> None:
+    """Close every kept connection of this event loop."""
+    loop = asyncio.get_running_loop()
+    for key in [key for key in _kept if key[0] is loop]:
+        task = _kept.pop(key)
+        if task.done() and not task.cancelled() and task.exception() is None:
+            task.result().close()
+
+
+async def _run(host: HostAt, command: str, stdin: str, seconds: float | None) -> str:
+    for last in (False, True):
+        connection = await _connection(host)
+        try:
+            done = await connection.run(command, input=stdin, check=False, timeout=seconds, errors="replace")
+        except LOST as error:
+            _drop(host, connection)
+            if last or isinstance(error, TimeoutError):
+                raise Transient(f"host {host.address}:{host.port}: the connection was lost ({_name(error)})") from None
+            continue
+        if done.exit_status is None:  # the server went away before the command's end
+            _drop(host, connection)
+            if last:
+                raise Transient(f"host {host.address}:{host.port}: the connection was cut in the middle of a command")
+            continue
+        if done.exit_status != 0:
+            raise _failure(host, str(done.stderr), done.exit_status)
+        return str(done.stdout)
+    raise AssertionError
+
+
+async def _connection(host: HostAt) -> asyncssh.SSHClientConnection:
+    key = (asyncio.get_running_loop(), host)
+    task = _kept.get(key)
+    if task is None or (task.done() and (task.cancelled() or task.exception() or task.result().is_closed())):
+        task = _kept[key] = asyncio.create_task(_connect(host))
+    return await asyncio.shield(task)
+
+
+async def _connect(host: HostAt) -> asyncssh.SSHClientConnection:
+    where = f"host {host.address}:{host.port}"
+    try:
+        # keepalive: a half-open connection is noticed within 3 × 3 s instead of hanging for ever.
+        return await asyncssh.connect(
+            host.address, host.port, username=host.user, client_keys=[host.key], known_hosts=host.known_hosts,
+            config=None, agent_path=None, preferred_auth="publickey", connect_timeout=CONNECT_SECONDS,
+            login_timeout=CONNECT_SECONDS, keepalive_interval=3, keepalive_count_max=3,
+        )  # fmt: skip
+    except asyncssh.HostKeyNotVerifiable:
+        raise Refused(f"{where}: its key is not the one in known_hosts; nothing was sent. Find out why") from None
+    except asyncssh.PermissionDenied:
+        raise Refused(f"{where}: the login of {host.user} was refused; check the key and authorized_keys") from None
+    except (asyncssh.KeyImportError, FileNotFoundError, PermissionError):
+        raise Fatal(f"{where}: the key or known_hosts file beside the worker cannot be read") from None
+    except (asyncssh.Error, OSError, TimeoutError) as error:
+        raise Transient(f"{where}: cannot be reached ({_name(error)})") from None
+
+
+def _drop(host: HostAt, connection: asyncssh.SSHClientConnection) -> None:
+    _kept.pop((asyncio.get_running_loop(), host), None)
+    connection.abort()
+
+
+def _failure(host: HostAt, stderr: str, status: int) -> errors.RecoveryError:
+    if said := SAID.findall(stderr):
+        kind, message = said[-1]
+        failure: errors.RecoveryError = getattr(errors, kind)(f"host {host.address}:{host.port}: {message}")
+        return failure
+    tail = " / ".join(stderr.strip().splitlines()[-3:])[-600:]
+    return Transient(f"host {host.address}:{host.port}: a command ended with {status}: {tail or 'no output'}")
+
+
+def _name(error: BaseException) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else type(error).__name__

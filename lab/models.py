@@ -1,0 +1,51 @@
+"""What the lab says about itself."""
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from lab.kinds import Kind
+
+
+class Frozen(BaseModel):
+    """A value that is never changed once made."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Program(Frozen):
+    """One long-running program of the lab."""
+
+    name: str
+    pid: int | None
+    running: bool
+    address: str | None
+
+
+class Accident(Frozen):
+    """One accident, as it was caused; times are UTC, of the database where it has them."""
+
+    kind: Kind
+    site: str
+    before: AwareDatetime  # read in a transaction of its own just before
+    happened_at: AwareDatetime  # commit time, or when the last process was gone
+    rows: int | None = None
+    pids: tuple[int, ...] = ()
+
+
+class Status(Frozen):
+    """The whole lab at a glance."""
+
+    root: str
+    programs: tuple[Program, ...]
+    backups: tuple[str, ...]
+    archived_segments: int
+    last_archived_segment: str | None
+    acknowledged: int
+    refused: int
+    last_acknowledged_at: AwareDatetime | None
+    accidents: int
+    timings: dict[str, float] = {}  # seconds of each part of `up`; empty otherwise
+
+    @property
+    def healthy(self) -> bool:
+        """Say whether every program runs."""
+        return all(program.running for program in self.programs)

@@ -1,0 +1,218 @@
+"""Probes and actions: what a procedure is made of, and how each becomes activities.
+
+An action is four functions over one frozen state model; everything else is derived here, once:
+
+- ``<name>.observe`` looks, and puts ``before`` into the history before anything changes;
+- ``<name>.apply`` looks again, converges, looks, and returns what it then saw;
+- ``<name>.undo`` restores ``before`` and proves it.
+
+State models hold no volatile fields. ``None`` in a desired state means "known after apply".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Generic, TypeVar, get_args
+
+from pydantic import AwareDatetime
+from temporalio import activity
+
+from recovery.errors import Drifted, RecoveryError, Refused, Stale, Transient
+from recovery.models import Mode, Wire
+
+Activity = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Spec(Wire):
+    """What to act on; ``drill`` tells whether the estate marks the system as a drill target."""
+
+    system: str
+    drill: bool = False
+
+
+S = TypeVar("S", bound=Spec)
+T = TypeVar("T", bound=Wire)
+
+
+class Order(Wire, Generic[S, T]):
+    """Tell an activity to change a system that was seen in state ``before``; void after ``not_after``."""
+
+    spec: S
+    before: T
+    mode: Mode
+    not_after: AwareDatetime
+
+
+def agrees(wanted: Wire, seen: Wire) -> bool:
+    """Tell whether ``seen`` is what was ``wanted``, fields known only after apply left aside."""
+    found = seen.model_dump()
+    return all(value is None or found.get(field) == value for field, value in wanted.model_dump().items())
+
+
+class Probe(Generic[S, T]):
+    """An activity that only looks. ``limit`` is one attempt's, ``patience`` covers all attempts."""
+
+    name: ClassVar[str]
+    limit: ClassVar[timedelta] = timedelta(seconds=30)
+    patience: ClassVar[timedelta] = timedelta(minutes=2)
+    beat: ClassVar[timedelta] = timedelta(seconds=1)
+    spec_type: type[S]
+    state_type: type[T]
+
+    def __init_subclass__(cls) -> None:
+        for base in getattr(cls, "__orig_bases__", ()):
+            if len(get_args(base)) == 2:
+                cls.spec_type, cls.state_type = get_args(base)
+
+    def title(self, spec: S) -> str:
+        """Say in a few words what a person would call this step."""
+        return f"{self.name} {spec.system}"
+
+    async def observe(self, spec: S) -> T:
+        """Look, and change nothing."""
+        raise NotImplementedError
+
+    def activities(self) -> list[Activity]:
+        """Return the activities to register: one that looks."""
+
+        async def observe(spec: Any) -> Any:
+            async with _beating(self.beat):
+                return await self.observe(spec)
+
+        return [_activity(observe, f"{self.name}.observe", self.spec_type, self.state_type)]
+
+
+class Action(Probe[S, T]):
+    """Something that changes a system: made of observe, desired, apply and undo.
+
+    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so.
+    """
+
+    expires: ClassVar[timedelta] = timedelta(minutes=30)
+    undo_patience: ClassVar[timedelta] = timedelta(minutes=10)
+
+    def desired(self, spec: S, before: T) -> T:
+        """Return the state that apply must reach; pure."""
+        raise NotImplementedError
+
+    def partial(self, spec: S, before: T, now: T) -> bool:
+        """Tell whether ``now`` is this action's own half-done work; pure. By default there is none."""
+        return False
+
+    async def apply(self, spec: S, before: T) -> None:
+        """Converge; killed anywhere and run again: same end, one effect."""
+        raise NotImplementedError
+
+    async def undo(self, spec: S, before: T) -> None:
+        """Restore what was there."""
+        raise NotImplementedError
+
+    async def halt(self, spec: S) -> None:
+        """End what an earlier attempt still runs on the target, and remove its traces. By default there is none."""
+
+    def activities(self) -> list[Activity]:
+        """Return the activities to register: look, change, change back."""
+
+        async def apply(order: Any) -> Any:
+            async with _beating(self.beat):
+                return await self.carry_out(order)
+
+        async def undo(order: Any) -> Any:
+            async with _beating(self.beat):
+                return await self.carry_back(order)
+
+        wire = Order[self.spec_type, self.state_type]  # type: ignore[name-defined]
+        return [
+            *super().activities(),
+            _activity(apply, f"{self.name}.apply", wire, self.state_type),
+            _activity(undo, f"{self.name}.undo", wire, self.state_type),
+        ]
+
+    async def carry_out(self, order: Order[S, T]) -> T:
+        """Apply ``order`` unless it is late, already done, or somebody else was there; return what is seen after."""
+        _refuse(order)
+        now = await self.observe(order.spec)
+        wanted = self.desired(order.spec, order.before)
+        if agrees(wanted, now):
+            await self.halt(order.spec)
+            return now
+        self._expect(order, now, order.before)
+        try:
+            await self.apply(order.spec, order.before)
+        except Transient:
+            raise  # what runs on the target is found again by the next attempt
+        except RecoveryError:
+            await self.halt(order.spec)
+            raise
+        await self.halt(order.spec)
+        after = await self.observe(order.spec)
+        if not agrees(wanted, after):
+            raise Transient(f"{self.title(order.spec)}: applied, but the system shows {differences(wanted, after)}")
+        return after
+
+    async def carry_back(self, order: Order[S, T]) -> T:
+        """Restore ``order.before`` unless somebody else was there; return what is seen after."""
+        await self.halt(order.spec)  # an apply that outlived its worker must not act after the undo
+        now = await self.observe(order.spec)
+        if agrees(order.before, now):
+            return now
+        self._expect(order, now, self.desired(order.spec, order.before))
+        await self.undo(order.spec, order.before)
+        after = await self.observe(order.spec)
+        if not agrees(order.before, after):
+            raise Transient(
+                f"{self.title(order.spec)}: undone, but the system shows {differences(order.before, after)}"
+            )
+        return after
+
+    def _expect(self, order: Order[S, T], now: T, known: T) -> None:
+        if not agrees(known, now) and not self.partial(order.spec, order.before, now):
+            raise Drifted(
+                f"{self.title(order.spec)}: somebody else changed it ({differences(known, now)}); nothing was"
+                " overwritten. Look at the system, then start again"
+            )
+
+
+def differences(wanted: Wire, seen: Wire) -> str:
+    """Return ``field is X, not Y`` for each field in which ``seen`` is not what was ``wanted``."""
+    found = seen.model_dump(mode="json")
+    rows = [
+        f"{field} is {found.get(field)!r}, not {value!r}"
+        for field, value in wanted.model_dump(mode="json").items()
+        if value is not None and found.get(field) != value
+    ]
+    return ", ".join(rows)
+
+
+def _refuse(order: Order[Any, Any]) -> None:
+    if datetime.now(UTC) > order.not_after:
+        raise Stale(f"the instruction was valid until {order.not_after:%Y-%m-%d %H:%M:%S}Z; nothing was done")
+    if order.mode == "check":
+        raise Refused("a check changes nothing")
+    if order.mode == "drill" and not order.spec.drill:
+        raise Refused(f"{order.spec.system} is no drill target in the estate; nothing was done")
+
+
+@contextlib.asynccontextmanager
+async def _beating(beat: timedelta) -> AsyncIterator[None]:
+    """Heartbeat while the body runs, so that a dead worker is noticed and a cancel arrives."""
+
+    async def pulse() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(beat.total_seconds())
+
+    pulsing = asyncio.create_task(pulse())
+    try:
+        yield
+    finally:
+        pulsing.cancel()
+
+
+def _activity(call: Activity, name: str, takes: Any, gives: Any) -> Activity:
+    parameter = next(iter(call.__annotations__))
+    call.__annotations__ = {parameter: takes, "return": gives}
+    return activity.defn(name=name)(call)

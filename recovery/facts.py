@@ -1,0 +1,131 @@
+"""What happened in a recovery, one frozen record a fact; everything that is reported is a fold over these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from recovery.clock import Cause
+from recovery.gates import Gate
+from recovery.models import Decision, Frozen, Start
+
+StepState = Literal[
+    "looking", "seen", "would look", "unchanged", "would change", "changing", "changed", "failed",
+    "undoing", "undone", "undo failed", "undo blocked",
+]  # fmt: skip
+Outcome = Literal["running", "recovered", "checked", "drilled", "compensated", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Anything that happened, at the workflow's own time."""
+
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Started(Fact):
+    """The recovery began; ``workflow`` and ``run`` are its ids."""
+
+    start: Start
+    procedure: str
+    workflow: str
+    run: str
+
+
+@dataclass(frozen=True)
+class Loaded(Fact):
+    """The runbook was frozen."""
+
+    frozen: Frozen
+
+
+@dataclass(frozen=True)
+class Stepped(Fact):
+    """A step came into ``state``; ``shows`` is what was seen, wanted, or went wrong."""
+
+    step: str
+    title: str
+    state: StepState
+    cause: Cause
+    shows: dict[str, Any] = field(default_factory=dict)
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Blocked(Fact):
+    """What stands in the way, each with what to do about it."""
+
+    blockers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured(Fact):
+    """A figure was measured on the systems."""
+
+    name: str
+    value: float | str
+    unit: str
+    met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Delivered(Fact):
+    """The recovery leaves something that people use: its name and where it is."""
+
+    name: str
+    where: str
+
+
+@dataclass(frozen=True)
+class GateOpened(Fact):
+    """A gate waits for people, until ``until``, showing ``evidence``."""
+
+    gate: Gate
+    until: datetime
+    evidence: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Decided(Fact):
+    """A decision counted."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class GateClosed(Fact):
+    """A gate was decided, or passed without people; ``how`` says which."""
+
+    gate: str
+    how: str
+    back_to: Cause = "execute"
+
+
+@dataclass(frozen=True)
+class Refusal(Fact):
+    """A message from outside was not accepted; the sentence names the field and never the value."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class CancelAsked(Fact):
+    """Somebody asked to cancel."""
+
+
+@dataclass(frozen=True)
+class Unwinding(Fact):
+    """Compensation began, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ended(Fact):
+    """The recovery has its outcome; ``failure`` and ``kind`` are empty on success."""
+
+    outcome: Outcome
+    failure: str = ""
+    kind: str = ""

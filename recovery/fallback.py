@@ -1,0 +1,44 @@
+"""Workflows that belong to the engine itself: the claim on a system, and the answer to an unknown procedure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from temporalio import workflow
+from temporalio.common import RawValue
+
+from recovery.errors import Invalid
+from recovery.names import CLAIM
+
+
+@workflow.defn(name=CLAIM)
+class SystemClaim:
+    """Exist while a recovery acts on a system; its workflow id is what makes that exclusive."""
+
+    def __init__(self) -> None:
+        self._released = False
+
+    @workflow.run
+    async def run(self) -> None:
+        """Wait for the release; closed by Temporal when the recovery ends in any other way."""
+        await workflow.wait_condition(lambda: self._released)
+
+    @workflow.signal
+    def release(self) -> None:
+        """Let the next recovery have the system."""
+        self._released = True
+
+
+@workflow.defn(dynamic=True)
+class UnknownProcedure:
+    """Answer a workflow type that this build does not know, instead of leaving it pending for ever."""
+
+    @workflow.run
+    async def run(self, args: Sequence[RawValue]) -> None:
+        """Fail, and say what to do."""
+        info = workflow.info()
+        raise Invalid(
+            "workflow type: this worker (build "
+            f"{info.get_current_build_id() or 'unversioned'}) has no procedure of this name;"
+            " choose one that `starter.py runbooks` lists"
+        )

@@ -1,0 +1,22 @@
+"""The one place where workflow ids, activity ids and queue names are made."""
+
+from __future__ import annotations
+
+import re
+
+CLAIM = "SystemClaim"
+
+
+def recovery_id(catalog: str, system: str, mode: str) -> str:
+    """Return the workflow id of the recovery of ``system``; checks only look, so they have their own."""
+    return f"{catalog}/{system}" + ("/check" if mode == "check" else "")
+
+
+def claim_id(catalog: str, system: str) -> str:
+    """Return the workflow id that at most one acting recovery of ``system`` holds."""
+    return f"claim/{catalog}/{system}"
+
+
+def activity_id(step: str, part: str) -> str:
+    """Return the stable id under which an operator can finish a stuck ``part`` of ``step`` by hand."""
+    return f"{re.sub(r'[^a-z0-9]+', '-', step.lower()).strip('-')}.{part}"

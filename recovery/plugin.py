@@ -1,0 +1,99 @@
+"""One plugin that makes client, worker and replayer agree: how data travels, what the sandbox lets through."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import temporalio.api.common.v1
+from pydantic import ValidationError
+from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
+from temporalio.converter import (
+    CompositePayloadConverter,
+    DataConverter,
+    DefaultPayloadConverter,
+    JSONPlainPayloadConverter,
+)
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import (
+    ExecuteWorkflowInput,
+    Interceptor,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowRunner,
+)
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from recovery.errors import Invalid, fields
+from recovery.models import Authored, Start
+
+PASSED_THROUGH = (
+    "activities", "runbooks", "recovery.actions", "recovery.attributes", "recovery.clock", "recovery.details",
+    "recovery.errors", "recovery.facts", "recovery.gates", "recovery.models", "recovery.names", "recovery.report",
+    "recovery.saga", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "asyncssh", "yaml",
+    "cryptography", "_cffi_backend", "opentelemetry",
+)  # fmt: skip
+"""Models and pure functions; never the engine itself, in which clock and chance must stay forbidden."""
+
+
+class AuthoredJSON(PydanticJSONPlainPayloadConverter):
+    """Fail a workflow at once, naming the field, when what a person wrote cannot be read.
+
+    Only Authored models: raised for an activity's result it would skip every undo, so that stays a task failure.
+    """
+
+    def from_payload(self, payload: temporalio.api.common.v1.Payload, type_hint: type | None = None) -> Any:
+        """Decode ``payload``; raises ``Invalid`` without any value that was sent."""
+        try:
+            return super().from_payload(payload, type_hint)
+        except ValidationError as error:
+            if isinstance(type_hint, type) and issubclass(type_hint, Authored):
+                raise Invalid(f"input: {fields(error)}") from None
+            raise
+
+
+class RecoveryPayloadConverter(CompositePayloadConverter):
+    """The standard converters, with JSON read by ``AuthoredJSON``."""
+
+    def __init__(self) -> None:
+        json = AuthoredJSON()
+        super().__init__(
+            *(
+                json if isinstance(converter, JSONPlainPayloadConverter) else converter
+                for converter in DefaultPayloadConverter.default_encoding_payload_converters
+            )
+        )
+
+
+DATA_CONVERTER = DataConverter(payload_converter_class=RecoveryPayloadConverter)
+
+
+class _OneObject(WorkflowInboundInterceptor):
+    """Refuse a start without exactly one object: Python would raise TypeError, which hangs the workflow for ever."""
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        takes_start = issubclass(input.type, object) and getattr(input.type, "parameters", None) is not None
+        if takes_start and (len(input.args) != 1 or not isinstance(input.args[0], Start)):
+            raise Invalid("input: send exactly one JSON object with at least runbook and reason")
+        return await super().execute_workflow(input)
+
+
+class InputGuard(Interceptor):
+    """Install ``_OneObject`` in every workflow."""
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+        """Return the interceptor class."""
+        return _OneObject
+
+
+def _sandbox(existing: WorkflowRunner | None) -> WorkflowRunner:
+    runner = existing if isinstance(existing, SandboxedWorkflowRunner) else SandboxedWorkflowRunner()
+    restrictions: SandboxRestrictions = runner.restrictions.with_passthrough_modules(*PASSED_THROUGH)
+    return dataclasses.replace(runner, restrictions=restrictions)
+
+
+def plugin() -> SimplePlugin:
+    """Return the plugin for client, worker and replayer."""
+    return SimplePlugin(
+        "recovery", data_converter=DATA_CONVERTER, interceptors=[InputGuard()], workflow_runner=_sandbox
+    )

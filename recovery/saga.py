@@ -1,0 +1,35 @@
+"""What was changed and in which order it is undone; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered undo: the step, its action's name, and the order that apply was given."""
+
+    step: str
+    title: str
+    action: str
+    order: Any
+
+
+Fate = Literal["undone", "failed", "blocked"]
+
+
+def following(stack: Sequence[Entry], fates: Callable[[Entry], Fate | None]) -> tuple[Entry, Fate | None] | None:
+    """Return the next entry to deal with, last first, and "blocked" if it must not be tried.
+
+    An undo that failed guards every entry beneath it: undoing those anyway has made two databases writable.
+    Returns None when every entry has met its fate.
+    """
+    guarded = False
+    for entry in reversed(stack):
+        fate = fates(entry)
+        if fate is None:
+            return entry, "blocked" if guarded else None
+        guarded = guarded or fate in ("failed", "blocked")
+    return None

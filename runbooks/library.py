@@ -1,0 +1,197 @@
+"""Find, load, validate and freeze runbooks. Files only; every fault is an ``Invalid`` that names file and field."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import ValidationError
+
+from recovery.errors import Invalid, fields
+from recovery.models import Authored, Frozen, Start, digest
+from runbooks.schema import Estate, Runbook
+
+M = TypeVar("M", bound=Authored)
+PLACEHOLDER = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
+NAME = re.compile(r"[a-z0-9_-]+/[a-z0-9_-]+")
+
+
+class Library:
+    """The catalogs under ``root``: each folder with an ``estate.yaml`` is one.
+
+    ``values`` fills the ``${NAME}`` placeholders of estates (addresses, ports; never secrets).
+    """
+
+    def __init__(self, root: Path, values: Mapping[str, str]) -> None:
+        self.root = root
+        self.values = values
+
+    def names(self) -> list[str]:
+        """Return the runbooks as ``catalog/name``, sorted."""
+        return sorted(
+            f"{file.parent.name}/{file.stem}"
+            for estate in self.root.glob("*/estate.yaml")
+            for file in estate.parent.glob("*.yaml")
+            if file != estate
+        )
+
+    def runbook(self, name: str) -> Runbook:
+        """Return the runbook ``name`` (``catalog/name``), checked against its estate and procedure."""
+        if not NAME.fullmatch(name) or name not in self.names():
+            raise Invalid(f"runbook: there is none of this name; there are: {', '.join(self.names()) or 'none'}")
+        file = self.root / f"{name}.yaml"
+        runbook = _parse(file, Runbook, self._read(file))
+        _check(f"{name}.yaml", runbook, self.estate(name.split("/", maxsplit=1)[0]))
+        return runbook
+
+    def estate(self, catalog: str) -> Estate:
+        """Return the estate of ``catalog``, its placeholders filled."""
+        file = self.root / catalog / "estate.yaml"
+        return _parse(file, Estate, self._fill(self._read(file), file))
+
+    def freeze(self, start: Start, procedure: str) -> Frozen:
+        """Return what ``start`` asks for as it is now, with all parameters checked.
+
+        Raises ``Invalid`` naming the field when the runbook is unknown, belongs to another procedure, or its
+        parameters are wrong.
+        """
+        runbook, catalog = self.runbook(start.runbook), start.runbook.split("/", maxsplit=1)[0]
+        if runbook.procedure != procedure:
+            raise Invalid(f"runbook: it is one for {runbook.procedure}; start that workflow type, not {procedure}")
+        estate = self.estate(catalog)
+        if start.mode == "live":
+            _unproven(runbook)
+        parameters = _parameters(runbook, start)
+        people = {name: person.roles for name, person in estate.people.items()}
+        tier = estate.databases[runbook.systems[0]].tier
+        frozen = Frozen(
+            runbook=start.runbook,
+            title=runbook.title,
+            version=runbook.version,
+            procedure=procedure,
+            catalog=catalog,
+            systems=runbook.systems,
+            tier=tier,
+            objectives=estate.tiers[tier],
+            gates=runbook.gates,
+            people=people,
+            parameters=parameters,
+            estate=estate.model_dump(mode="json", include={"hosts", "databases"}),
+            not_after=runbook.not_after,
+            digest="",
+        )
+        return frozen.model_copy(update={"digest": digest([frozen, start.mode])})
+
+    def _read(self, file: Path) -> Any:
+        try:
+            return yaml.load(file.read_text(), _StrictLoader)
+        except OSError as error:
+            raise Invalid(f"{_short(file)}: cannot be read ({error.strerror})") from None
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else "?"
+            raise Invalid(f"{_short(file)}: line {line}: {error.problem}") from None
+
+    def _fill(self, value: Any, file: Path) -> Any:
+        if isinstance(value, dict):
+            return {key: self._fill(item, file) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._fill(item, file) for item in value]
+        return PLACEHOLDER.sub(self._value(file), value) if isinstance(value, str) else value
+
+    def _value(self, file: Path) -> Callable[[re.Match[str]], str]:
+        def value(found: re.Match[str]) -> str:
+            if (filled := self.values.get(found[1])) is None:
+                hint = "; start the lab: starter.py lab up" if found[1].startswith("LAB_") else ""
+                raise Invalid(f"{_short(file)}: ${{{found[1]}}} has no value; set it in the environment{hint}")
+            return filled
+
+        return value
+
+
+def library(catalogs: Path, values_file: Path) -> Library:
+    """Return the library under ``catalogs``; placeholders come from the environment, then from ``values_file``."""
+    values: dict[str, str] = {}
+    if values_file.is_file():
+        values = dict(line.split("=", maxsplit=1) for line in values_file.read_text().splitlines() if "=" in line)
+    return Library(catalogs, values | dict(os.environ))
+
+
+def specification(procedure: str) -> Any:
+    """Return the module that specifies ``procedure``: its ``Parameters`` and ``GATES``."""
+    module = re.sub(r"(?<!^)(?=[A-Z])", "_", procedure).lower()
+    if not (Path(__file__).parent / "procedures" / f"{module}.py").is_file():
+        known = sorted(p.stem for p in (Path(__file__).parent / "procedures").glob("[a-z]*.py"))
+        raise Invalid(f"procedure: there is none of this name; there are: {', '.join(known)}")
+    return importlib.import_module(f"runbooks.procedures.{module}")
+
+
+def _check(where: str, runbook: Runbook, estate: Estate) -> None:
+    spec = specification(runbook.procedure)
+    faults = [
+        f"systems: {name} is no database of the estate" for name in runbook.systems if name not in estate.databases
+    ]
+    if set(runbook.gates) != set(spec.GATES):
+        faults.append(f"gates: {runbook.procedure} has exactly these: {', '.join(spec.GATES)}")
+    roles = {role for person in estate.people.values() for role in person.roles}
+    faults += [
+        f"gates.{name}.roles: nobody in the estate has the role {role}"
+        for name, gate in runbook.gates.items()
+        for role in gate.roles
+        if role not in roles
+    ]
+    faults += [
+        f"databases.{name}.{field}: the estate has no such {field}"
+        for name, system in estate.databases.items()
+        for field, known in (("host", estate.hosts), ("tier", estate.tiers))
+        if getattr(system, field) not in known
+    ]
+    if faults:
+        raise Invalid(f"{where}: {'; '.join(faults)}")
+
+
+def _parameters(runbook: Runbook, start: Start) -> dict[str, Any]:
+    pinned = sorted(set(runbook.parameters) & set(start.parameters))
+    if pinned:
+        raise Invalid(f"parameters.{pinned[0]}: the runbook sets it; leave it out, or change the runbook")
+    try:
+        model = specification(runbook.procedure).Parameters.model_validate({**runbook.parameters, **start.parameters})
+    except ValidationError as error:
+        raise Invalid("; ".join(f"parameters.{fault}" for fault in fields(error).split("; "))) from None
+    return cast(dict[str, Any], model.model_dump(mode="json"))
+
+
+def _unproven(runbook: Runbook) -> None:
+    for name, gate in runbook.gates.items():
+        if gate.approvals > 1:
+            raise Invalid(
+                f"gates.{name}.approvals: more than one person in live mode has to be proven by signatures, which"
+                " this version cannot verify; use 1, or a drill"
+            )
+
+
+def _parse(file: Path, model: type[M], content: Any) -> M:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise Invalid(f"{_short(file)}: {fields(error)}") from None
+
+
+def _short(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice instead of silently taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, "a key is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)

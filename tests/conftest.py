@@ -1,0 +1,54 @@
+"""What tests of every room share: real servers from the lab."""
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.estate import Lab
+
+FreshLab = Callable[[], Lab]
+
+
+@contextmanager
+def _lab() -> Iterator[Lab]:
+    # Short, because of unix sockets, and open to all, because under root the servers run as nobody.
+    folder = Path(tempfile.gettempdir()) / f"lab-{secrets.token_hex(3)}"
+    folder.mkdir(mode=0o755)
+    found = Lab(folder / "lab", folder / "state")
+    try:
+        yield found
+    finally:
+        found.down()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A lab that runs under load, one for the whole session; a test that breaks it makes its own."""
+    with _lab() as shared:
+        shared.up()
+        # Later than the lab: what reads these finds it, and nobody's own lab is touched.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RECOVERY_LAB", str(shared.place.root))
+            patch.setenv("RECOVERY_STATE", str(shared.state))
+            yield shared
+
+
+@pytest.fixture
+def fresh_lab() -> Iterator[FreshLab]:
+    """Make labs that nobody else uses; they are not up yet, and are taken down after the test."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(_lab())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state() -> Iterator[None]:
+    """Keep every test away from the state of this checkout."""
+    with tempfile.TemporaryDirectory(prefix="state-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECOVERY_STATE", folder)
+        yield

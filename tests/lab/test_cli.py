@@ -1,0 +1,84 @@
+"""The command line: one JSON object, and exit codes that say what happened."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lab.cli import app
+from lab.estate import Lab
+
+FreshLab = Callable[[], Lab]
+
+
+@pytest.fixture
+def own(fresh_lab: FreshLab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A lab that the command line finds by its environment."""
+    lab = fresh_lab()
+    monkeypatch.setenv("RECOVERY_LAB", str(lab.place.root))
+    monkeypatch.setenv("RECOVERY_STATE", str(lab.state))
+    return lab
+
+
+def call(*words: str) -> tuple[int, dict[str, object]]:
+    done = CliRunner().invoke(app, [*words, "--json"])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_lab_goes_up_and_down_by_command(own: Lab) -> None:
+    code, status = call("up", "--rate", "20")
+    assert code == 0
+    assert set(status) >= {"root", "programs", "backups", "acknowledged", "last_acknowledged_at", "timings"}
+    code, accident = call("break", "drop-table")
+    assert code == 0
+    assert str(accident["before"]) < str(accident["happened_at"])
+    assert call("break", "ssh")[0] == 0
+    code, status = call("status")
+    assert code == 1
+    programs = status["programs"]
+    assert isinstance(programs, list)
+    assert {program["name"]: program["running"] for program in programs} == {
+        "postgres": True, "sshd": False, "load": True,
+    }  # fmt: skip
+    assert call("down") == (0, {"root": str(own.place.root), "purged": True})
+
+
+def test_addresses_are_written_for_runbooks(own: Lab) -> None:
+    call("up", "--no-load")
+    values = dict(line.split("=", 1) for line in (own.state / "estate.env").read_text().splitlines())
+    assert set(values) == {
+        "LAB_NORTH_SSH_PORT", "LAB_SSH_USER", "LAB_KNOWN_HOSTS", "LAB_SSH_KEY", "LAB_PG_BIN",
+        "LAB_NORTH_PG_DATA", "LAB_NORTH_PG_PORT", "LAB_NORTH_PG_SOCKETS", "LAB_NORTH_BACKUPS",
+        "LAB_NORTH_ARCHIVE", "LAB_NORTH_COPIES", "LAB_NORTH_COPY_PORT", "LAB_NORTH_JOBS",
+    }  # fmt: skip
+    paths = {name: Path(value) for name, value in values.items() if value.startswith("/")}
+    assert [name for name, path in paths.items() if not path.exists()] == []
+
+
+def test_no_lab_is_a_failure(own: Lab) -> None:
+    code, answer = call("status")
+    assert code == 1
+    assert "no lab" in str(answer["error"])
+    assert call("break", "postgres")[0] == 1
+    assert not own.place.root.exists()
+
+
+def test_bad_input_is_said_so(own: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CliRunner().invoke(app, ["break", "everything"]).exit_code == 2
+    monkeypatch.setenv("RECOVERY_LAB", "/tmp/not a place")
+    assert call("up")[0] == 2
+
+
+def test_human_output_names_every_program(own: Lab) -> None:
+    own.up(load=False)
+    done = CliRunner().invoke(app, ["status"])
+    assert all(name in done.stdout for name in ("postgres", "sshd", "load"))
+
+
+def test_command_line_loads_no_driver() -> None:
+    check = "import sys, lab.cli; print([n for n in ('asyncssh', 'psycopg', 'temporalio') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, check=True).stdout == b"[]\n"

@@ -1,0 +1,67 @@
+"""The load generator ends when it is told to."""
+
+import signal
+import time
+from collections.abc import Callable
+
+from lab import ledger, processes
+from lab.estate import Lab
+
+Wait = Callable[[float, Callable[[], object]], None]
+FreshLab = Callable[[], Lab]
+
+
+def pid_of_load(lab: Lab) -> int:
+    return next(program.pid for program in lab.status().programs if program.name == "load") or 0
+
+
+def test_load_stops_within_a_second(fresh_lab: FreshLab, within: Wait) -> None:
+    lab = fresh_lab()
+    lab.up(rate=200, writers=4)
+    within(10, lambda: lab.status().acknowledged > 100)
+    load = processes.look(pid_of_load(lab))
+    assert load is not None
+    began = time.monotonic()
+    processes.send(load, signal.SIGTERM)
+    assert processes.gone([load], 2)
+    assert time.monotonic() - began < 1
+    with lab.postgres.connect("orders") as connection:
+        table = {int(str(row[0])) for row in connection.execute("select number from orders")}
+    assert {order.number for order in ledger.acknowledged(lab.place.load)} == table
+    assert ledger.refused(lab.place.load) == []
+
+
+def test_load_stops_during_an_outage(fresh_lab: FreshLab, within: Wait) -> None:
+    lab = fresh_lab()
+    lab.up()
+    within(10, lambda: lab.status().acknowledged)
+    lab.break_("postgres")
+    within(5, lambda: lab.status().refused > 5)
+    load = processes.look(pid_of_load(lab))
+    assert load is not None
+    began = time.monotonic()
+    processes.send(load, signal.SIGTERM)
+    assert processes.gone([load], 2)
+    assert time.monotonic() - began < 1
+
+
+def test_mixed_load_changes_old_rows(fresh_lab: FreshLab, within: Wait) -> None:
+    lab = fresh_lab()
+    lab.up(mixed=True)
+
+    def renamed() -> bool:
+        with lab.postgres.connect("orders") as connection:
+            query = "select count(*) > 0 from customers where name like '%of order%'"
+            return connection.execute(query).fetchone() == (True,)
+
+    within(10, renamed)
+
+
+def test_other_rate_starts_the_load_anew(fresh_lab: FreshLab) -> None:
+    lab = fresh_lab()
+    lab.up(rate=10)
+    first = pid_of_load(lab)
+    lab.up(rate=10)
+    assert pid_of_load(lab) == first
+    lab.up(rate=20)
+    assert pid_of_load(lab) != first

@@ -1,0 +1,87 @@
+"""The composition root: every workflow and activity by name, connected and run. ``python worker.py``"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.worker import Interceptor, Worker
+
+import workflows
+from activities import catalog, ssh
+from activities.backups import backups
+from activities.postgres import compare, place, ready, replay, verify
+from recovery.actions import Action, Probe
+from recovery.connection import NotReachable, connect
+from recovery.embedded import Keeper
+from recovery.errors import RecoveryError
+from recovery.fallback import SystemClaim, UnknownProcedure
+from recovery.replay import Mismatch, check_open_runs
+from recovery.settings import Settings
+from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
+
+WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, SystemClaim, UnknownProcedure)
+PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare)
+ACTIONS: Sequence[Action[Any, Any]] = (place, replay)
+ACTIVITIES: Sequence[Any] = (
+    catalog.load,
+    *(activity for step in (*PROBES, *ACTIONS) for activity in step.activities()),
+)
+
+
+def worker(client: Client, queue: str, interceptors: Sequence[Interceptor] = ()) -> Worker:
+    """Return the worker of this repository; limits are those that temporal's own measurements bear out."""
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=WORKFLOWS,
+        activities=ACTIVITIES,
+        interceptors=interceptors,
+        max_concurrent_activities=100,
+        max_cached_workflows=500,
+        # A killed worker is noticed at once; the default holds its workflows back for ten seconds.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+        graceful_shutdown_timeout=timedelta(seconds=2),
+        max_heartbeat_throttle_interval=timedelta(seconds=1),
+        default_heartbeat_throttle_interval=timedelta(seconds=1),
+    )
+
+
+async def main(interceptors: Sequence[Interceptor] = ()) -> None:
+    """Run until SIGINT or SIGTERM; with the embedded default also keep its server alive."""
+    _own_rooms()
+    settings = Settings.from_environment()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        endpoint = await stack.enter_async_context(Keeper(settings)) if settings.is_embedded() else None
+        client = await connect(settings, endpoint)
+        await check_open_runs(client, settings.task_queue, WORKFLOWS)
+        stack.push_async_callback(ssh.close)
+        async with worker(client, settings.task_queue, interceptors):
+            where = f"Temporal UI {endpoint.ui}" if endpoint else "the configured Temporal"
+            print(f"worker: polling queue {settings.task_queue}; {where}", flush=True)
+            await stop.wait()
+
+
+def _own_rooms() -> None:
+    # "workflows" and "activities" are common names: another package of that name must not conduct a recovery.
+    if Path(workflows.__file__ or "").resolve().parent.parent != Path(__file__).resolve().parent:
+        raise SystemExit("worker: the package 'workflows' that was imported is not this repository's; check PYTHONPATH")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(main())
+    except (NotReachable, Mismatch, RecoveryError) as error:
+        sys.exit(f"worker: {error}")
