@@ -30,7 +30,8 @@ from lab.postgres import Postgres, discard_memory
 from lab.programs import binaries
 from lab.ssh import make_keys
 
-PORTS = ("ssh", "postgres", "copy")
+COPIES = tuple(f"copy_{number}" for number in range(1, 5))
+PORTS = ("ssh", "postgres", *COPIES)
 
 
 class Lab:
@@ -121,7 +122,7 @@ class Lab:
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """The ports by name: ssh, postgres, copy. Raises LabError when there is no lab."""
+        """The ports by name: ssh, postgres, copy_1 and on. Raises LabError when there is no lab."""
         try:
             found: dict[str, int] = json.loads(self.place.marker.read_text())["ports"]
         except FileNotFoundError:
@@ -154,7 +155,7 @@ class Lab:
             "LAB_NORTH_BACKUPS": place.backups,
             "LAB_NORTH_ARCHIVE": place.archive,
             "LAB_NORTH_COPIES": place.copies,
-            "LAB_NORTH_COPY_PORT": addresses["copy"],
+            **{f"LAB_NORTH_{name.upper()}_PORT": addresses[name] for name in COPIES},
             "LAB_NORTH_JOBS": place.jobs,
         }
         self.state.mkdir(parents=True, exist_ok=True)

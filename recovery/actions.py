@@ -132,7 +132,10 @@ class Action(Probe[S, T]):
         ]
 
     async def carry_out(self, order: Order[S, T]) -> T:
-        """Apply ``order`` unless it is late, already done, or somebody else was there; return what is seen after."""
+        """Apply ``order`` unless it is late, already done, or somebody else was there; return what is seen after.
+
+        What was begun in time may be finished late: after a crash, half a copy is nobody's truth.
+        """
         _refuse(order)
         now = await self.observe(order.spec)
         wanted = self.desired(order.spec, order.before)
@@ -140,6 +143,8 @@ class Action(Probe[S, T]):
             await self.halt(order.spec)
             return now
         self._expect(order, now, order.before)
+        if datetime.now(UTC) > order.not_after and not self.partial(order.spec, order.before, now):
+            raise Stale(f"the instruction was valid until {order.not_after:%Y-%m-%d %H:%M:%S}Z; nothing was done")
         try:
             await self.apply(order.spec, order.before)
         except Transient:
@@ -188,8 +193,6 @@ def differences(wanted: Wire, seen: Wire) -> str:
 
 
 def _refuse(order: Order[Any, Any]) -> None:
-    if datetime.now(UTC) > order.not_after:
-        raise Stale(f"the instruction was valid until {order.not_after:%Y-%m-%d %H:%M:%S}Z; nothing was done")
     if order.mode == "check":
         raise Refused("a check changes nothing")
     if order.mode == "drill" and not order.spec.drill:

@@ -24,7 +24,7 @@ from typing import Any
 
 from recovery import locks, server
 from recovery.attributes import SEARCH_ATTRIBUTES
-from recovery.errors import Fatal, Refused, Transient
+from recovery.errors import RecoveryError, Refused, Transient
 from recovery.server import Endpoint, Files
 from recovery.settings import Settings
 
@@ -132,7 +132,7 @@ class Keeper:
             try:
                 await ensure(self._settings, self._attributes)
                 told = ""
-            except (Fatal, Transient, OSError) as error:
+            except (RecoveryError, OSError) as error:
                 if str(error) != told:
                     print(f"embedded Temporal: {error}", file=sys.stderr)
                 told = str(error)

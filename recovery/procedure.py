@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
 from temporalio.workflow import ActivityCancellationType, ParentClosePolicy
 
 from recovery import attributes, gates
@@ -81,11 +81,7 @@ class Procedure(Inbox, Generic[P]):
             await self._close()
         except _Enough:
             self._end("checked")
-        except (asyncio.CancelledError, ApplicationError) as failure:
-            await self._fail(failure)
-        except Exception as failure:  # the engine's edge: Temporal's own failures only, a bug stays a task failure
-            if not workflow.is_failure_exception(failure):
-                raise
+        except (asyncio.CancelledError, FailureError) as failure:  # a bug is neither: it stays a task failure
             await self._fail(failure)
         finally:
             if self._ended():
@@ -126,10 +122,10 @@ class Procedure(Inbox, Generic[P]):
         self._step(step, "changing", "execute", desired)
         try:
             name = f"{action.name}.apply"
-            after = await self._activity(name, order, action.state_type, step, "apply", action, expires)
-        except Exception as failure:  # recorded on its way to conducting(), which alone decides
-            if workflow.is_failure_exception(failure):
-                self._step(step, "failed", "execute", failure=sentence(failure))
+            patience = expires + action.limit
+            after = await self._activity(name, order, action.state_type, step, "apply", action, patience)
+        except FailureError as failure:
+            self._step(step, "failed", "execute", failure=sentence(failure))
             raise
         self._step(step, "changed", "execute", after)
         return after
@@ -275,9 +271,7 @@ class Procedure(Inbox, Generic[P]):
             after = await self._activity(
                 f"{entry.action}.undo", order, type(order.before), entry.step, "undo", Action, patience
             )
-        except Exception as failure:  # an undo that failed is residual; a bug stays a task failure
-            if not workflow.is_failure_exception(failure):
-                raise
+        except FailureError as failure:
             self._step(entry.step, "undo failed", "undo", failure=sentence(failure))
             return "failed"
         self._step(entry.step, "undone", "undo", after)
@@ -288,9 +282,8 @@ class Procedure(Inbox, Generic[P]):
         self._step(step, "looking", cause)
         try:
             seen = await self._activity(f"{probe.name}.observe", spec, probe.state_type, step, "observe", probe)
-        except Exception as failure:  # recorded on its way to conducting(), which alone decides
-            if workflow.is_failure_exception(failure):
-                self._step(step, "failed", cause, failure=sentence(failure))
+        except FailureError as failure:
+            self._step(step, "failed", cause, failure=sentence(failure))
             raise
         self._step(step, "seen", cause, seen)
         return seen
@@ -362,8 +355,10 @@ class Procedure(Inbox, Generic[P]):
 
     async def _leave(self) -> None:
         for claim in self._claims:
-            await claim.signal("release")
-            await claim
+            # Somebody may have closed the claim by hand; then the system is free already.
+            with contextlib.suppress(FailureError):
+                await claim.signal("release")
+                await claim
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     def _acts(self, spec: Spec) -> bool:

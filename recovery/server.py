@@ -32,6 +32,7 @@ _UI_OFFSET = 1000
 _LOCK_DESCRIPTOR = 19  # under which the server holds server.lock; any number that a fresh process leaves free
 _START_LIMIT = 30.0  # seconds
 _STOP_LIMIT = 10.0  # seconds
+_LINGER_LIMIT = 2.0  # seconds
 _LOG_LIMIT = 10 * 1024 * 1024  # bytes
 # Measured on two cores: without these a sequential activity takes two to four times as long.
 _TUNING = (
@@ -99,13 +100,12 @@ class Files:
 async def start(files: Files, attributes: Mapping[str, str], lock: int) -> Endpoint:
     """Start the server while this process holds its lock; on ports of its own choice only the first time."""
     before = _read(files)
-    for port in _ports(before, files):
+    for port in await _ports(before, files):
         process = _spawn(files, _command(files, port, attributes), lock)
         record = Record(pid=process.pid, started=process.started, port=port[0], ui_port=port[1])
         _write(files, record)
         try:
             if await _comes_up(record):
-                await _retain(record)
                 return record.endpoint
         except BaseException:
             # Nobody may find a server that is half set up; cancelled counts as well.
@@ -121,22 +121,32 @@ async def start(files: Files, attributes: Mapping[str, str], lock: int) -> Endpo
     raise Fatal(f"the embedded Temporal server did not start: {_last_line(files)} (see {files.log})")
 
 
-def _ports(before: Record | None, files: Files) -> list[tuple[int, int]]:
+async def _ports(before: Record | None, files: Files) -> list[tuple[int, int]]:
     """Return the pairs to try. Clients, bookmarks and links hold the old ports: a restart gets no others."""
     if before is None:
         # Below the range from which the kernel takes outgoing ports, so that they are free at a restart.
         pairs = ((port, port + _UI_OFFSET) for port in range(_FIRST_PORT, _FIRST_PORT + 500))
         free = [pair for pair in pairs if all(map(_is_free, pair))]
         if not free:
-            raise Fatal(f"no free pair of ports from {_FIRST_PORT}/{_FIRST_PORT + _UI_OFFSET} on; end what holds them")
+            raise Fatal(f"no port from {_FIRST_PORT} on is free together with the one {_UI_OFFSET} above it")
         return free[:5]
     for port in (before.port, before.ui_port):
-        if not _is_free(port):
+        if not await _becomes_free(port):
             raise Fatal(
                 f"port {port} of the embedded Temporal server is taken by another program: end that program,"
                 f" or delete {files.record} to let the server choose new ports"
             )
     return [(before.port, before.ui_port)]
+
+
+async def _becomes_free(port: int) -> bool:
+    """Wait a moment: the threads of a killed server may hold its sockets a little longer than its pid."""
+    deadline = asyncio.get_running_loop().time() + _LINGER_LIMIT
+    while not _is_free(port):
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
 
 
 def _is_free(port: int) -> bool:
@@ -210,7 +220,7 @@ def _last_line(files: Files) -> str:
 async def _comes_up(record: Record) -> bool:
     deadline = asyncio.get_running_loop().time() + _START_LIMIT
     while processes.alive(record.process) and asyncio.get_running_loop().time() < deadline:
-        if await answers(record):
+        if await answers(record) and await _retains(record):
             return True
         await asyncio.sleep(0.05)
     return False
@@ -229,27 +239,32 @@ async def answers(record: Record) -> bool:
     return True
 
 
-async def _retain(record: Record) -> None:
-    """Keep closed recoveries for 90 days; there is no flag for it."""
-    service = (await ServiceClient.connect(ConnectConfig(target_host=record.endpoint.address))).workflow_service
-    found = await service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
-    if found.config.workflow_execution_retention_ttl.ToTimedelta() == RETENTION:
-        return
+async def _retains(record: Record) -> bool:
+    """Keep closed recoveries for 90 days; there is no flag for it. False when the server is gone already."""
     period = Duration()
     period.FromTimedelta(RETENTION)
     config = NamespaceConfig(workflow_execution_retention_ttl=period)
-    await service.update_namespace(UpdateNamespaceRequest(namespace="default", config=config), retry=True)
+    request = UpdateNamespaceRequest(namespace="default", config=config)
+    try:
+        service = await ServiceClient.connect(ConnectConfig(target_host=record.endpoint.address))
+        await service.workflow_service.update_namespace(request, timeout=timedelta(seconds=5))
+    except (RPCError, RuntimeError):
+        return False
+    return True
 
 
 async def stop(files: Files) -> None:
+    """End the server and forget its ports; return when it is gone, or when somebody has started it again."""
     record = serving(files)
     if record:
         await processes.stop(record.process, _STOP_LIMIT)
-    lock = locks.grab(files.lock, fcntl.LOCK_EX)
-    if lock is None:  # somebody has started it again meanwhile
-        return
-    files.record.unlink(missing_ok=True)
-    os.close(lock)
+    while serving(files) is None:
+        lock = locks.grab(files.lock, fcntl.LOCK_EX)
+        if lock is not None:
+            files.record.unlink(missing_ok=True)
+            os.close(lock)
+            return
+        await asyncio.sleep(0.02)
 
 
 def serving(files: Files) -> Record | None:

@@ -30,7 +30,7 @@ def archive_everything(lab: Lab, within: Wait) -> None:
 
 def restore(lab: Lab, target: datetime, within: Wait) -> str:
     """Restore the first base backup to a time and return the port of the copy."""
-    copy, port = lab.place.copies / "by-hand", str(lab.ports["copy"])
+    copy, port = lab.place.copies / "by-hand", str(lab.ports["copy_1"])
     backup = lab.place.backups / lab.status().backups[0]
     subprocess.run(["cp", "-a", backup, copy], check=True, cwd="/", **runner().drop())
     subprocess.run(["touch", copy / "recovery.signal"], check=True, cwd="/", **runner().drop())

@@ -53,7 +53,8 @@ def test_addresses_are_written_for_runbooks(own: Lab) -> None:
     assert set(values) == {
         "LAB_NORTH_SSH_PORT", "LAB_SSH_USER", "LAB_KNOWN_HOSTS", "LAB_SSH_KEY", "LAB_PG_BIN",
         "LAB_NORTH_PG_DATA", "LAB_NORTH_PG_PORT", "LAB_NORTH_PG_SOCKETS", "LAB_NORTH_BACKUPS",
-        "LAB_NORTH_ARCHIVE", "LAB_NORTH_COPIES", "LAB_NORTH_COPY_PORT", "LAB_NORTH_JOBS",
+        "LAB_NORTH_ARCHIVE", "LAB_NORTH_COPIES", "LAB_NORTH_JOBS",
+        *(f"LAB_NORTH_COPY_{number}_PORT" for number in range(1, 5)),
     }  # fmt: skip
     paths = {name: Path(value) for name, value in values.items() if value.startswith("/")}
     assert [name for name, path in paths.items() if not path.exists()] == []

@@ -66,6 +66,7 @@ async def test_unread_input_does_not_block(lab: Lab) -> None:
 async def test_signal_reaches_the_whole_group(lab: Lab) -> None:
     async with await connect(lab) as connection:
         process = await connection.create_process("sleep 60 | sleep 60", encoding=None)
+        process.stdin.write_eof()
         await asyncio.sleep(0.3)
         process.send_signal("TERM")
         done = await asyncio.wait_for(process.wait(), 5)

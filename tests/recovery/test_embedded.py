@@ -19,7 +19,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from recovery import embedded, processes, server
 from recovery.attributes import SEARCH_ATTRIBUTES
-from recovery.embedded import Keeper
+from recovery.embedded import Endpoint, Keeper
 from recovery.errors import Fatal, Refused
 from recovery.settings import Settings
 
@@ -202,14 +202,15 @@ async def test_recycled_pid_is_left_alone(settings: Settings) -> None:
 
 
 async def test_taken_port_is_named_at_restart(settings: Settings) -> None:
-    endpoint = await embedded.ensure(settings)
-    port = int(endpoint.address.rpartition(":")[2])
-    kill(settings)
-    taken = pytest.raises(Fatal, match=f"port {port}.*server.json")
-    with socket.create_server(("127.0.0.1", port)), taken:
-        await embedded.ensure(settings)
+    folder = settings.folder("temporal")
+    with socket.create_server(("127.0.0.1", 0)) as stranger, socket.create_server(("127.0.0.1", 0)) as other:
+        port, ui_port = stranger.getsockname()[1], other.getsockname()[1]
+        before = {"pid": 1, "started": "another-boot/1", "port": port, "ui_port": ui_port}
+        (folder / "server.json").write_text(json.dumps(before))
+        with pytest.raises(Fatal, match=f"port {port}.*server.json"):
+            await embedded.ensure(settings)
     async with asyncio.timeout(10):
-        assert await embedded.ensure(settings) == endpoint
+        assert await embedded.ensure(settings) == Endpoint(f"127.0.0.1:{port}", f"http://127.0.0.1:{ui_port}")
 
 
 async def test_taken_port_is_passed_over_at_first(settings: Settings) -> None:

@@ -1,0 +1,151 @@
+"""A worker as its own process beside a lab and its own embedded Temporal, and the words tests use for a recovery."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
+
+from lab.estate import Lab
+from recovery.connection import connect
+from recovery.embedded import Keeper
+from recovery.models import Decision
+from recovery.report import Report
+from recovery.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PROCEDURE = "DatabasePointInTimeRestore"
+
+
+async def eventually(look: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """Return the first true answer of ``look`` (plain or awaitable); fail after ``seconds`` naming ``what``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = look()
+        answer = await answer if asyncio.iscoroutine(answer) else answer
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+@dataclass
+class Recovery:
+    """A started recovery."""
+
+    handle: WorkflowHandle[Any, Any]
+
+    async def status(self) -> Report | None:
+        """Return the report, or None while nobody can answer (a worker or server that was just killed)."""
+        with contextlib.suppress(RPCError):
+            return Report.model_validate(
+                await self.handle.query("status", rpc_timeout=timedelta(seconds=5), result_type=Report)
+            )
+        return None
+
+    async def until(self, phase: str, seconds: float = 40.0) -> Report:
+        """Wait until the phase begins with ``phase``."""
+
+        async def look() -> Report | None:
+            found = await self.status()
+            return found if found and (found.phase.startswith(phase) or found.outcome != "running") else None
+
+        report: Report = await eventually(look, f"phase {phase}", seconds)
+        assert report.phase.startswith(phase), f"{report.phase}: {report.failure}"
+        return report
+
+    async def approve(self, by: str = "bob", verdict: str = "approve") -> Any:
+        """Decide at the open gate, on what it shows."""
+        report = await self.until("gate")
+        gate = next(g for g in report.gates if not g.closed)
+        decision = Decision.model_validate(
+            {"gate": gate.gate, "by": by, "plan": gate.plan, "evidence": gate.evidence, "verdict": verdict}
+        )
+        return await self.handle.execute_update("decide", decision)
+
+    async def ended(self, seconds: float = 60.0) -> Report:
+        """Wait for the end, and return the last report, whatever the outcome."""
+
+        async def look() -> Report | None:
+            with contextlib.suppress(RPCError):
+                closed = (await self.handle.describe(rpc_timeout=timedelta(seconds=5))).close_time
+                return await self.status() if closed else None
+            return None
+
+        report: Report = await eventually(look, "the end", seconds)
+        return report
+
+
+@dataclass
+class Running:
+    """A worker process; ``program`` may be a test's own that wraps worker.main with interceptors."""
+
+    client: Client
+    settings: Settings
+    environment: Mapping[str, str]
+    program: list[str] = field(default_factory=lambda: [str(ROOT / "worker.py")])
+    process: subprocess.Popen[bytes] | None = None
+
+    def start_worker(self, **environment: str) -> None:
+        """Start the worker; its output goes to the state folder."""
+        with (self.settings.state / "worker.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.program],
+                env={**os.environ, **self.environment, **environment},
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill_worker(self) -> None:
+        """Kill -9 the worker, if it runs."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+    async def start(self, mode: str = "live", id: str = "lab/orders", **fields: Any) -> Recovery:
+        """Start the lab's restore; ``target_time`` goes to the parameters."""
+        target = fields.pop("target_time", None) or datetime.now(UTC)
+        start = {"runbook": "lab/restore-orders", "reason": "a test", "requested_by": "alice", "mode": mode}
+        start |= {"parameters": {"target_time": target.isoformat()}} | fields
+        handle = await self.client.start_workflow(PROCEDURE, start, id=id, task_queue=self.settings.task_queue)
+        return Recovery(handle)
+
+    def log(self) -> str:
+        """Return what the worker said."""
+        return (self.settings.state / "worker.log").read_text()
+
+
+@contextlib.asynccontextmanager
+async def running(lab: Lab, program: list[str] | None = None, worker: bool = True) -> AsyncIterator[Running]:
+    """Run a worker and an embedded Temporal for ``lab``; everything is gone afterwards."""
+    environment = {"RECOVERY_STATE": str(lab.state), "RECOVERY_LAB": str(lab.place.root)}
+    settings = Settings.from_environment({**os.environ, **environment})
+    async with Keeper(settings) as endpoint:
+        found = Running(await connect(settings, endpoint), settings, environment)
+        if program is not None:
+            found.program = program
+        try:
+            if worker:
+                found.start_worker()
+            yield found
+        finally:
+            if found.process is not None:
+                found.process.terminate()
+                try:
+                    found.process.wait(10)
+                except subprocess.TimeoutExpired:
+                    found.kill_worker()

@@ -1,0 +1,163 @@
+"""The restore of the lab's orders to a side copy, on a real database under load."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+
+from lab import ledger
+from lab.estate import Lab
+from tests.copies import drop_all, in_copies, orders_in_copy
+from tests.running import Running, eventually, running
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(lab: Lab) -> AsyncIterator[Running]:
+    async with running(lab) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def _no_copies(lab: Lab, engine: Running) -> AsyncIterator[None]:
+    yield
+    drop_all(lab)
+
+
+async def restorable(lab: Lab) -> datetime:
+    """Return a moment after some acknowledged orders, once it lies far enough in the past to be restored."""
+    await eventually(lambda: len(acknowledged(lab)) > 200, "two seconds of orders since the base backup")
+    target = datetime.now(UTC)
+    await asyncio.sleep(1.2)  # the passing of time is itself the condition: a target is final a second later
+    return target
+
+
+def acknowledged(lab: Lab) -> dict[int, datetime]:
+    """Return when each order was acknowledged, as the load generator wrote it down."""
+    return {row.number: row.acknowledged_at for row in ledger.acknowledged(lab.place.load)}
+
+
+async def test_live_restore_keeps_the_copy(lab: Lab, engine: Running) -> None:
+    target = await restorable(lab)
+    recovery = await engine.start("live", target_time=target)
+    await recovery.approve()
+    report = await recovery.ended()
+    assert report.outcome == "recovered", report.failure
+    assert report.delivered["copy"].startswith("psql -h ")
+    assert report.gates[0].decisions[0].by == "bob"
+    before = {number for number, at in acknowledged(lab).items() if at < target}
+    assert before, "the load generator has to have written something"
+    assert before <= orders_in_copy(lab)
+
+
+async def test_drill_leaves_nothing(lab: Lab, engine: Running) -> None:
+    recovery = await engine.start("drill", target_time=await restorable(lab))
+    report = await recovery.ended()
+    assert report.outcome == "drilled", report.failure
+    assert [s.state for s in report.steps if s.step.startswith(("lay", "replay"))] == ["undone", "undone"]
+    assert report.delivered == {}
+    assert in_copies(lab) == []
+
+
+async def test_check_changes_nothing(lab: Lab, engine: Running) -> None:
+    recovery = await engine.start("check", id="lab/orders/check", target_time=await restorable(lab))
+    report = await recovery.ended()
+    assert report.outcome == "checked"
+    assert report.blockers == ()
+    assert [s.state for s in report.steps][2:] == ["would change", "would change", "would look", "would look"]
+    assert in_copies(lab) == []
+
+
+async def test_rejected_copy_is_dropped(lab: Lab, engine: Running) -> None:
+    recovery = await engine.start("live", target_time=await restorable(lab))
+    await recovery.approve("carol", "reject")
+    report = await recovery.ended()
+    assert report.outcome == "compensated"
+    assert "rejected by carol" in report.failure
+    assert in_copies(lab) == []
+    with pytest.raises(WorkflowFailureError) as failed:
+        await recovery.handle.result()
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert failed.value.cause.details[0]["outcome"] == "compensated"
+
+
+async def test_cancel_at_the_gate_drops_the_copy(lab: Lab, engine: Running) -> None:
+    recovery = await engine.start("live", target_time=await restorable(lab))
+    await recovery.until("gate")
+    await recovery.handle.cancel()
+    report = await recovery.ended()
+    assert report.outcome == "cancelled"
+    assert report.residual == ()
+    assert in_copies(lab) == []
+    description = await recovery.handle.describe()
+    assert description.status is not None
+    assert description.status.name == "CANCELED"
+
+
+@pytest.mark.parametrize(("hours", "side"), [(-24, "past"), (1, "future")])
+async def test_target_outside_the_range_is_refused(lab: Lab, engine: Running, hours: int, side: str) -> None:
+    recovery = await engine.start("live", target_time=datetime.now(UTC) + timedelta(hours=hours))
+    report = await recovery.ended()
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "parameters.target_time" in report.failure
+    first, last = (str(f.value) for f in report.figures) if report.figures else ("", "")
+    assert " to " in report.failure, (first, last)
+    assert in_copies(lab) == []
+
+
+async def test_second_recovery_of_a_database_is_refused(lab: Lab, engine: Running) -> None:
+    target = await restorable(lab)
+    first = await engine.start("live", target_time=target)
+    await first.until("gate")
+    second = await engine.start("live", id="typed by hand into the form", target_time=target)
+    report = await second.ended()
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "another recovery holds it" in report.failure
+    await first.handle.cancel()
+    assert (await first.ended()).outcome == "cancelled"
+
+
+async def test_running_database_is_untouched(lab: Lab, engine: Running) -> None:
+    lab.break_("load")
+    try:
+        with lab.postgres.connect("orders") as connection:
+            connection.autocommit = True
+            connection.execute("vacuum freeze")
+            connection.execute("checkpoint")
+        target = await restorable(lab)
+        before = await asyncio.to_thread(fingerprint, lab)
+        recovery = await engine.start("live", target_time=target)
+        await recovery.approve()
+        assert (await recovery.ended()).outcome == "recovered"
+        after = await asyncio.to_thread(fingerprint, lab)
+        assert after == before
+    finally:
+        lab.up()
+
+
+def fingerprint(lab: Lab) -> dict[str, object]:
+    """Return what must not change: rows, settings, configuration files, data files, archive, log position."""
+    root = lab.place.root / "north"
+    with lab.postgres.connect("orders") as connection:
+        rows = connection.execute("select md5(string_agg(o::text, ',' order by number)) from orders o").fetchone()
+        settings = connection.execute(
+            "select md5(string_agg(name || setting, ',' order by name)) from pg_settings"
+        ).fetchone()
+        position = connection.execute("select pg_current_wal_insert_lsn()::text").fetchone()
+    # memory, caches and counters of the running server itself
+    skipped = ("pg_wal", "pg_stat", "pg_dynshmem", "pg_internal.init", "postmaster.pid", "pg_control")
+    data = {
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for folder in ("data", "archive", "backups")
+        for file in sorted((root / folder).rglob("*"))
+        if file.is_file() and not any(part in str(file) for part in skipped)
+    }
+    return {"rows": rows, "settings": settings, "position": position, **data}
