@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -36,6 +38,6 @@ async def connect(settings: Settings, endpoint: Endpoint | None = None) -> Clien
 def ui(settings: Settings) -> str:
     """Return the address of the Temporal UI, without a slash at its end."""
     if not settings.is_embedded():
-        return settings.temporal.get("TEMPORAL_UI", "http://127.0.0.1:8080").rstrip("/")
+        return os.environ.get("RECOVERY_TEMPORAL_UI", "http://127.0.0.1:8080").rstrip("/")
     found = status(settings)
     return found.endpoint.ui if found.endpoint else "http://127.0.0.1:8233"

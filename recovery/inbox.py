@@ -70,6 +70,8 @@ class Inbox:
             text = fields(error) if isinstance(error, ValidationError) else error.message
             return self._refuse(f"signal {verdict}: {text}")
         except (RuntimeError, KeyError, ValueError):  # what a payload that is no JSON at all ends in
+            decision = None
+        if not isinstance(decision, Decision):
             return self._refuse(f"signal {verdict}: not readable; send one JSON object")
         decision = decision.model_copy(update={"verdict": verdict})
         if no := self._refusal(decision):

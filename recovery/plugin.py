@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import temporalio.api.common.v1
 from pydantic import ValidationError
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
 from temporalio.converter import (
     CompositePayloadConverter,
@@ -17,6 +18,8 @@ from temporalio.converter import (
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
     ExecuteWorkflowInput,
+    HandleSignalInput,
+    HandleUpdateInput,
     Interceptor,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
@@ -25,7 +28,7 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from recovery.errors import Invalid, fields
-from recovery.models import Authored, Start
+from recovery.models import Authored, Decision, Start
 
 PASSED_THROUGH = (
     "activities", "runbooks", "recovery.actions", "recovery.attributes", "recovery.clock", "recovery.details",
@@ -42,7 +45,7 @@ class AuthoredJSON(PydanticJSONPlainPayloadConverter):
     Only Authored models: raised for an activity's result it would skip every undo, so that stays a task failure.
     """
 
-    def from_payload(self, payload: temporalio.api.common.v1.Payload, type_hint: type | None = None) -> Any:
+    def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
         """Decode ``payload``; raises ``Invalid`` without any value that was sent."""
         try:
             return super().from_payload(payload, type_hint)
@@ -69,13 +72,25 @@ DATA_CONVERTER = DataConverter(payload_converter_class=RecoveryPayloadConverter)
 
 
 class _OneObject(WorkflowInboundInterceptor):
-    """Refuse a start without exactly one object: Python would raise TypeError, which hangs the workflow for ever."""
+    """Refuse what does not carry exactly one object: Python would raise TypeError, which hangs a workflow for ever."""
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
         takes_start = issubclass(input.type, object) and getattr(input.type, "parameters", None) is not None
         if takes_start and (len(input.args) != 1 or not isinstance(input.args[0], Start)):
             raise Invalid("input: send exactly one JSON object with at least runbook and reason")
         return await super().execute_workflow(input)
+
+    async def handle_signal(self, input: HandleSignalInput) -> None:
+        """Hand a signal without exactly one object on as one that is not readable: its handler says so."""
+        if input.signal in ("approve", "reject") and len(input.args) != 1:
+            input.args = [RawValue(Payload())]
+        await super().handle_signal(input)
+
+    def handle_update_validator(self, input: HandleUpdateInput) -> None:
+        """Answer an update without exactly one object."""
+        if input.update == "decide" and (len(input.args) != 1 or not isinstance(input.args[0], Decision)):
+            raise Invalid("input: send exactly one JSON object with gate, by, plan and evidence")
+        super().handle_update_validator(input)
 
 
 class InputGuard(Interceptor):

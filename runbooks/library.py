@@ -42,12 +42,15 @@ class Library:
 
     def runbook(self, name: str) -> Runbook:
         """Return the runbook ``name`` (``catalog/name``), checked against its estate and procedure."""
+        runbook = self._parsed(name)
+        _check(f"{name}.yaml", runbook, self.estate(name.split("/", maxsplit=1)[0]))
+        return runbook
+
+    def _parsed(self, name: str) -> Runbook:
         if not NAME.fullmatch(name) or name not in self.names():
             raise Invalid(f"runbook: there is none of this name; there are: {', '.join(self.names()) or 'none'}")
         file = self.root / f"{name}.yaml"
-        runbook = _parse(file, Runbook, self._read(file))
-        _check(f"{name}.yaml", runbook, self.estate(name.split("/", maxsplit=1)[0]))
-        return runbook
+        return _parse(file, Runbook, self._read(file))
 
     def estate(self, catalog: str) -> Estate:
         """Return the estate of ``catalog``, its placeholders filled."""
@@ -60,9 +63,10 @@ class Library:
         Raises ``Invalid`` naming the field when the runbook is unknown, belongs to another procedure, or its
         parameters are wrong.
         """
+        belongs = self._parsed(start.runbook).procedure
+        if belongs != procedure:
+            raise Invalid(f"runbook: it is one for {belongs}; start that workflow type, not {procedure}")
         runbook, catalog = self.runbook(start.runbook), start.runbook.split("/", maxsplit=1)[0]
-        if runbook.procedure != procedure:
-            raise Invalid(f"runbook: it is one for {runbook.procedure}; start that workflow type, not {procedure}")
         estate = self.estate(catalog)
         if start.mode == "live":
             _unproven(runbook)

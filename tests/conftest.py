@@ -1,5 +1,7 @@
 """What tests of every room share: real servers from the lab."""
 
+import os
+import random
 import secrets
 import shutil
 import tempfile
@@ -12,6 +14,18 @@ import pytest
 from lab.estate import Lab
 
 FreshLab = Callable[[], Lab]
+SEED = os.environ.get("RECOVERY_TEST_SEED") or str(secrets.randbelow(1_000_000))
+
+
+def pytest_report_header() -> str:
+    """Say how to repeat what this run leaves to chance."""
+    return f"chance: RECOVERY_TEST_SEED={SEED}"
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Chance that the seed and the test's own name decide: the same alone and in the whole suite."""
+    return random.Random(f"{SEED}/{request.node.nodeid}")
 
 
 @contextmanager

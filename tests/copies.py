@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 from pathlib import Path
@@ -25,7 +26,7 @@ def ask_copy(lab: Lab, sql: str, copy: Path | None = None) -> list[str]:
     """Return the lines that psql prints for ``sql`` on the only (or the given) copy."""
     copy = copy or copies(lab)[-1]
     port = (copy / "data" / "postmaster.pid").read_text().splitlines()[3]
-    arguments = ["-XAtq", "-h", copy / "run", "-p", port, "-U", "postgres", "-d", "orders", "-c", sql]
+    arguments: list[str | Path] = ["-XAtq", "-h", copy / "run", "-p", port, "-U", "postgres", "-d", "orders", "-c", sql]
     return lab.postgres.run("psql", *arguments).splitlines()
 
 
@@ -44,3 +45,39 @@ def drop_all(lab: Lab) -> None:
     processes.stop(servers_of_copies(lab), signal.SIGQUIT, 5)
     for found in lab.place.copies.iterdir():
         shutil.rmtree(found)
+
+
+def contents(lab: Lab, copy: Path) -> dict[str, str]:
+    """Return a digest of the rows of every table in ``copy``."""
+    tables = ask_copy(lab, "select oid::regclass from pg_class where relkind = 'r' and relnamespace = 2200", copy)
+    rows = "select coalesce(md5(string_agg(t::text, ',' order by t::text)), 'empty') from {} t"
+    return {table: ask_copy(lab, rows.format(table), copy)[0] for table in tables}
+
+
+def postmasters(lab: Lab) -> list[Process]:
+    """Return the servers of copies, one process each."""
+    found = servers_of_copies(lab)
+    pids = {process.pid for process in found}
+    return [process for process in found if parent(process.pid) not in pids]
+
+
+def strangers(lab: Lab) -> list[str]:
+    """Return the command lines of processes of the lab that are neither its own programs nor a copy's server."""
+    known = {*processes.postgres_in(lab.place.data), *servers_of_copies(lab)}
+    known |= {found[0] for name in ("sshd", "load") if (found := processes.recall(lab.place.run / f"{name}.json"))}
+    found = [process for process in processes.members(lab.place.root) if process not in known]
+    return sorted(command(process.pid) for process in found)
+
+
+def parent(pid: int) -> int:
+    """Return the pid of the parent of ``pid``; 0 when there is no such process."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def command(pid: int) -> str:
+    """Return the command line of ``pid``; empty when there is no such process."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return ""

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROCEDURE = "DatabasePointInTimeRestore"
 
 
-async def eventually(look: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+async def eventually(look: Callable[[], Any], what: str, seconds: float = 30.0, pause: float = 0.05) -> Any:
     """Return the first true answer of ``look`` (plain or awaitable); fail after ``seconds`` naming ``what``."""
     deadline = time.monotonic() + seconds
     while True:
@@ -38,7 +38,7 @@ async def eventually(look: Callable[[], Any], what: str, seconds: float = 30.0) 
         if answer:
             return answer
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause)
 
 
 @dataclass
@@ -130,9 +130,11 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(lab: Lab, program: list[str] | None = None, worker: bool = True) -> AsyncIterator[Running]:
-    """Run a worker and an embedded Temporal for ``lab``; everything is gone afterwards."""
-    environment = {"RECOVERY_STATE": str(lab.state), "RECOVERY_LAB": str(lab.place.root)}
+async def running(
+    lab: Lab, program: list[str] | None = None, worker: bool = True, **more: str
+) -> AsyncIterator[Running]:
+    """Run a worker, with ``more`` environment, and an embedded Temporal for ``lab``; everything is gone afterwards."""
+    environment = {"RECOVERY_STATE": str(lab.state), "RECOVERY_LAB": str(lab.place.root), **more}
     settings = Settings.from_environment({**os.environ, **environment})
     async with Keeper(settings) as endpoint:
         found = Running(await connect(settings, endpoint), settings, environment)

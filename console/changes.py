@@ -1,0 +1,73 @@
+"""What changed from one report to the next, one line each; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from console.output import clean
+from recovery.details import MARKS
+from recovery.report import GateLine, Report, StepLine
+
+_LASTED = ("seen", "changed", "unchanged", "undone", "failed", "undo failed")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change: what kind of thing (step, gate, decision, …), which, its new state, and a sentence."""
+
+    at: datetime
+    kind: str
+    name: str
+    state: str
+    text: str
+
+    def line(self) -> str:
+        """Return it as a line for people, in UTC."""
+        return clean(f"{self.at.astimezone(UTC):%H:%M:%S}  {self.text}")
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON can carry it."""
+        return {**asdict(self), "at": self.at.isoformat()}
+
+
+def changes(before: Report | None, now: Report) -> Iterator[Change]:
+    """Yield what ``now`` says that ``before`` did not."""
+    old_steps = {line.step: line for line in before.steps} if before else {}
+    for line in now.steps:
+        if line.step not in old_steps or old_steps[line.step].state != line.state:
+            yield _step(line)
+    old_gates = {line.gate: line for line in before.gates} if before else {}
+    for gate in now.gates:
+        yield from _gate(old_gates.get(gate.gate, GateLine(gate=gate.gate)), gate)
+    at = now.ended_at or datetime.now(UTC)
+    for kind, said in (("blocker", "blockers"), ("not accepted", "refusals")):
+        for text in getattr(now, said)[len(getattr(before, said, ())) :]:
+            yield Change(at, kind, "", kind, f"! {kind}: {text}")
+    if now.outcome != "running" and (before is None or before.outcome == "running"):
+        why = f": {now.failure}" if now.failure else ""
+        yield Change(at, "outcome", now.workflow, now.outcome, f"{now.outcome}{why}")
+
+
+def _step(line: StepLine) -> Change:
+    seconds = (line.ended - line.began).total_seconds()
+    lasted = f" after {seconds:.1f} s" if line.state in _LASTED else ""
+    why = f": {line.failure}" if line.failure else ""
+    text = f"{MARKS[line.state]} {line.title}: {line.state}{lasted}{why}"
+    return Change(line.ended, "step", line.step, line.state, text)
+
+
+def _gate(before: GateLine, now: GateLine) -> Iterator[Change]:
+    at = now.decisions[-1].at if now.decisions else datetime.now(UTC)
+    if now.plan and not (before.plan or now.closed):
+        until = f" until {now.until.astimezone(UTC):%H:%M:%S}Z" if now.until else ""
+        waits = f"? “{now.gate}” waits for {now.approvals} × {' or '.join(now.roles)}{until}"
+        yield Change(datetime.now(UTC), "gate", now.gate, "open", waits)
+    for decision in now.decisions[len(before.decisions) :]:
+        why = f": {decision.reason}" if decision.reason else ""
+        said = f"{decision.by} {decision.verdict}s “{now.gate}”{why}"
+        yield Change(decision.at, "decision", now.gate, decision.verdict, said)
+    if now.closed and not before.closed:
+        yield Change(at, "gate", now.gate, "closed", f"“{now.gate}”: {now.closed}")

@@ -1,0 +1,98 @@
+"""What can be said of a runbook from its files alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
+
+from console.output import span
+from recovery.errors import Invalid
+from runbooks.library import Library, _parse, specification
+from runbooks.schema import Runbook
+
+_NEXT_FAULT = re.compile(r"; (?=[a-z_]+(?:\.[^:;]+)*: )")
+
+
+def read(library: Library, name: str) -> Runbook:
+    """Return the runbook ``name`` without its estate, whose addresses may be known elsewhere only."""
+    if name not in library.names():
+        raise Invalid(f"runbook: there is none of this name; there are: {', '.join(library.names()) or 'none'}")
+    file = library.root / f"{name}.yaml"
+    return _parse(file, Runbook, library._read(file))
+
+
+def row(library: Library, name: str) -> dict[str, Any]:
+    """Return what a list says of the runbook ``name``; one that cannot be read has a ``fault`` and hides no other."""
+    try:
+        found = read(library, name)
+    except Invalid as error:
+        return {"name": name, "title": "", "procedure": "", "version": "", "systems": [], "fault": error.message}
+    return {"name": name, **found.model_dump(mode="json", include={"title", "procedure", "version", "systems"})}
+
+
+def needed(runbook: Runbook) -> list[dict[str, Any]]:
+    """Return each parameter of the procedure: its name, value, and whether it is from runbook, default or you."""
+    rows = []
+    for name, field in specification(runbook.procedure).Parameters.model_fields.items():
+        if name in runbook.parameters:
+            rows.append({"name": name, "from": "runbook", "value": runbook.parameters[name]})
+        elif field.is_required():
+            rows.append({"name": name, "from": "you", "value": None})
+        else:
+            default = field.get_default(call_default_factory=True, validated_data={})
+            rows.append({"name": name, "from": "default", "value": to_jsonable_python(default)})
+    return rows
+
+
+def objectives(library: Library, name: str, runbook: Runbook) -> dict[str, Any]:
+    """Return tier, RTO and RPO, or the fault for which they are not known here."""
+    try:
+        estate = library.estate(name.split("/", maxsplit=1)[0])
+        tier = estate.databases[runbook.systems[0]].tier
+        return {"tier": tier, "rto": span(estate.tiers[tier].rto), "rpo": span(estate.tiers[tier].rpo)}
+    except Invalid as error:
+        return {"fault": error.message}
+    except KeyError:
+        return {"fault": "the estate has no such system or tier"}
+
+
+def faults(library: Library, name: str) -> list[dict[str, str]]:
+    """Return every fault of the runbook ``name``, each with file, field and message."""
+    found = []
+    try:
+        runbook = library.runbook(name)
+    except Invalid as error:
+        found += _split(error.message, f"{name}.yaml")
+        try:
+            runbook = read(library, name)  # its own parameters can be judged all the same
+            specification(runbook.procedure)
+        except Invalid:
+            return found
+    return found + _parameters(runbook, f"{name}.yaml")
+
+
+def _split(message: str, file: str) -> list[dict[str, str]]:
+    head, colon, rest = message.partition(".yaml: ")
+    where, text = (f"{head}.yaml", rest) if colon else (file, message)
+    rows = []
+    for fault in _NEXT_FAULT.split(text):
+        field, colon, said = fault.partition(": ")
+        rows.append({"file": where, "field": field if colon else "", "message": said if colon else fault})
+    return rows
+
+
+def _parameters(runbook: Runbook, file: str) -> list[dict[str, str]]:
+    """Judge what the runbook pins; what it leaves to the person who starts is missing rightly."""
+    try:
+        specification(runbook.procedure).Parameters.model_validate(runbook.parameters)
+    except ValidationError as error:
+        rows = error.errors(include_url=False, include_context=False, include_input=False)
+        return [
+            {"file": file, "field": ".".join(["parameters", *map(str, row["loc"])]), "message": row["msg"]}
+            for row in rows
+            if row["type"] != "missing" or len(row["loc"]) > 1
+        ]
+    return []

@@ -1,0 +1,104 @@
+"""What the page of DatabasePointInTimeRestore is filled with: the engine's own scripts and values; pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from activities.backups import Backup, Choice
+from activities.postgres import PlaceCopy, VerifyCopy
+from activities.scripts import script
+from activities.side_copy import SideCopy
+from recovery.models import Frozen
+from recovery.names import recovery_id
+from runbooks.procedures.database_point_in_time_restore import Parameters
+from runbooks.schema import Database, Host
+
+UNKNOWN = {"target_time": "2000-01-01T00:00:00Z"}
+"""Stands in for what is not known when the page is printed; it is asked for when the page is used."""
+
+_CHOSEN = {"backup", "timeline", "enough", "copyport", "target", "copy"}
+"""Variables that the page itself sets, from what it finds on the host."""
+_RUN = "by-hand"  # no run of a recovery has this id, so the copy is in no engine's way
+_NOBODY = Choice(
+    backup=Backup(name="", path="", version=0, timeline=0, start_lsn="", stop_lsn="", stopped_at=None, size=0),
+    timeline=0,
+    enough="",
+    earliest=datetime.min,
+    latest=datetime.min,
+)
+
+
+def fill(frozen: Frozen, known: bool) -> dict[str, str]:
+    """Return what each placeholder of the page stands for; ``known`` tells whether a target time was given."""
+    name = frozen.systems[0]
+    database = Database.model_validate(frozen.estate["databases"][name])
+    host = Host.model_validate(frozen.estate["hosts"][database.host])
+    wanted = Parameters.model_validate(frozen.parameters)
+    copy = SideCopy(name, database, host, wanted, recovery_id(frozen.catalog, name, "live"), _RUN)
+    port = database.copy_ports[0]
+    place, verify = copy.place(_NOBODY, port), copy.verify(port)
+    compared = copy.compare(port)
+    room = {"bin": database.bin, "copies": database.copies, "jobs": host.jobs}
+    values: dict[str, Mapping[str, object]] = {
+        "inventory": copy.find().model_dump(exclude={"host", "system", "drill"}),
+        "readiness": room,
+        "place_copy": place.values() | {"archive": place.archive, "data": place.data},
+        "replay_copy": place.values(),
+        "verify_copy": verify.values() | _questions(verify),
+        "compare_copy": compared.values()
+        | {"sockets": compared.sockets, "port": compared.port, "tables": " ".join(compared.tables)},
+        "stop_copy": place.values(),
+        "drop_copy": place.values(),
+    }
+    return {step: body(step, given) for step, given in values.items()} | {
+        "target": _target(place.target_time, known),
+        "copy": _copy(place, known),
+        "ports": " ".join(map(str, database.copy_ports)),
+        "proof": _proof(verify),
+        "expect": _expect(verify),
+        "login": f"ssh -p {host.port} {host.user}@{host.address}",
+        "dbuser": shlex.quote(database.user),
+        "dbname": shlex.quote(database.name),
+    }
+
+
+def body(step: str, values: Mapping[str, object]) -> str:
+    """Return the script ``step`` as the body of a shell function that shares no option with its caller."""
+    heads = {key: value for key, value in values.items() if key not in _CHOSEN}
+    return f"(\nset +eu\n{script(step, heads).rstrip()}\n)"
+
+
+def _questions(verify: VerifyCopy) -> dict[str, object]:
+    asked = {f"query_{i}": question.sql for i, question in enumerate(verify.questions, start=1)}
+    return {"amcheck": "yes" if verify.amcheck else "no", "queries": len(verify.questions), **asked}
+
+
+def _target(at: datetime, known: bool) -> str:
+    if known:
+        return f"TARGET={shlex.quote(f'{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00')}"
+    return ": \"${TARGET:?STOP: set it to the moment to go back to, such as '2026-11-21 22:00:00+00'}\""
+
+
+def _copy(place: PlaceCopy, known: bool) -> str:
+    if known:
+        return f"COPY={shlex.quote(place.copy_dir)}"
+    folder = place.copy_dir.replace("20000101T000000Z", '$(date -u -d "$TARGET" +%Y%m%dT%H%M%SZ)')
+    return f'COPY="{folder}"'
+
+
+def _proof(verify: VerifyCopy) -> str:
+    rows = ["`amcheck` has to print 0." if verify.amcheck else "Heaps and indexes are not checked: switched off."]
+    rows += [f"`query` {i}, “{q.name}”, has to print 0 and {q.expect!r}." for i, q in enumerate(verify.questions, 1)]
+    return "\n".join(f"- {row}" for row in rows)
+
+
+def _expect(verify: VerifyCopy) -> str:
+    rows = [("amcheck", "^amcheck|0|", "-q")] if verify.amcheck else []
+    rows += [(q.name, f"query|{i}|0|{q.expect}", "-qxF") for i, q in enumerate(verify.questions, 1)]
+    return "\n".join(
+        f"printf '%s\\n' \"$VERIFIED\" | grep {how} -e {shlex.quote(line)} ||"
+        f" {{ PROVEN=no; echo {shlex.quote(f'NOT PROVEN: {name}')} >&2; }}"
+        for name, line, how in rows
+    )

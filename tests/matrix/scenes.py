@@ -1,0 +1,220 @@
+"""How each action is tried on the lab: a scene sets the system up, meddles with it, and tells what it shows."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from activities.backups import Choice, backups
+from activities.postgres import CopySpec, Place, PlaceCopy, Placed, Replay, ReplayCopy, Replayed, place, ready, replay
+from activities.side_copy import SideCopy, assess
+from lab import processes
+from lab.estate import Lab
+from recovery.actions import Action, Spec
+from recovery.models import Start, Wire
+from runbooks.library import library
+from runbooks.procedures.database_point_in_time_restore import Parameters
+from runbooks.schema import Database, Host
+from tests.copies import ask_copy, drop_all, postmasters, strangers
+from tests.matrix import jobs
+from tests.matrix.relay import Relay
+from tests.running import PROCEDURE, ROOT, eventually
+
+S = TypeVar("S", bound=Spec)
+T = TypeVar("T", bound=Wire)
+Accident = Callable[[Any], Awaitable[None]]
+
+
+@dataclass
+class Stage:
+    """The lab, and a restore to ``target`` worked out on it the way the procedure does; SSH goes through ``relay``."""
+
+    lab: Lab
+    relay: Relay
+    copy: SideCopy
+    choice: Choice
+    port: int
+
+    @classmethod
+    async def built(cls, lab: Lab, relay: Relay, target: datetime, folder: Path) -> Stage:
+        """Assess a restore to ``target``; ``folder`` takes the known_hosts for the relay's port."""
+        parameters = {"target_time": target.isoformat()}
+        start = Start(runbook="lab/restore-orders", reason="a test", parameters=parameters)
+        frozen = library(ROOT / "runbooks", lab.state / "estate.env").freeze(start, PROCEDURE)
+        database = Database.model_validate(frozen.estate["databases"]["orders"])
+        known = folder / "known_hosts"
+        known.write_text((lab.place.ssh / "known_hosts").read_text().replace(str(lab.ports["ssh"]), str(relay.port)))
+        host = Host.model_validate(frozen.estate["hosts"][database.host])
+        host = host.model_copy(update={"port": relay.port, "known_hosts": str(known)})
+        copy = SideCopy("orders", database, host, Parameters.model_validate(frozen.parameters), "harness", "run")
+        assessed = assess(copy, await backups.observe(copy.find()), await ready.observe(copy.room()))
+        assert assessed.choice is not None, assessed.blockers
+        return cls(lab, relay, copy, assessed.choice, assessed.port)
+
+    def fresh(self) -> SideCopy:
+        """Return the restore as a recovery that nobody has seen yet."""
+        return dataclasses.replace(self.copy, run=secrets.token_hex(8))
+
+
+class Scene(Generic[S, T]):
+    """One action on the lab. ``accidents`` strike while apply is at work; the action must survive each."""
+
+    action: ClassVar[Action[Any, Any]]
+    accidents: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.lab = stage, stage.lab
+
+    async def set(self) -> S:
+        """Make everything ready that apply needs, and return a spec that was never applied."""
+        raise NotImplementedError
+
+    def shows(self, spec: S) -> Mapping[str, object]:
+        """Return all that apply may change on the system, so exactly that a second effect would be seen."""
+        raise NotImplementedError
+
+    async def meddle_before(self, spec: S) -> None:
+        """Change the system as somebody else would, between the look and apply."""
+        raise NotImplementedError
+
+    async def meddle_after(self, spec: S) -> None:
+        """Change the system as somebody else would, between apply and undo."""
+        raise NotImplementedError
+
+    async def strike(self, accident: str, spec: S) -> None:
+        """Cause one of ``accidents`` in the middle of apply."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Take away whatever a trial left, so that the next one begins like the first."""
+        raise NotImplementedError
+
+
+class CopyScene(Scene[S, T]):
+    """An action that runs a named job on the host of the copies."""
+
+    accidents = ("connection cut", "job's shell killed", "job's script killed", "job's programs killed")
+    what: ClassVar[str]
+
+    async def strike(self, accident: str, spec: S) -> None:
+        """Hold the job in its middle, cause the accident, let go what still lives."""
+        group = await jobs.held(self._job(spec))
+        match accident:
+            case "connection cut":
+                self.stage.relay.cut()
+            case "job's shell killed":
+                os.kill(group, signal.SIGKILL)
+            case "job's script killed":
+                processes.send(jobs.body(group), signal.SIGKILL)
+            case "job's programs killed":
+                os.killpg(group, signal.SIGKILL)
+        jobs.go_on(group)
+
+    def clear(self) -> None:
+        """Drop every copy and every job."""
+        self.stage.relay.cut()
+        drop_all(self.lab)
+        for folder in self.lab.place.jobs.iterdir():
+            shutil.rmtree(folder)
+
+    def _job(self, spec: S) -> Path:
+        assert isinstance(spec, CopySpec)
+        return self.lab.place.jobs / spec.job(self.what)
+
+
+class PlaceScene(CopyScene[PlaceCopy, Placed]):
+    """Lay a backup down."""
+
+    action = place
+    what = "place"
+
+    async def set(self) -> PlaceCopy:
+        """Nothing has to stand."""
+        return self.stage.fresh().place(self.stage.choice, self.stage.port)
+
+    def shows(self, spec: PlaceCopy) -> Mapping[str, object]:
+        """Return every file of every copy with its inode and content, and what else there is."""
+        files = {
+            str(file.relative_to(self.lab.place.copies)): (file.lstat().st_ino, _digest(file))
+            for file in sorted(self.lab.place.copies.rglob("*"))
+        }
+        return {"files": files, **_around(self.lab)}
+
+    async def meddle_before(self, spec: PlaceCopy) -> None:
+        """Somebody puts something where the copy is to stand."""
+        _folder_of_another(self.lab, Path(spec.copy_dir))
+
+    async def meddle_after(self, spec: PlaceCopy) -> None:
+        """Somebody puts another copy in its place."""
+        shutil.rmtree(spec.copy_dir)
+        _folder_of_another(self.lab, Path(spec.copy_dir))
+
+
+class ReplayScene(CopyScene[ReplayCopy, Replayed]):
+    """Replay the log into a copy that was laid down."""
+
+    action = replay
+    what = "replay"
+
+    async def set(self) -> ReplayCopy:
+        """Lay the copy down."""
+        copy = self.stage.fresh()
+        spec = copy.place(self.stage.choice, self.stage.port)
+        await place.apply(spec, await place.observe(spec))
+        await place.halt(spec)
+        return copy.replay(self.stage.choice, self.stage.port)
+
+    def shows(self, spec: ReplayCopy) -> Mapping[str, object]:
+        """Return which server runs, and what it was told."""
+        owner = Path(spec.copy_dir, "owner")
+        servers = postmasters(self.lab)
+        rows = ask_copy(self.lab, "select max(number) from orders") if servers else []
+        return {"servers": servers, "rows": rows, "owner": owner.read_text(), **_around(self.lab)}
+
+    async def meddle_before(self, spec: ReplayCopy) -> None:
+        """Somebody replays the copy and promotes it."""
+        await self.action.apply(spec, Replayed())
+        await self.action.halt(spec)
+        await self.meddle_after(spec)
+
+    async def meddle_after(self, spec: ReplayCopy) -> None:
+        """Somebody promotes the copy to work in it."""
+        ask_copy(self.lab, "select pg_promote(wait => true)")
+
+
+def _around(lab: Lab) -> dict[str, object]:
+    return {
+        "folders": sorted(path.name for path in lab.place.copies.iterdir()),
+        "jobs": sorted(path.name for path in lab.place.jobs.iterdir()),
+    }
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() and not file.is_symlink() else "no file"
+
+
+def _folder_of_another(lab: Lab, folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "owner").write_text("somebody else")
+    for path in (folder, folder / "owner"):
+        lab.postgres.who.own(path)
+
+
+async def quiet(lab: Lab) -> None:
+    """Wait until nothing runs in the lab but its own programs and the servers of copies."""
+    await eventually(lambda: not strangers(lab), f"only the lab's own programs run, but {strangers(lab)}", 10)
+
+
+SCENES: Mapping[str, type[Scene[Any, Any]]] = {
+    scene.action.name: scene for scene in (PlaceScene, ReplayScene)
+}

@@ -1,0 +1,166 @@
+"""Every action that the worker registers: run twice, interrupted, undone and drifted against its real system."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+
+import worker
+from activities import ssh
+from lab.estate import Lab
+from recovery.actions import agrees
+from recovery.errors import Drifted, Refused, Stale
+from tests.matrix.relay import relay
+from tests.matrix.scenes import SCENES, Stage, quiet
+from tests.matrix.trial import Trial, retried
+from tests.workflows.test_side_copy import restorable
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NAMES = [action.name for action in worker.ACTIONS]
+STAGED = [name for name in NAMES if name in SCENES]
+STRUCK = [(name, accident) for name in STAGED for accident in SCENES[name].accidents]
+MOMENTS = 3
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with relay(lab.ports["ssh"]) as between:
+        yield await Stage.built(lab, between, await restorable(lab), tmp_path_factory.mktemp("stage"))
+        await ssh.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=STAGED)
+async def trial(request: pytest.FixtureRequest, stage: Stage) -> AsyncIterator[Trial]:
+    found = await Trial.of(request.param, stage)
+    yield found
+    await found.end()
+
+
+async def test_apply_reaches_the_desired_state(trial: Trial) -> None:
+    after = await trial.apply()
+    assert agrees(trial.desired, after)
+    assert await trial.look() == after
+    assert trial.shows() != trial.untouched
+    assert trial.shows()["jobs"] == []
+
+
+async def test_second_apply_has_no_effect(trial: Trial) -> None:
+    after = await trial.apply()
+    shown = trial.shows()
+    assert await trial.apply() == after
+    assert trial.shows() == shown
+
+
+async def test_two_applies_at_once_have_one_effect(trial: Trial) -> None:
+    both = await asyncio.gather(*(retried(trial.apply) for _ in range(2)))
+    assert both[0] == both[1] == await trial.look()
+    await quiet(trial.scene.lab)
+    assert trial.shows()["jobs"] == []
+
+
+async def test_cancelled_apply_can_be_applied_again(trial: Trial, chance: random.Random) -> None:
+    took = await timed(trial)
+    for _ in range(MOMENTS):
+        await trial.undo()
+        await trial.cancelled_after(moment := chance.uniform(0, took))
+        assert agrees(trial.desired, await retried(trial.apply)), moment
+
+
+async def test_cancelled_apply_can_be_undone(trial: Trial, chance: random.Random) -> None:
+    took = await timed(trial)
+    await trial.undo()
+    for _ in range(MOMENTS):
+        await trial.cancelled_after(moment := chance.uniform(0, took))
+        assert await retried(trial.undo) == trial.before, moment
+        await quiet(trial.scene.lab)
+        assert trial.shows() == trial.untouched, moment
+
+
+@pytest.mark.parametrize(("trial", "accident"), STRUCK, indirect=["trial"])
+async def test_struck_apply_can_be_applied_again(trial: Trial, accident: str) -> None:
+    await trial.struck_by(accident)
+    assert agrees(trial.desired, await retried(trial.apply))
+    await quiet(trial.scene.lab)
+    assert trial.shows()["jobs"] == []
+
+
+@pytest.mark.parametrize(("trial", "accident"), STRUCK, indirect=["trial"])
+async def test_struck_apply_can_be_undone(trial: Trial, accident: str) -> None:
+    await trial.struck_by(accident)
+    assert await retried(trial.undo) == trial.before
+    await quiet(trial.scene.lab)
+    assert trial.shows() == trial.untouched
+    assert await trial.look() == trial.before
+
+
+async def test_undo_restores_what_was_there(trial: Trial) -> None:
+    await trial.apply()
+    for _ in range(2):
+        assert await trial.undo() == trial.before
+        assert await trial.look() == trial.before
+        assert trial.shows() == trial.untouched
+
+
+async def test_undo_without_apply_changes_nothing(trial: Trial) -> None:
+    assert await trial.undo() == trial.before
+    assert trial.shows() == trial.untouched
+
+
+async def test_drift_before_apply_is_not_overwritten(trial: Trial) -> None:
+    await trial.scene.meddle_before(trial.spec)
+    meddled = trial.shows()
+    with pytest.raises(Drifted, match="somebody else"):
+        await trial.apply()
+    assert trial.shows() == meddled
+
+
+async def test_drift_after_apply_is_not_undone(trial: Trial) -> None:
+    await trial.apply()
+    await trial.scene.meddle_after(trial.spec)
+    meddled = trial.shows()
+    with pytest.raises(Drifted, match="somebody else"):
+        await trial.undo()
+    assert trial.shows() == meddled
+
+
+async def test_late_order_changes_nothing(trial: Trial) -> None:
+    with pytest.raises(Stale):
+        await trial.apply(not_after=datetime.now(UTC) - timedelta(milliseconds=1))
+    assert trial.shows() == trial.untouched
+
+
+async def test_late_order_can_be_undone(trial: Trial) -> None:
+    await trial.apply()
+    assert await trial.undo(not_after=datetime.now(UTC) - timedelta(hours=1)) == trial.before
+    assert trial.shows() == trial.untouched
+
+
+async def test_check_changes_nothing(trial: Trial) -> None:
+    with pytest.raises(Refused):
+        await trial.apply(mode="check")
+    assert trial.shows() == trial.untouched
+
+
+async def test_drill_spares_what_is_no_target(trial: Trial) -> None:
+    with pytest.raises(Refused, match="no drill target"):
+        await trial.apply(mode="drill", spec=trial.spec.model_copy(update={"drill": False}))
+    assert trial.shows() == trial.untouched
+
+
+async def test_drill_changes_its_target(trial: Trial) -> None:
+    spec = trial.spec.model_copy(update={"drill": True})
+    assert agrees(trial.desired, await trial.apply(mode="drill", spec=spec))
+
+
+async def timed(trial: Trial) -> float:
+    """Apply, and return the seconds that it took."""
+    began = time.monotonic()
+    await trial.apply()
+    return time.monotonic() - began

@@ -1,0 +1,27 @@
+"""What the worker registers is what the harness tries: nobody has to remember to add it."""
+
+from __future__ import annotations
+
+import pytest
+
+import worker
+from tests.matrix import scenes
+from tests.matrix.scenes import SCENES
+from tests.matrix.trial import ACTIVITIES
+
+NAMES = [action.name for action in worker.ACTIONS]
+
+
+def test_every_apply_belongs_to_an_action() -> None:
+    applies = [name for name in ACTIVITIES if name.endswith(".apply")]
+    assert sorted(applies) == sorted(f"{name}.apply" for name in NAMES)
+    assert len(applies) == len(worker.ACTIONS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_action_has_a_scene(name: str) -> None:
+    assert name in SCENES, f"{name} is registered in worker.py, and no scene in {scenes.__name__} tries it"
+
+
+def test_every_scene_has_an_action() -> None:
+    assert set(SCENES) <= set(NAMES)

@@ -1,0 +1,93 @@
+"""One trial of one action: the activities that the worker registers, run directly against the real system."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.testing import ActivityEnvironment
+
+import worker
+from recovery.actions import Order
+from recovery.errors import Transient
+from tests.matrix.scenes import SCENES, Scene, Stage, quiet
+
+ACTIVITIES = {activity._Definition.must_from_callable(call).name or "": call for call in worker.ACTIVITIES}
+
+
+class Trial:
+    """A fresh spec of an action, the state that was seen before, and the order that a workflow would give."""
+
+    def __init__(self, scene: Scene[Any, Any], spec: Any, before: Any) -> None:
+        self.scene, self.action, self.spec, self.before = scene, scene.action, spec, before
+        self.desired = self.action.desired(spec, before)
+        self.order = Order[self.action.spec_type, self.action.state_type](  # type: ignore[name-defined]
+            spec=spec, before=before, mode="live", not_after=datetime.now(UTC) + timedelta(minutes=5)
+        )
+        self.environment = ActivityEnvironment()
+        self.untouched = self.shows()
+
+    @classmethod
+    async def of(cls, name: str, stage: Stage) -> Trial:
+        """Set the scene of the action ``name``."""
+        scene = SCENES[name](stage)
+        spec = await scene.set()
+        return cls(scene, spec, await scene.action.observe(spec))
+
+    async def end(self) -> None:
+        """Clear the scene; nothing but the lab's own programs may run then."""
+        self.scene.clear()
+        await quiet(self.scene.lab)
+
+    async def apply(self, **changes: Any) -> Any:
+        """Run ``<name>.apply`` once, with ``changes`` to the order."""
+        return await self._run("apply", changes)
+
+    async def undo(self, **changes: Any) -> Any:
+        """Run ``<name>.undo`` once, with ``changes`` to the order."""
+        return await self._run("undo", changes)
+
+    async def look(self) -> Any:
+        """Run ``<name>.observe``."""
+        return await ActivityEnvironment().run(ACTIVITIES[f"{self.action.name}.observe"], self.spec)
+
+    def shows(self) -> dict[str, object]:
+        """Return what the system itself shows of all that apply may change."""
+        return dict(self.scene.shows(self.spec))
+
+    async def cancelled_after(self, seconds: float) -> None:
+        """Run apply, and cancel it after so many seconds, as Temporal would."""
+        applying = asyncio.create_task(self.apply())
+        await asyncio.sleep(seconds)
+        self.environment.cancel()
+        await asyncio.gather(applying, return_exceptions=True)
+
+    async def struck_by(self, accident: str) -> None:
+        """Run apply once, with an accident in its middle; it may survive, or ask to be tried again."""
+        applying = asyncio.create_task(self.apply())
+        try:
+            await self.scene.strike(accident, self.spec)
+        finally:
+            found = (await asyncio.gather(applying, return_exceptions=True))[0]
+        assert not isinstance(found, BaseException) or isinstance(found, Transient), repr(found)
+
+    async def _run(self, part: str, changes: dict[str, Any]) -> Any:
+        self.environment = ActivityEnvironment()
+        order = self.order.model_copy(update=changes)
+        async with asyncio.timeout(40):
+            return await self.environment.run(ACTIVITIES[f"{self.action.name}.{part}"], order)
+
+
+async def retried(call: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
+    """Run ``call`` again after each failure that Temporal would retry."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await call()
+        except Transient as failure:
+            assert time.monotonic() < deadline, f"still not after {seconds} s of retries: {failure}"
+            await asyncio.sleep(0.1)
