@@ -1,37 +1,52 @@
-"""Render a report as the Markdown that the Temporal UI shows as current details."""
+"""Render a report as the Markdown that the Temporal UI shows as current details; pure.
+
+The UI (2.54.1) renders on its server, in a pane about 500 px wide: cells have no padding, code does not wrap, `1/2`
+and `--` become typography. So columns carry blanks of their own, JSON stands on several lines (also because the first
+click on Submit is lost when the editor has to break them), and what people wrote is escaped. The text travels in the
+address of a request: every list has an end.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from recovery.report import GateLine, Report, StepLine
+from recovery.report import Figure, GateLine, Report, StepLine
 
 MARKS = {
     "looking": "…", "changing": "…", "undoing": "…", "seen": "✓", "changed": "✓", "unchanged": "=", "undone": "↩",
     "would change": "→", "would look": "→", "failed": "✗", "undo failed": "✗", "undo blocked": "✗",
 }  # fmt: skip
+ROWS = 20
+"""How many rows of a list are shown; all of them are in the query ``status``."""
+
+_GAP = "\u00a0\u00a0"
+_LONG = 400  # characters of a sentence
+_NARROW = 20  # characters of a text that may stand in a column
+_CAUSES = ("detect", "decide", "people", "execute", "verify", "undo")
 
 
 def markdown(report: Report) -> str:
     """Return what an operator needs at three in the morning: what it waits for first, then facts, then the rest."""
-    parts = [_headline(report)]
-    parts += [_gate(gate) for gate in report.gates if not gate.closed and gate.plan]
-    parts += _bullets("Blockers", report.blockers)
-    parts += _bullets("NOT UNDONE", report.residual)
-    parts += _bullets("Delivered", (f"**{name}**: `{where}`" for name, where in report.delivered.items()))
-    parts += _bullets("Measured", (f"{f.name}: **{f.value}** {f.unit}{_met(f.met)}" for f in report.figures))
-    parts += _steps(report.steps)
-    parts += _bullets("Not accepted", report.refusals[-5:])
-    parts.append(_clock(report))
+    gate = next((gate for gate in report.gates if report.phase == f"gate: {gate.gate}" and not gate.closed), None)
+    refused = _some("Not accepted", map(_plain, report.refusals[-5:]))
+    parts = [_waiting(gate) if gate else _headline(report), *(refused if gate else [])]
+    parts[0] += f"\n{_about(report)}"
+    parts += _some("NOT UNDONE, look at it now", map(_plain, report.residual))
+    parts += _some("In the way", map(_plain, report.blockers))
+    parts += _some("Delivered", (f"{_plain(name)}: {_code(where)}" for name, where in report.delivered.items()))
+    parts += [part for one in report.gates for part in _evidence(one)]
+    parts += _some("Measured", map(_figure, sorted(report.figures, key=lambda figure: figure.met is None)))
+    parts += _choice(report, gate) if gate else []
+    parts += [*_steps(report.steps), _clock(report), *([] if gate else refused)]
     return "\n\n".join(part for part in parts if part)
 
 
 def approval(gate: GateLine, by: str = "YOUR NAME") -> str:
     """Return the JSON to paste as input of the signal ``approve`` or ``reject``."""
-    body = {"gate": gate.gate, "by": by, "plan": gate.plan, "evidence": gate.evidence, "reason": ""}
-    return json.dumps(body, ensure_ascii=False)
+    return json.dumps(_decision(gate, by), ensure_ascii=False)
 
 
 def facts_of(shown: dict[str, Any], prefix: str = "") -> list[str]:
@@ -48,50 +63,188 @@ def facts_of(shown: dict[str, Any], prefix: str = "") -> list[str]:
     return lines
 
 
+# --- the top: what it waits for, or how it stands -------------------------------------------------------------
+
+
+def _waiting(gate: GateLine) -> str:
+    who = f"{gate.approvals} × {_plain(' or '.join(gate.roles))}"
+    said = [f"{_plain(d.by)} {d.verdict}s{f' ({_plain(d.reason)})' if d.reason else ''}" for d in gate.decisions]
+    until = f"Decide until **{gate.until:%Y-%m-%d %H:%M:%S} UTC**. " if gate.until else ""
+    so_far = f"So far: {', '.join(said)}." if said else "Nobody has decided yet."
+    return f"## Waiting for {who}: “{_plain(gate.gate)}”\n\n{until}{so_far}"
+
+
 def _headline(report: Report) -> str:
-    what = report.outcome if report.outcome != "running" else report.phase
-    who = f" by {report.requested_by}" if report.requested_by else ""
-    lines = [f"### {report.title or report.runbook}: {what}"]
-    lines.append(f"**{report.mode}** on {', '.join(report.systems) or '…'}, started{who}: {report.reason}")
-    if report.failure:
-        lines.append(f"**{report.kind or 'Failure'}**: {report.failure}")
-    return "\n\n".join(lines)
+    busy = next((s.title for s in reversed(report.steps) if MARKS[s.state] == "…"), "")
+    now = f": {_plain(busy)}" if busy and report.outcome == "running" else ""
+    head = f"## {_plain(report.phase if report.outcome == 'running' else report.outcome)}{now}\n"
+    return f"{head}\n**{_plain(report.kind or 'Why')}**: {_plain(report.failure)}" if report.failure else head
 
 
-def _gate(gate: GateLine) -> str:
-    rows = [f"- {line}" for shown in gate.shown for line in facts_of(shown)]
-    until = f" until {gate.until:%Y-%m-%d %H:%M:%S}Z" if gate.until else ""
-    waits = f"### Waiting for {gate.approvals} × {' or '.join(gate.roles)}: “{gate.gate}”{until}"
-    how = "Decide with the update `decide`, or the signal `approve` or `reject`, and this input (identity is claimed):"
-    return "\n".join([waits, "", *rows, "", how, "", "```json", approval(gate), "```"])
+def _about(report: Report) -> str:
+    asked = f", asked for by {_plain(report.requested_by)}" if report.requested_by else ""
+    case = f" ({_plain(report.incident)})" if report.incident else ""
+    where = f" on {_plain(', '.join(report.systems))}" if report.systems else ""
+    title = _plain(report.title or report.runbook)
+    return f"{title}\n**{report.mode}**{where}{asked}{case}: {_plain(report.reason)}"
+
+
+# --- the gate -------------------------------------------------------------------------------------------------
+
+
+def _evidence(gate: GateLine) -> list[str]:
+    """Return what the gate shows, or showed, by shape: single facts as lines, lists of objects as tables."""
+    lines: list[str] = []
+    tables: list[str] = []
+    for name, value in ((name, value) for shown in gate.shown for name, value in shown.items()):
+        if isinstance(value, dict):
+            lines += [f"{_label(name)}, {_label(key)}: {_cell(one)}" for key, one in value.items()]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            tables += _objects(value)
+        elif value not in (None, "", []):
+            lines.append(f"{_label(name)}: {_cell(value)}")
+    title = f"“{_plain(gate.gate)}”: {_plain(gate.closed)}" if gate.closed else "What was found"
+    return [*_lines(title, lines), *tables] if gate.closed or lines or tables else []
+
+
+def _objects(rows: list[dict[str, Any]]) -> list[str]:
+    """Return a table of ``rows``; texts that would break its columns are told beneath, by the row's first field."""
+    names = [name for name in rows[0] if any(row.get(name) not in (None, "", [], {}) for row in rows)]
+    columns = [name for name in names if name == names[0] or all(_is_narrow(row.get(name)) for row in rows)]
+    table = _table([_label(name) for name in columns], [[row.get(name) for name in columns] for row in rows])
+    told = []
+    for row in rows[:ROWS]:
+        texts = [f"{_label(n)} {_cell(row[n])}" for n in names if n not in columns and row.get(n)]
+        told += [f"{_cell(row[names[0]])}: {', '.join(texts)}"] if texts else []
+    return [table, *(["\n".join(told)] if told else [])]
+
+
+def _choice(report: Report, gate: GateLine) -> list[str]:
+    """Return what each answer leads to, and what to paste for it."""
+    undone = [f"“{_plain(line.title)}”" for line in reversed(report.steps) if line.state == "changed"]
+    back = f"it stops and undoes {', then '.join(undone)}" if undone else "it stops; nothing was changed"
+    silence = [f"no decision until {gate.until:%H:%M:%S} UTC: as if rejected"] if gate.until else []
+    body = _decision(gate, "YOUR NAME")
+    return [
+        *_lines("What then", ["approve: it goes on", f"reject: {back}", *silence]),
+        "Replace YOUR NAME. **More Actions, Send an Update, `decide`** is answered at once; for a no write `reject`:",
+        _json({**body, "verdict": "approve"}),
+        "Or **Send a Signal, `approve`** or **`reject`**; what is wrong with it is shown above (press R):",
+        _json(body),
+    ]
+
+
+def _decision(gate: GateLine, by: str) -> dict[str, str]:
+    return {"gate": gate.gate, "by": by, "plan": gate.plan, "evidence": gate.evidence, "reason": ""}
+
+
+# --- the rest -------------------------------------------------------------------------------------------------
+
+
+def _figure(figure: Figure) -> str:
+    return f"{_plain(figure.name)}: **{_cell(figure.value)}**{f' {_plain(figure.unit)}' if figure.unit else ''}{_met(figure.met)}"
 
 
 def _steps(steps: tuple[StepLine, ...]) -> list[str]:
-    if not steps:
-        return []
-    rows = ["| | step | state | s | |", "|---|---|---|---|---|"]
-    for line in steps:
+    earlier = [f"{len(steps) - ROWS} earlier steps are in the query `status`."] if len(steps) > ROWS else []
+    rows = []
+    for line in steps[-ROWS:]:
         seconds = (line.ended - line.began).total_seconds()
-        failure = line.failure.replace("|", "/").replace("\n", " ")
-        rows.append(f"| {MARKS[line.state]} | {line.title} | {line.state} | {seconds:.1f} | {failure} |")
-    return ["\n".join(rows)]
+        title = f"{line.title}: {line.failure}" if line.failure else line.title
+        rows.append((MARKS[line.state], title, line.state, round(seconds, 1)))
+    return [*earlier, _table(("", "step", "state", "s"), rows)] if rows else []
 
 
 def _clock(report: Report) -> str:
     clock = report.clock
-    split = ", ".join(f"{cause} {getattr(clock, cause):.1f}" for cause in _CAUSES if getattr(clock, cause))
-    return (
-        f"Clock since {clock.since}: {clock.total:.1f} s ({split or '0'}) of RTO {clock.rto:.0f} s{_met(clock.rto_met)}"
-    )
+    split = ", ".join(f"{cause} {_span(getattr(clock, cause))}" for cause in _CAUSES if getattr(clock, cause))
+    running = report.outcome == "running"
+    verdict = ", within it so far" if running and clock.rto_met else _met(clock.rto_met)
+    rto = f" of RTO {_span(clock.rto)}{verdict}" if clock.rto else ""
+    written = ", as this was written" if running else ""
+    return f"Clock since {clock.since}{written}: **{_span(clock.total)}**{rto} ({split or 'nothing yet'})"
 
 
-def _bullets(title: str, rows: Iterable[str]) -> list[str]:
+# --- Markdown -------------------------------------------------------------------------------------------------
+
+
+def _lines(title: str, rows: Iterable[str]) -> list[str]:
+    """Return one block. Without an empty line before its list, the UI leaves no gap, others show a list."""
     lines = [f"- {row}" for row in rows]
-    return ["\n".join([f"**{title}**", "", *lines])] if lines else []
+    more = [f"- and {len(lines) - ROWS} more, in the query `status`"] if len(lines) > ROWS else []
+    return ["\n".join([f"**{title}**", *lines[:ROWS], *more])]
+
+
+def _some(title: str, rows: Iterable[str]) -> list[str]:
+    found = list(rows)
+    return _lines(title, found) if found else []
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    right = [i for i in range(len(names)) if all(_is_number(row[i]) for row in rows)]
+    lines = [_row(names), "|" + "|".join("--:" if i in right else ":--" for i in range(len(names))) + "|"]
+    lines += [_row([_cell(value) for value in row]) for row in rows[:ROWS]]
+    more = f"\n\n{len(rows) - ROWS} more rows are in the query `status`." if len(rows) > ROWS else ""
+    return "\n".join(lines) + more
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join([cells[0], *(f"{_GAP}{cell}" if cell else "" for cell in cells[1:])]) + " |"
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int() if value >= 100_000:  # below, it may be a port or a year
+            return f"{value:,}"
+        case dict():
+            return _plain("; ".join(facts_of(value)))
+        case list():
+            return ", ".join(_cell(one) for one in value)
+        case _:
+            return _plain(value)
+
+
+def _is_narrow(value: Any) -> bool:
+    text = _cell(value)
+    return len(text) <= _NARROW and " " not in text
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _label(name: str) -> str:
+    return _plain(name.replace("_", " "))
+
+
+def _plain(value: Any) -> str:
+    """Return ``value`` on one line, cut when very long, without any meaning as Markdown or HTML."""
+    text = " ".join(str(value).split())
+    text = text if len(text) <= _LONG else f"{text[:_LONG]}…"
+    return re.sub(r"[\\`*_{}\[\]<>#|~&]|-(?=-)|(?<=-)-", r"\\\g<0>", text)
+
+
+def _code(text: str) -> str:
+    one_line = " ".join(text.split())
+    return f"`` {one_line} ``" if "`" in one_line else f"`{one_line}`"
+
+
+def _json(body: dict[str, str]) -> str:
+    return f"```json\n{json.dumps(body, ensure_ascii=False, indent=2)}\n```"
 
 
 def _met(met: bool | None) -> str:
     return "" if met is None else " (met)" if met else " (**missed**)"
 
 
-_CAUSES = ("detect", "decide", "people", "execute", "verify", "undo")
+def _span(seconds: float) -> str:
+    """Return seconds as people say them: 0.4 s, 42 s, 5 min 12 s, 1 h 3 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    (size, upper), (part, lower) = ((60, "min"), (1, "s")) if seconds < 3600 else ((3600, "h"), (60, "min"))
+    whole, rest = divmod(round(seconds), size)
+    return f"{whole} {upper} {rest // part} {lower}" if rest // part else f"{whole} {upper}"
