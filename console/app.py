@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
@@ -14,6 +18,7 @@ from console.output import emit
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # a third faster
     help="Start, watch and decide recoveries."
     " Exit codes: 0 done, 1 recovery not successful, 2 bad input, 3 refused, 4 Temporal not reachable.",
 )
@@ -49,3 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(told.message if told.kind == "Usage" else f"{told.kind}: {told.message}", file=sys.stderr)
         return told.code
     return code if isinstance(code, int) else 0
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with ``code``, without the interpreter's own end.
+
+    Threads of Temporal's client outlive it and abort the process there, which turns any exit code into 134
+    (temporalio/sdk-python issue 300).
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):
+            stream.flush()
+    os._exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ import typer
 
 from console.options import AsJson, By, Pairs, Parameters, Runbook
 from console.output import emit, say
-from console.session import connect, library, run_link, settings, user
+from console.session import complete, connect, library, run_link, settings, user
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -90,7 +89,7 @@ def _begin(wanted: Start, wait: bool, as_json: bool) -> None:
     installation = settings()
     catalogs = library(installation)
     frozen = catalogs.freeze(wanted, read(catalogs, wanted.runbook).procedure)
-    begun, seen = asyncio.run(_run(installation, wanted, frozen, wait, as_json))
+    begun, seen = complete(_run(installation, wanted, frozen, wait, as_json))
     if as_json:
         report = {"report": seen.report.model_dump(mode="json")} if seen else {}
         emit(begun.plain() | report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from console.options import AsJson, By, Id, RunId
 from console.output import emit, say
-from console.session import user
+from console.session import complete, user
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -74,7 +73,7 @@ class _Ask:
 
 
 def _decide(verdict: Verdict, name: str, run: str, ask: _Ask) -> None:
-    found, answer = asyncio.run(_carry(verdict, name, run, ask))
+    found, answer = complete(_carry(verdict, name, run, ask))
     if ask.as_json:
         return emit({"workflow": found.workflow, "run": found.run, **answer.model_dump(mode="json")})
     said = {"approve": "approved", "reject": "rejected"}[answer.verdict]

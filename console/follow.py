@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from console.changes import changes
 from console.failures import DONE, UNSUCCESSFUL
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from console.runs import Run
 
 _EVERY = 0.25  # seconds
+_FINAL = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.UNIMPLEMENTED)
 _LOST = "Temporal is not reachable, retrying"
 
 
@@ -47,8 +48,10 @@ async def follow(client: Client, run: Run, view: View) -> Seen:
                 view.show(seen, "")
                 if not run.open:
                     return seen
-            except RPCError:  # it comes back, or somebody ends this command; the recovery itself waits for neither
-                view.show(seen, _LOST)
+            except RPCError as error:
+                if error.status in _FINAL:
+                    raise
+                view.show(seen, _LOST)  # it comes back, or somebody ends this command; the recovery minds neither
             await asyncio.sleep(_EVERY)
 
 

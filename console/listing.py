@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from console.options import AsJson
 from console.output import duration, emit, say
-from console.session import connect, run_link, settings
+from console.session import complete, connect, run_link, settings
 
 if TYPE_CHECKING:
     from console.runs import Run
@@ -27,7 +26,7 @@ def list_(everything: All = False, as_json: AsJson = False) -> None:
 
         return [run async for run in listing(await connect(installation), everything)]
 
-    rows = [_row(run) | {"ui": run_link(installation, run.workflow, run.run)} for run in asyncio.run(look())]
+    rows = [_row(run) | {"ui": run_link(installation, run.workflow, run.run)} for run in complete(look())]
     if as_json:
         return emit(rows)
     if not rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from runbooks.library import Library
 
+_ANSWER = timedelta(seconds=5)
 _POLL_SECONDS = 75
 """A worker asks for work at least this often; one that was killed stays listed for longer."""
 
@@ -70,7 +71,7 @@ async def describe(client: Client, workflow: str, run: str = "") -> Run:
         namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow, run_id=run)
     )
     try:
-        found = await client.workflow_service.describe_workflow_execution(request)
+        found = await client.workflow_service.describe_workflow_execution(request, timeout=_ANSWER)
     except RPCError as error:
         if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from console.failures import UNREACHABLE
 from console.options import AsJson
 from console.output import emit, say
-from console.session import settings
+from console.session import complete, settings
 
 if TYPE_CHECKING:
     from recovery.settings import Settings
@@ -24,7 +23,7 @@ def up(as_json: AsJson = False) -> None:
     from recovery.embedded import ensure
 
     installation = _own()
-    asyncio.run(ensure(installation))
+    complete(ensure(installation))
     _tell(installation, as_json)
 
 
@@ -34,7 +33,7 @@ def down(as_json: AsJson = False) -> None:
     from recovery.embedded import stop
 
     installation = _own()
-    asyncio.run(stop(installation))
+    complete(stop(installation))
     _tell(installation, as_json)
 
 

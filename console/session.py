@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pwd
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from recovery.settings import Settings
     from runbooks.library import Library
 
+T = TypeVar("T")
 PATIENCE = 10.0
 """Seconds to wait for an address that neither answers nor refuses."""
 
@@ -32,8 +33,17 @@ def library(settings: Settings) -> Library:
     return library(settings.catalogs, settings.state / "estate.env")
 
 
+def complete(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` to its end; asyncio is loaded only by commands that need it."""
+    import asyncio
+
+    return asyncio.run(work)
+
+
 async def connect(settings: Settings) -> Client:
     """Return a client; raises NotReachable when Temporal does not answer in time."""
+    import asyncio
+
     from recovery.connection import NotReachable, connect
 
     limit = PATIENCE if not settings.is_embedded() else None  # the embedded server has a deadline of its own

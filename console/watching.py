@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from console.failures import UNSUCCESSFUL
 from console.options import AsJson, Id, RunId
 from console.output import emit, say
-from console.session import connect, library, run_link, settings
+from console.session import complete, connect, library, run_link, settings
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -30,7 +29,7 @@ def status(name: Id, run: RunId = "", as_json: AsJson = False) -> None:
         client, found, link = await find(name, run)
         return await fetch(client, found), link
 
-    seen, link = asyncio.run(look())
+    seen, link = complete(look())
     if as_json:
         return emit(seen.report.model_dump(mode="json") | {"remark": seen.remark, "ui": link})
     from console.render import page
@@ -47,7 +46,7 @@ def watch(name: Id, run: RunId = "", as_json: AsJson = False) -> None:
         client, found, link = await find(name, run)
         return await follow(client, found, view(as_json, False, link)), link
 
-    seen, link = asyncio.run(stay())
+    seen, link = complete(stay())
     _end(seen, link, as_json)
 
 
@@ -64,7 +63,7 @@ def cancel(name: Id, run: RunId = "", wait: Wait = False, as_json: AsJson = Fals
         await client.get_workflow_handle(found.workflow, run_id=found.run).cancel()
         return found, await follow(client, found, view(as_json, as_json, link)) if wait else None, link
 
-    found, seen, link = asyncio.run(ask())
+    found, seen, link = complete(ask())
     if as_json:
         report = seen.report.model_dump(mode="json") if seen else None
         emit({"workflow": found.workflow, "run": found.run, "asked": True, "ui": link, "report": report})

@@ -142,7 +142,8 @@ def _decision(gate: GateLine, by: str) -> dict[str, str]:
 
 
 def _figure(figure: Figure) -> str:
-    return f"{_plain(figure.name)}: **{_cell(figure.value)}**{f' {_plain(figure.unit)}' if figure.unit else ''}{_met(figure.met)}"
+    unit = f" {_plain(figure.unit)}" if figure.unit else ""
+    return f"{_plain(figure.name)}: **{_cell(figure.value)}**{unit}{_met(figure.met)}"
 
 
 def _steps(steps: tuple[StepLine, ...]) -> list[str]:

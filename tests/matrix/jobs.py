@@ -5,26 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from lab import processes
 from lab.processes import Process
-from tests.copies import parent
 from tests.running import eventually
 
 
-async def held(folder: Path) -> int:
-    """Stop the job of ``folder`` in its middle as soon as it runs, and return its process group."""
+async def held(folder: Path, begun: Callable[[], bool]) -> int:
+    """Stop the job of ``folder`` once its script runs and ``begun`` holds, and return its process group."""
 
     def stopped() -> int:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):  # not there yet
             group = int((folder / "group").read_text())
-            os.killpg(group, signal.SIGSTOP)
-            return group
+            if body(group) and begun():
+                os.killpg(group, signal.SIGSTOP)
+                return group
         return 0
 
-    group: int = await eventually(stopped, f"the job {folder.name} runs", 10, pause=0.001)
-    assert not (folder / "rc").exists(), f"the job {folder.name} ended before it could be stopped"
+    group: int = await eventually(stopped, f"the job {folder.name} can be stopped in its middle", 10, pause=0.001)
     return group
 
 
@@ -33,9 +33,7 @@ def go_on(group: int) -> None:
     os.killpg(group, signal.SIGCONT)
 
 
-def body(group: int) -> Process:
+def body(group: int) -> Process | None:
     """Return the shell that runs the job's script, below the one that waits for it."""
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit() and parent(int(path.name)) == group and (found := processes.look(int(path.name))):
-            return found
-    raise AssertionError(f"nothing runs below {group}")
+    children = Path(f"/proc/{group}/task/{group}/children").read_text().split()
+    return processes.look(int(children[0])) if children else None

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar, Generic, TypeVar
 
 from activities.backups import Choice, backups
@@ -91,7 +92,7 @@ class Scene(Generic[S, T]):
         """Change the system as somebody else would, between apply and undo."""
         raise NotImplementedError
 
-    async def strike(self, accident: str, spec: S) -> None:
+    async def strike(self, accident: str, spec: S, chance: Random) -> None:
         """Cause one of ``accidents`` in the middle of apply."""
         raise NotImplementedError
 
@@ -106,19 +107,26 @@ class CopyScene(Scene[S, T]):
     accidents = ("connection cut", "job's shell killed", "job's script killed", "job's programs killed")
     what: ClassVar[str]
 
-    async def strike(self, accident: str, spec: S) -> None:
-        """Hold the job in its middle, cause the accident, let go what still lives."""
-        group = await jobs.held(self._job(spec))
-        match accident:
-            case "connection cut":
-                self.stage.relay.cut()
-            case "job's shell killed":
-                os.kill(group, signal.SIGKILL)
-            case "job's script killed":
-                processes.send(jobs.body(group), signal.SIGKILL)
-            case "job's programs killed":
-                os.killpg(group, signal.SIGKILL)
-        jobs.go_on(group)
+    async def strike(self, accident: str, spec: S, chance: Random) -> None:
+        """Hold the job, as it starts or when it has begun to act, cause the accident, let go what still lives."""
+        middle = chance.random() < 0.7
+        group = await jobs.held(self._job(spec), lambda: not middle or self.begun(spec))
+        try:
+            match accident:
+                case "connection cut":
+                    self.stage.relay.cut()
+                case "job's shell killed":
+                    os.kill(group, signal.SIGKILL)
+                case "job's script killed":
+                    processes.stop([body] if (body := jobs.body(group)) else [], signal.SIGKILL, 5)
+                case "job's programs killed":
+                    os.killpg(group, signal.SIGKILL)
+        finally:
+            jobs.go_on(group)
+
+    def begun(self, spec: S) -> bool:
+        """Tell whether the job has begun to change the system."""
+        raise NotImplementedError
 
     def clear(self) -> None:
         """Drop every copy and every job."""
@@ -150,6 +158,10 @@ class PlaceScene(CopyScene[PlaceCopy, Placed]):
         }
         return {"files": files, **_around(self.lab)}
 
+    def begun(self, spec: PlaceCopy) -> bool:
+        """Tell whether files are being copied."""
+        return Path(f"{spec.copy_dir}.partial/data").exists()
+
     async def meddle_before(self, spec: PlaceCopy) -> None:
         """Somebody puts something where the copy is to stand."""
         _folder_of_another(self.lab, Path(spec.copy_dir))
@@ -180,6 +192,10 @@ class ReplayScene(CopyScene[ReplayCopy, Replayed]):
         servers = postmasters(self.lab)
         rows = ask_copy(self.lab, "select max(number) from orders") if servers else []
         return {"servers": servers, "rows": rows, "owner": owner.read_text(), **_around(self.lab)}
+
+    def begun(self, spec: ReplayCopy) -> bool:
+        """Tell whether the server is being started."""
+        return Path(spec.copy_dir, "log").exists()
 
     async def meddle_before(self, spec: ReplayCopy) -> None:
         """Somebody replays the copy and promotes it."""

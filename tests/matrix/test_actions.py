@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 NAMES = [action.name for action in worker.ACTIONS]
 STAGED = [name for name in NAMES if name in SCENES]
 STRUCK = [(name, accident) for name in STAGED for accident in SCENES[name].accidents]
-MOMENTS = 3
+MOMENTS = 25
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -84,16 +84,16 @@ async def test_cancelled_apply_can_be_undone(trial: Trial, chance: random.Random
 
 
 @pytest.mark.parametrize(("trial", "accident"), STRUCK, indirect=["trial"])
-async def test_struck_apply_can_be_applied_again(trial: Trial, accident: str) -> None:
-    await trial.struck_by(accident)
+async def test_struck_apply_can_be_applied_again(trial: Trial, accident: str, chance: random.Random) -> None:
+    await trial.struck_by(accident, chance)
     assert agrees(trial.desired, await retried(trial.apply))
     await quiet(trial.scene.lab)
     assert trial.shows()["jobs"] == []
 
 
 @pytest.mark.parametrize(("trial", "accident"), STRUCK, indirect=["trial"])
-async def test_struck_apply_can_be_undone(trial: Trial, accident: str) -> None:
-    await trial.struck_by(accident)
+async def test_struck_apply_can_be_undone(trial: Trial, accident: str, chance: random.Random) -> None:
+    await trial.struck_by(accident, chance)
     assert await retried(trial.undo) == trial.before
     await quiet(trial.scene.lab)
     assert trial.shows() == trial.untouched

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 from temporalio import activity
@@ -66,11 +67,11 @@ class Trial:
         self.environment.cancel()
         await asyncio.gather(applying, return_exceptions=True)
 
-    async def struck_by(self, accident: str) -> None:
+    async def struck_by(self, accident: str, chance: Random) -> None:
         """Run apply once, with an accident in its middle; it may survive, or ask to be tried again."""
         applying = asyncio.create_task(self.apply())
         try:
-            await self.scene.strike(accident, self.spec)
+            await self.scene.strike(accident, self.spec, chance)
         finally:
             found = (await asyncio.gather(applying, return_exceptions=True))[0]
         assert not isinstance(found, BaseException) or isinstance(found, Transient), repr(found)

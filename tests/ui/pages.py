@@ -1,0 +1,127 @@
+"""The pages of the Temporal UI (2.54.1) as a person uses them: what is clicked, pasted and read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import FrameLocator, Locator, Page, expect
+
+from tests.running import eventually
+
+
+@dataclass
+class StartForm:
+    """The form "Start Workflow", which an address prefills."""
+
+    page: Page
+
+    async def open(self, address: str) -> None:
+        """Open it, and wait until it has found the worker."""
+        await self.page.goto(address)
+        await self.page.get_by_text("Task Queue is Active").wait_for()
+
+    async def shows(self) -> dict[str, str]:
+        """Return the fields that are not the input."""
+        names = ("Workflow ID", "Task Queue", "Workflow Type")
+        return {name: await self.page.get_by_role("textbox", name=name).input_value() for name in names}
+
+    async def fill(self, body: Any) -> None:
+        """Paste ``body`` as input."""
+        await paste(self.page.get_by_role("textbox", name="Data"), json.dumps(body, indent=2))
+
+    async def send(self, body: Any) -> Run:
+        """Paste ``body`` (None: leave the input empty), press the button, and follow the link to the run."""
+        if body is not None:
+            await self.fill(body)
+        await self.page.get_by_role("button", name="Start Workflow").click()
+        await self.page.get_by_role("link", name="Workflow started successfully").click()
+        await self.page.get_by_role("tab", name="User Metadata").wait_for()
+        return Run(self.page, self.page.url.removesuffix("/timeline"))
+
+
+@dataclass
+class Run:
+    """The pages of one run; ``address`` is theirs in common."""
+
+    page: Page
+    address: str
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """Return workflow id and run id; the id's slashes are %2F in an address."""
+        workflow, run = self.address.split("/")[-2:]
+        return workflow.replace("%2F", "/"), run
+
+    async def open(self, tab: str) -> None:
+        """Open a tab by its name."""
+        await self.page.get_by_role("tab", name=tab).click()
+
+    async def has_status(self, status: str) -> None:
+        """Wait until the page shows ``status``; it follows the run by itself."""
+        await expect(self.page.get_by_role("status").get_by_text(status, exact=True)).to_be_visible()
+
+    async def details(self) -> FrameLocator:
+        """Open the tab that shows the current details; they lie in a frame, and are as of now."""
+        await self.page.goto(f"{self.address}/user-metadata")
+        frame = self.page.frame_locator("#user-metadata-current-details")
+        await frame.locator("h2").wait_for()
+        return frame
+
+    async def details_say(self, text: str, seconds: float = 15) -> FrameLocator:
+        """Wait until the current details contain ``text``: pressing R is what refreshes them."""
+        frame = await self.details()
+
+        async def look() -> bool:
+            await self.page.keyboard.press("r")
+            return text in await frame.locator("main").inner_text()
+
+        await eventually(look, f"the details say {text!r}", seconds, pause=0.3)
+        return frame
+
+    async def signal(self, name: str, text: str) -> None:
+        """Send a signal with the input ``text``; the UI only ever says that it was sent."""
+        await self._send("Send a Signal", "Select a signal", name, text)
+        await self.page.get_by_text("Workflow signaled").first.wait_for()
+
+    async def update(self, name: str, text: str) -> str:
+        """Send an update with the input ``text``; return the message of its rejection, "" when it was accepted."""
+        dialog = await self._send("Send an Update", "Select an Update", name, text)
+        refusal = dialog.get_by_role("alert").locator("p")
+        accepted = self.page.get_by_text("Update successful")
+        await accepted.or_(refusal).first.wait_for()
+        return await refusal.inner_text() if await refusal.count() else ""
+
+    async def dismiss(self) -> None:
+        """Close the dialog that shows a rejection."""
+        await self.page.get_by_role("dialog").get_by_role("button", name="Cancel").last.click()
+
+    async def _send(self, action: str, select: str, name: str, text: str) -> Locator:
+        await self.page.get_by_role("button", name="More Actions").click()
+        await self.page.get_by_role("menuitem", name=action).click()
+        dialog = self.page.get_by_role("dialog")
+        await dialog.get_by_role("button", name=select).click()
+        await dialog.get_by_role("option", name=f"{name} ").click()
+        await paste(dialog.get_by_role("textbox", name="Data"), text)
+        await dialog.get_by_role("button", name="Submit").click()
+        return dialog
+
+
+async def paste(editor: Locator, text: str) -> None:
+    """Put ``text`` into an editor, as the clipboard would."""
+    await editor.click()
+    await editor.page.keyboard.insert_text(text)
+    await expect(editor).to_contain_text(text.splitlines()[-1])
+
+
+async def photograph(page: Page, file: Path) -> None:
+    """Save the page as a picture, as high as its content."""
+    size = page.viewport_size
+    assert size is not None
+    content = page.locator("#content-wrapper")
+    height = await content.evaluate("element => element.scrollHeight")
+    await page.set_viewport_size({"width": size["width"], "height": height})
+    await page.screenshot(path=file, animations="disabled")
+    await page.set_viewport_size(size)
