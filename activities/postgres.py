@@ -113,9 +113,13 @@ class ReplayCopy(CopySpec):
 
 
 class Replayed(Wire):
-    """Whether the copy's server stands still at its target, where in the log, and at which last commit (UTC)."""
+    """Whether the copy stands still at its target and can be read, where in the log, at which last commit (UTC).
 
-    stage: Literal["stopped", "replaying", "paused", "promoted"] = "stopped"
+    ``how`` is "paused", or "promoted" where transactions in flight at the target held locks on tables.
+    """
+
+    stage: Literal["stopped", "replaying", "ready"] = "stopped"
+    how: str | None = ""
     lsn: str | None = ""
     last_commit: str | None = ""
 
@@ -136,19 +140,13 @@ class Replay(Action[ReplayCopy, Replayed]):
         if "server" not in seen:
             return Replayed()
         stage, lsn, last = (*seen.get("replay", ["starting"]), "", "")[:3]
-        known = {"paused": "paused", "promoted": "promoted"}
-        paused = stage in known
-        return Replayed.model_validate(
-            {
-                "stage": known.get(stage, "replaying"),
-                "lsn": lsn if paused else "",
-                "last_commit": last if paused else "",
-            }
-        )
+        if stage not in ("paused", "promoted"):
+            return Replayed(stage="replaying")
+        return Replayed(stage="ready", how=stage, lsn=lsn, last_commit=last)
 
     def desired(self, spec: ReplayCopy, before: Replayed) -> Replayed:
-        """Want it to stand still at the target; where that is in the log is known after."""
-        return Replayed(stage="paused", lsn=None, last_commit=None)
+        """Want it to stand still at the target, readable; where that is in the log is known after."""
+        return Replayed(stage="ready", how=None, lsn=None, last_commit=None)
 
     def partial(self, spec: ReplayCopy, before: Replayed, now: Replayed) -> bool:
         """Know a server that is on its way."""

@@ -74,7 +74,7 @@ async def _run(host: HostAt, command: str, stdin: str, seconds: float | None) ->
     for last in (False, True):
         connection = await _connection(host)
         try:
-            done = await connection.run(command, input=stdin, check=False, timeout=seconds, errors="replace")
+            done = await _command(connection, command, stdin, seconds)
         except LOST as error:
             _drop(host, connection)
             if last or isinstance(error, TimeoutError):
@@ -89,6 +89,23 @@ async def _run(host: HostAt, command: str, stdin: str, seconds: float | None) ->
             raise _failure(host, str(done.stderr), done.exit_status)
         return str(done.stdout)
     raise AssertionError
+
+
+async def _command(
+    connection: asyncssh.SSHClientConnection, command: str, stdin: str, seconds: float | None
+) -> asyncssh.SSHCompletedProcess:
+    opening = asyncio.ensure_future(connection.create_process(command, input=stdin, errors="replace"))
+    try:
+        process = await asyncio.shield(opening)
+        return await process.wait(timeout=seconds)
+    finally:
+        # A cancel while it opens must not leave a shell on the host that waits for its input for ever.
+        opening.add_done_callback(_close)
+
+
+def _close(opening: asyncio.Future[asyncssh.SSHClientProcess[str]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 async def _connection(host: HostAt) -> asyncssh.SSHClientConnection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -84,11 +85,14 @@ class _Begun:
 
 
 def _begin(wanted: Start, wait: bool, as_json: bool) -> None:
-    from console.inspection import read
+    from recovery.clock import misdated
+    from recovery.errors import Invalid
 
     installation = settings()
     catalogs = library(installation)
-    frozen = catalogs.freeze(wanted, read(catalogs, wanted.runbook).procedure)
+    if wrong := misdated(wanted.outage_started_at, wanted.detected_at, datetime.now(UTC)):
+        raise Invalid(wrong)
+    frozen = catalogs.freeze(wanted, catalogs.read(wanted.runbook).procedure)
     begun, seen = complete(_run(installation, wanted, frozen, wait, as_json))
     if as_json:
         report = {"report": seen.report.model_dump(mode="json")} if seen else {}

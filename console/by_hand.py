@@ -40,13 +40,12 @@ def print_(
 
 
 def _page(name: str, given: Mapping[str, Any]) -> str:
-    from console.inspection import read
     from console.request import request
     from recovery.errors import Invalid
     from runbooks.library import specification
 
     catalogs = library(settings())
-    runbook = read(catalogs, name)
+    runbook = catalogs.read(name)
     procedure = specification(runbook.procedure)
     template = Path(procedure.__file__).with_suffix(".md")
     if not template.is_file():

@@ -37,10 +37,10 @@ def runbooks(as_json: AsJson = False) -> None:
 
 def show(name: Runbook, as_json: AsJson = False) -> None:
     """Show one runbook: why, on what, with which parameters, who decides, which objectives."""
-    from console.inspection import needed, objectives, read
+    from console.inspection import needed, objectives
 
     catalogs = library(settings())
-    runbook = read(catalogs, name)
+    runbook = catalogs.read(name)
     wanted, aims = needed(runbook), objectives(catalogs, name, runbook)
     if as_json:
         return emit({"name": name, **runbook.model_dump(mode="json"), "needs": wanted, "objectives": aims})

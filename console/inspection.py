@@ -10,24 +10,16 @@ from pydantic_core import to_jsonable_python
 
 from console.output import span
 from recovery.errors import Invalid
-from runbooks.library import Library, _parse, specification
+from runbooks.library import Library, specification
 from runbooks.schema import Runbook
 
 _NEXT_FAULT = re.compile(r"; (?=[a-z_]+(?:\.[^:;]+)*: )")
 
 
-def read(library: Library, name: str) -> Runbook:
-    """Return the runbook ``name`` without its estate, whose addresses may be known elsewhere only."""
-    if name not in library.names():
-        raise Invalid(f"runbook: there is none of this name; there are: {', '.join(library.names()) or 'none'}")
-    file = library.root / f"{name}.yaml"
-    return _parse(file, Runbook, library._read(file))
-
-
 def row(library: Library, name: str) -> dict[str, Any]:
     """Return what a list says of the runbook ``name``; one that cannot be read has a ``fault`` and hides no other."""
     try:
-        found = read(library, name)
+        found = library.read(name)
     except Invalid as error:
         return {"name": name, "title": "", "procedure": "", "version": "", "systems": [], "fault": error.message}
     return {"name": name, **found.model_dump(mode="json", include={"title", "procedure", "version", "systems"})}
@@ -67,7 +59,7 @@ def faults(library: Library, name: str) -> list[dict[str, str]]:
     except Invalid as error:
         found += _split(error.message, f"{name}.yaml")
         try:
-            runbook = read(library, name)  # its own parameters can be judged all the same
+            runbook = library.read(name)  # its own parameters can be judged all the same
             specification(runbook.procedure)
         except Invalid:
             return found

@@ -58,11 +58,10 @@ class Run:
 
 def target(library: Library, name: str) -> str:
     """Return the workflow id that ``name`` means: itself, or that of the recovery of the runbook ``name``."""
-    from console.inspection import read
 
     if name not in library.names():
         return name
-    return recovery_id(name.split("/", maxsplit=1)[0], read(library, name).systems[0], "live")
+    return recovery_id(name.split("/", maxsplit=1)[0], library.read(name).systems[0], "live")
 
 
 async def describe(client: Client, workflow: str, run: str = "") -> Run:

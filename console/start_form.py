@@ -24,12 +24,11 @@ def link(
     as_json: AsJson = False,
 ) -> None:
     """Print the address of the UI's start form for this runbook, and the JSON to paste."""
-    from console.inspection import read
     from console.request import parameters
     from recovery.names import recovery_id
 
     installation = settings()
-    runbook = read(library(installation), name)
+    runbook = library(installation).read(name)
     given = parameters(pairs or [])
     body = form(name, runbook, given) | {"mode": mode, "requested_by": by or user()}
     workflow = recovery_id(name.split("/", maxsplit=1)[0], runbook.systems[0], mode)

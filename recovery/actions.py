@@ -204,9 +204,9 @@ async def _beating(beat: timedelta) -> AsyncIterator[None]:
     """Heartbeat while the body runs, so that a dead worker is noticed and a cancel arrives."""
 
     async def pulse() -> None:
-        while True:
-            activity.heartbeat()
+        while True:  # the first beat comes late: most activities are over by then, and each beat is a write
             await asyncio.sleep(beat.total_seconds())
+            activity.heartbeat()
 
     pulsing = asyncio.create_task(pulse())
     try:

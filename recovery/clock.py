@@ -29,6 +29,15 @@ class Clock(Wire):
     rto_met: bool | None = None
 
 
+def misdated(outage: datetime | None, detected: datetime | None, now: datetime) -> str | None:
+    """Return what is wrong with the moments that a start names, as a sentence naming the fields, or None."""
+    times = [at for at in (outage, detected) if at is not None]
+    # A minute of grace: the clock of whoever detected is not ours.
+    if [*times, now + timedelta(minutes=1)] != sorted([*times, now + timedelta(minutes=1)]):
+        return "outage_started_at, detected_at: the outage comes first, and neither lies in the future"
+    return None
+
+
 def split(
     turns: Sequence[tuple[Cause, datetime]],
     until: datetime,

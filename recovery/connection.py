@@ -28,11 +28,9 @@ async def connect(settings: Settings, endpoint: Endpoint | None = None) -> Clien
         arguments = {"target_host": endpoint.address}
     try:
         return await Client.connect(**arguments, plugins=[plugin(), *plugins()])  # type: ignore[arg-type]
-    except (RuntimeError, RPCError) as error:
-        raise NotReachable(
-            f"Temporal does not answer at {arguments.get('target_host')}: {str(error).splitlines()[0]};"
-            " start it, or correct TEMPORAL_ADDRESS"
-        ) from None
+    except (RuntimeError, RPCError):
+        where = arguments.get("target_host")
+        raise NotReachable(f"Temporal does not answer at {where}; start it, or correct TEMPORAL_ADDRESS") from None
 
 
 def ui(settings: Settings) -> str:

@@ -13,7 +13,7 @@ from recovery.errors import Refused, fields
 from recovery.facts import Decided, Fact, Refusal
 from recovery.gates import Gate, needed, refusal
 from recovery.models import Answer, Decision, Verdict
-from recovery.report import Report, report
+from recovery.report import Fold, Report
 
 EXAMPLE = '{"gate": "keep the copy", "by": "bob", "plan": "DIGEST SHOWN", "evidence": "DIGEST SHOWN", "reason": "…"}'
 
@@ -22,16 +22,16 @@ class Inbox:
     """Keep the facts of a recovery, and let people in."""
 
     def __init__(self) -> None:
-        self._facts: list[Fact] = []
+        self._fold = Fold()
         self._gates: dict[str, Gate] = {}
         self._decisions: list[Decision] = []
 
     def _record(self, fact: Fact) -> None:
-        self._facts.append(fact)
+        self._fold.take(fact)
 
     def report(self) -> Report:
         """Return the report as of now."""
-        return report(self._facts, workflow.now())
+        return self._fold.report(workflow.now())
 
     @workflow.query(description="The whole recovery as one JSON model: the report's, also while it runs.")
     def status(self) -> Report:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -15,7 +15,7 @@ from temporalio.workflow import ActivityCancellationType, ParentClosePolicy
 
 from recovery import attributes, gates
 from recovery.actions import Action, Order, Probe, Spec, agrees
-from recovery.clock import Cause
+from recovery.clock import Cause, misdated
 from recovery.details import markdown
 from recovery.errors import Fatal, Invalid, Refused, kind, sentence
 from recovery.facts import (
@@ -48,6 +48,17 @@ M = TypeVar("M", bound=Authored)
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5))
 
 
+class Call(NamedTuple):
+    """An activity to run as ``part`` of ``step``, and with whose limits."""
+
+    activity: str
+    gives: type[Wire]
+    step: str
+    part: Literal["observe", "apply", "undo"]
+    limits: Probe[Any, Any] | type[Action[Any, Any]]
+    patience: timedelta
+
+
 class _Enough(Exception):
     """A check has seen what it can see."""
 
@@ -67,6 +78,7 @@ class Procedure(Inbox, Generic[P]):
         self._imagined = False
         self._claims: list[workflow.ChildWorkflowHandle[Any, None]] = []
         self._shown: tuple[str, str] = ("", "")
+        self._stale = False
 
     # --- what a procedure writes -------------------------------------------------------------------------
 
@@ -103,9 +115,7 @@ class Procedure(Inbox, Generic[P]):
     async def do(self, action: Action[S, T], spec: S, step: str = "") -> T:
         """Bring a system into the state that ``action`` desires, proven; its undo is registered before."""
         step = step or action.title(spec)
-        self._name(step)
-        self._step(step, "looking", "execute")
-        before = await self._activity(f"{action.name}.observe", spec, action.state_type, step, "observe", action)
+        before = await self._look(action, spec, step, "execute")
         desired = action.desired(spec, before)
         if agrees(desired, before):
             self._step(step, "unchanged", "execute", before)
@@ -115,18 +125,12 @@ class Procedure(Inbox, Generic[P]):
             self._step(step, "would change", "execute", desired)
             return desired
         expires = min(action.expires, self.frozen.not_after)
-        not_after = workflow.now() + expires
-        order: Order[S, T] = Order(spec=spec, before=before, mode=self.start.mode, not_after=not_after)
+        order: Order[S, T] = Order(spec=spec, before=before, mode=self.start.mode, not_after=workflow.now() + expires)
         # Registered first: a worker that dies after acting must still find the undo.
-        self._stack.append(Entry(step, step, action.name, order))
+        self._stack.append(Entry(step, action.name, order))
         self._step(step, "changing", "execute", desired)
-        try:
-            name = f"{action.name}.apply"
-            patience = expires + action.limit
-            after = await self._activity(name, order, action.state_type, step, "apply", action, patience)
-        except FailureError as failure:
-            self._step(step, "failed", "execute", failure=sentence(failure))
-            raise
+        call = Call(f"{action.name}.apply", action.state_type, step, "apply", action, expires + action.limit)
+        after: T = await self._activity(call, order, "execute")
         self._step(step, "changed", "execute", after)
         return after
 
@@ -185,9 +189,8 @@ class Procedure(Inbox, Generic[P]):
         return self._frozen
 
     async def _open(self, start: Start) -> P:
-        times = [t for t in (start.outage_started_at, start.detected_at) if t is not None]
-        if [*times, workflow.now() + timedelta(minutes=1)] != sorted([*times, workflow.now() + timedelta(minutes=1)]):
-            raise Invalid("outage_started_at, detected_at: the outage comes first, and neither lies in the future")
+        if wrong := misdated(start.outage_started_at, start.detected_at, workflow.now()):
+            raise Invalid(wrong)
         self._frozen = frozen = await workflow.execute_activity(
             "catalog.load",
             Load(start=start, procedure=workflow.info().workflow_type),
@@ -265,14 +268,11 @@ class Procedure(Inbox, Generic[P]):
 
     async def _undo(self, entry: Entry) -> Fate:
         self._step(entry.step, "undoing", "undo")
-        order: Order[Any, Any] = entry.order
-        patience = Action.undo_patience
+        gives, patience = type(entry.order.before), Action.undo_patience
+        call = Call(f"{entry.action}.undo", gives, entry.step, "undo", Action, patience)
         try:
-            after = await self._activity(
-                f"{entry.action}.undo", order, type(order.before), entry.step, "undo", Action, patience
-            )
-        except FailureError as failure:
-            self._step(entry.step, "undo failed", "undo", failure=sentence(failure))
+            after = await self._activity(call, entry.order, "undo")
+        except FailureError:
             return "failed"
         self._step(entry.step, "undone", "undo", after)
         return "undone"
@@ -280,38 +280,30 @@ class Procedure(Inbox, Generic[P]):
     async def _look(self, probe: Probe[S, T], spec: S, step: str, cause: Cause) -> T:
         self._name(step)
         self._step(step, "looking", cause)
-        try:
-            seen = await self._activity(f"{probe.name}.observe", spec, probe.state_type, step, "observe", probe)
-        except FailureError as failure:
-            self._step(step, "failed", cause, failure=sentence(failure))
-            raise
+        call = Call(f"{probe.name}.observe", probe.state_type, step, "observe", probe, probe.patience)
+        seen: T = await self._activity(call, spec, cause)
         self._step(step, "seen", cause, seen)
         return seen
 
-    async def _activity(
-        self,
-        name: str,
-        argument: Wire,
-        gives: type[T],
-        step: str,
-        part: str,
-        limits: Probe[Any, Any] | type[Action[Any, Any]],
-        patience: timedelta | None = None,
-    ) -> T:
-        result: T = await workflow.execute_activity(
-            name,
-            argument,
-            result_type=gives,
-            activity_id=activity_id(step, part),
-            start_to_close_timeout=limits.limit,
-            schedule_to_close_timeout=max(patience or limits.patience, limits.limit),
-            heartbeat_timeout=max(limits.beat * 4, timedelta(seconds=3)),
-            retry_policy=RETRIES,
-            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"{step}: {part}",
-        )
+    async def _activity(self, call: Call, argument: Wire, cause: Cause) -> Any:
+        try:
+            result = await workflow.execute_activity(
+                call.activity,
+                argument,
+                result_type=call.gives,
+                activity_id=activity_id(call.step, call.part),
+                start_to_close_timeout=call.limits.limit,
+                schedule_to_close_timeout=max(call.patience, call.limits.limit),
+                heartbeat_timeout=max(call.limits.beat * 4, timedelta(seconds=3)),
+                retry_policy=RETRIES,
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=f"{call.step}: {call.part}",
+            )
+        except FailureError as failure:
+            self._step(call.step, "undo failed" if cause == "undo" else "failed", cause, failure=sentence(failure))
+            raise
         # An activity that ended before its cancel arrived returns normally; the cancel must not be lost.
-        if part != "undo" and workflow.cancellation_reason() is not None:
+        if cause != "undo" and workflow.cancellation_reason() is not None:
             raise asyncio.CancelledError
         return result
 
@@ -379,17 +371,23 @@ class Procedure(Inbox, Generic[P]):
         self._record(Ended(workflow.now(), outcome, failure, kind_of))
 
     def _ended(self) -> bool:
-        return bool(self._facts) and isinstance(self._facts[-1], Ended)
+        return self._fold.ended is not None
 
     def _record(self, fact: Fact) -> None:
         super()._record(fact)
         if self._start is None:
             return
-        now = self.report()
-        workflow.set_current_details(markdown(now))
-        if (now.phase, now.needs) != self._shown:
-            self._shown = (now.phase, now.needs)
-            workflow.upsert_search_attributes(_attributes(now))
+        shown = (self._fold.fields.get("phase", ""), self._fold.fields.get("needs", ""))
+        if shown != self._shown:
+            self._shown = shown
+            workflow.upsert_search_attributes(_attributes(self.report()))
+        if not self._stale:  # several facts of one moment are drawn once
+            self._stale = True
+            asyncio.get_running_loop().call_soon(self._draw)
+
+    def _draw(self) -> None:
+        self._stale = False
+        workflow.set_current_details(markdown(self.report()))
 
 
 def _attributes(now: Report) -> list[Any]:

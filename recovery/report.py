@@ -61,6 +61,7 @@ class GateLine(Wire):
     plan: str = ""
     evidence: str = ""
     shown: tuple[dict[str, Any], ...] = ()
+    opened: datetime | None = None
     until: datetime | None = None
     decisions: tuple[DecisionLine, ...] = ()
     closed: str = ""
@@ -111,17 +112,17 @@ class Report(Wire):
 
 def report(facts: Sequence[Fact], now: datetime) -> Report:
     """Fold ``facts`` (the first is Started) into the report as of ``now``."""
-    fold = _Fold(now)
+    fold = Fold()
     for fact in facts:
         fold.take(fact)
-    return fold.report()
+    return fold.report(now)
 
 
-class _Fold:
-    """The running state of the fold; lives for one call of ``report``."""
+class Fold:
+    """The running state of the fold: a recovery keeps one, so that a fact costs the same however many came before."""
 
-    def __init__(self, now: datetime) -> None:
-        self.now = now
+    def __init__(self) -> None:
+        self.ended: datetime | None = None
         self.fields: dict[str, Any] = {}
         self.start: Start | None = None
         self.objectives: Tier | None = None
@@ -133,6 +134,7 @@ class _Fold:
         self.cancels = 0
 
     def take(self, fact: Fact) -> None:
+        """Take the next fact in."""
         match fact:
             case Started():
                 self._started(fact)
@@ -148,7 +150,7 @@ class _Fold:
                 self._turn("undo", fact.at)
                 self.fields |= {"phase": "compensating", "failure": reason, "needs": ""}
             case Ended(outcome=outcome, failure=failure, kind=kind):
-                self.now = fact.at
+                self.ended = fact.at
                 self.fields |= {"outcome": outcome, "phase": outcome, "failure": failure, "kind": kind}
                 self.fields |= {"needs": "", "ended_at": fact.at}
             case _:
@@ -199,7 +201,13 @@ class _Fold:
                 self._turn("people", fact.at)
                 self.fields |= {"phase": f"gate: {gate.name}", "needs": " or ".join(gate.policy.roles)}
                 waiting = GateLine(gate=gate.name, roles=gate.policy.roles, approvals=gate.policy.approvals)
-                update = {"plan": gate.plan, "evidence": gate.evidence, "shown": shown, "until": until}
+                update = {
+                    "plan": gate.plan,
+                    "evidence": gate.evidence,
+                    "shown": shown,
+                    "until": until,
+                    "opened": fact.at,
+                }
                 self.gates[gate.name] = waiting.model_copy(update=update)
             case Decided(decision=decision):
                 old = self.gates.get(decision.gate) or GateLine(gate=decision.gate)
@@ -211,12 +219,13 @@ class _Fold:
                 old = self.gates.get(name) or GateLine(gate=name)
                 self.gates[name] = old.model_copy(update={"closed": how})
 
-    def report(self) -> Report:
+    def report(self, now: datetime) -> Report:
+        """Return the report of all facts so far, as of ``now`` or of the end."""
         start = self.start
         if start is None:
             raise ValueError("facts: the first fact of a recovery is Started")
         objective = self.objectives.rto if self.objectives else timedelta(0)
-        clock = split(self.turns, self.now, objective, start.outage_started_at, start.detected_at)
+        clock = split(self.turns, self.ended or now, objective, start.outage_started_at, start.detected_at)
         return Report(
             **self.fields,
             clock=clock,

@@ -12,7 +12,6 @@ class Entry:
     """One registered undo: the step, its action's name, and the order that apply was given."""
 
     step: str
-    title: str
     action: str
     order: Any
 

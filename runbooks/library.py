@@ -42,11 +42,12 @@ class Library:
 
     def runbook(self, name: str) -> Runbook:
         """Return the runbook ``name`` (``catalog/name``), checked against its estate and procedure."""
-        runbook = self._parsed(name)
+        runbook = self.read(name)
         _check(f"{name}.yaml", runbook, self.estate(name.split("/", maxsplit=1)[0]))
         return runbook
 
-    def _parsed(self, name: str) -> Runbook:
+    def read(self, name: str) -> Runbook:
+        """Return the runbook ``name`` as it is written, checked by itself alone."""
         if not NAME.fullmatch(name) or name not in self.names():
             raise Invalid(f"runbook: there is none of this name; there are: {', '.join(self.names()) or 'none'}")
         file = self.root / f"{name}.yaml"
@@ -63,7 +64,7 @@ class Library:
         Raises ``Invalid`` naming the field when the runbook is unknown, belongs to another procedure, or its
         parameters are wrong.
         """
-        belongs = self._parsed(start.runbook).procedure
+        belongs = self.read(start.runbook).procedure
         if belongs != procedure:
             raise Invalid(f"runbook: it is one for {belongs}; start that workflow type, not {procedure}")
         runbook, catalog = self.runbook(start.runbook), start.runbook.split("/", maxsplit=1)[0]

@@ -1,5 +1,5 @@
 # Compare the copy in COPY with the running database, table by table and row by row. Reads both, changes neither.
-export LC_ALL=C PGCONNECT_TIMEOUT=5 PGOPTIONS='-c default_transaction_read_only=on'
+export LC_ALL=C PGCONNECT_TIMEOUT=5 PGOPTIONS='-c default_transaction_read_only=on -c lock_timeout=30s'
 copy() { "$BIN/psql" -wXAtq -h "$COPY/run" -p "$COPYPORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "$1"; }
 live() { "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "$1"; }
 rm -rf "$COPY"/compare.* # what an interrupted comparison left

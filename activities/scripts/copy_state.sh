@@ -8,5 +8,8 @@ fi
 "$BIN/pg_ctl" -D "$COPY/data" status >/dev/null 2>&1 || exit 0
 printf 'server\trunning\n'
 "$BIN/psql" -wXAtq -F "$(printf '\t')" -h "$COPY/run" -p "$COPYPORT" -U "$DBUSER" -d "$DBNAME" -c "
-    select 'replay', case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() else 'promoted' end,
+    select 'replay', case when not pg_is_in_recovery() then 'promoted'
+            when exists (select from pg_locks join pg_stat_activity using (pid) where backend_type = 'startup'
+                and mode = 'AccessExclusiveLock' and locktype = 'relation') then 'locked'
+            else pg_get_wal_replay_pause_state() end,
         pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp() at time zone 'UTC'" 2>/dev/null || true

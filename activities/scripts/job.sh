@@ -1,5 +1,5 @@
 # Run the script on standard input as the one job of this name: start it, or attach to it, and wait for its end.
-# It outlives this connection. Its result stays until "forget"; nothing runs twice at once.
+# It outlives this connection. Its success stays until "forget"; nothing runs twice at once.
 # $1 folder of the jobs, $2 name, $3 SHA-256 of the script (a connection cut in the middle must not run half of it)
 set -u
 umask 077
@@ -11,22 +11,20 @@ if [ "$(printf '%s' "$body" | sha256sum | cut -c1-64)" != "$3" ]; then
 fi
 mkdir -p "$d" || exit 73
 exec 9>>"$d/lock" || exit 73
-if flock -n 9; then
-    if [ ! -e "$d/rc" ]; then
-        # Started before, not ended, and nobody holds the lock: its shell was killed. Its children must not go on.
-        if [ -e "$d/started" ]; then
-            for p in $(grep -lsz "^RECOVERY_JOB=$2\$" /proc/[0-9]*/environ | cut -d/ -f3); do
-                [ "$p" = "$$" ] || kill -KILL "$p" 2>/dev/null
-            done
-        fi
-        printf '%s\n' "$body" >"$d/body"
-        : >"$d/started"
-        RECOVERY_JOB=$2 setsid sh -c '
-            sh "$1/body" </dev/null >"$1/out" 2>"$1/err" 9>&- &
-            wait $!
-            echo $? >"$1/rc.new" && mv "$1/rc.new" "$1/rc"' job "$d" </dev/null >/dev/null 2>&1 &
-        echo $! >"$d/group"
-    fi
+# Nobody holds the lock: it was never started, it has ended, or its shell was killed. Only a success needs no other try.
+if flock -n 9 && [ "$(cat "$d/rc" 2>/dev/null)" != 0 ]; then
+    # What a killed shell leaves running must not act beside its successor.
+    while left=$(grep -lszxF "RECOVERY_JOB=$2" /proc/[0-9]*/environ | cut -d/ -f3) && [ -n "$left" ]; do
+        kill -KILL $left 2>/dev/null
+        sleep 0.02
+    done
+    rm -f "$d/rc"
+    printf '%s\n' "$body" >"$d/body"
+    RECOVERY_JOB=$2 setsid sh -c '
+        sh "$1/body" </dev/null >"$1/out" 2>"$1/err" 9>&- &
+        wait $!
+        echo $? >"$1/rc.new" && mv "$1/rc.new" "$1/rc"' job "$d" </dev/null >/dev/null 2>&1 &
+    echo $! >"$d/group"
 fi
 exec 9>&-
 flock "$d/lock" true # the kernel wakes us when the job's shell has ended

@@ -1,5 +1,5 @@
 # Prove the copy in COPY: its heaps and indexes, and the runbook's own questions (QUERY_1 … QUERY_n). Read only.
-export LC_ALL=C PGCONNECT_TIMEOUT=5
+export LC_ALL=C PGCONNECT_TIMEOUT=5 PGOPTIONS='-c default_transaction_read_only=on -c lock_timeout=30s'
 if [ "$AMCHECK" = yes ]; then
     said=$("$BIN/pg_amcheck" -w -h "$COPY/run" -p "$COPYPORT" -U "$DBUSER" -d "$DBNAME" 2>&1)
     printf 'amcheck\t%s\t%s\n' "$?" "$(printf '%s' "$said" | head -n 1 | tr '\t' ' ')"

@@ -40,7 +40,7 @@ class Done:
 class Starter(Protocol):
     """Run starter.py with these words and wait for its end."""
 
-    def __call__(self, *words: str, text: str | None = None, seconds: float = 60, **environment: str) -> Done:
+    def __call__(self, *words: str, text: str = "", **environment: str) -> Done:
         """Run."""
 
 
@@ -48,15 +48,15 @@ class Starter(Protocol):
 def starter() -> Starter:
     """Return the function that runs the command line; it never takes longer than it may."""
 
-    def run(*words: str, text: str | None = None, seconds: float = 60, **environment: str) -> Done:
+    def run(*words: str, text: str = "", **environment: str) -> Done:
         done = subprocess.run(
             [sys.executable, str(ROOT / "starter.py"), *words],
             env={**os.environ, **environment},
             cwd=ROOT,
-            input=text if text is not None else "",
+            input=text,
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=60,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 

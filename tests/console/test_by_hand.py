@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from console.by_hand import fill, script
 from lab.estate import Lab
 from lab.place import environment, runner
+from tests.conftest import FreshLab
 from tests.console.conftest import Starter
 from tests.copies import ask_copy, copies, drop_all, in_copies, orders_in_copy
 
@@ -22,15 +25,32 @@ COMMITS = "select number, extract(epoch from pg_xact_commit_timestamp(xmin)) fro
 
 def on_the_host(lab: Lab, text: str, shell: str = "sh", **more: str) -> subprocess.CompletedProcess[str]:
     """Run ``text`` as a person on the lab's host would."""
-    return subprocess.run(
-        [shell, "-s"], input=text, env=environment(lab.place, more), cwd="/", timeout=60, capture_output=True, text=True,
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        [shell, "-s"],
+        input=text,
+        env=environment(lab.place, more),
+        cwd="/",
+        timeout=60,
+        capture_output=True,
+        text=True,
         **runner().drop(),
-    )  # fmt: skip
+    )
+    return done
 
 
 def commits(lab: Lab) -> dict[int, float]:
     """Return when each order was committed, as the running database says."""
-    arguments = ["-XAtq", "-h", lab.place.sockets, "-p", str(lab.ports["postgres"]), "-U", "postgres", "-d", "orders"]
+    arguments: list[str | Path] = [
+        "-XAtq",
+        "-h",
+        lab.place.sockets,
+        "-p",
+        str(lab.ports["postgres"]),
+        "-U",
+        "postgres",
+        "-d",
+        "orders",
+    ]
     rows = lab.postgres.run("psql", *arguments, "-c", COMMITS).splitlines()
     return {int(number): float(at) for number, at in (row.split("|") for row in rows)}
 
@@ -48,10 +68,9 @@ def expected(lab: Lab, target: datetime) -> set[int]:
 
 
 @pytest.fixture(autouse=True)
-def _no_copies(request: pytest.FixtureRequest) -> None:
-    if "lab" in request.fixturenames:
-        found = request.getfixturevalue("lab")
-        request.addfinalizer(lambda: drop_all(found))
+def _no_copies(lab: Lab) -> Iterator[None]:
+    yield
+    drop_all(lab)
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
@@ -76,6 +95,20 @@ def test_printed_shell_takes_the_moment_from_the_environment(lab: Lab, starter: 
     done = on_the_host(lab, printed, TARGET=f"{target:%Y-%m-%d %H:%M:%S.%f}+00")
     assert done.returncode == 0, done.stderr
     assert orders_in_copy(lab) == expected(lab, target)
+
+
+def test_printed_shell_works_while_the_database_is_down(fresh_lab: FreshLab, starter: Starter) -> None:
+    own = fresh_lab()
+    own.up()
+    target = quiet_moment(own)
+    wanted = expected(own, target)
+    own.break_("postgres")
+    moment = f"target_time={target.isoformat()}"
+    printed = starter("print", NAME, "-p", moment, "--shell", RECOVERY_STATE=str(own.state)).out
+    done = on_the_host(own, printed)
+    assert done.returncode == 0, done.stderr
+    assert "\ndown\t" in done.stdout
+    assert orders_in_copy(own) == wanted != set()
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ class Scene(Generic[S, T]):
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.lab = stage, stage.lab
+        self.orphans: list[int] = []
 
     async def set(self) -> S:
         """Make everything ready that apply needs, and return a spec that was never applied."""
@@ -96,6 +97,9 @@ class Scene(Generic[S, T]):
         """Cause one of ``accidents`` in the middle of apply."""
         raise NotImplementedError
 
+    def release(self) -> None:
+        """Let go on what an accident left hanging, if it still lives. By default nothing does."""
+
     def clear(self) -> None:
         """Take away whatever a trial left, so that the next one begins like the first."""
         raise NotImplementedError
@@ -108,21 +112,26 @@ class CopyScene(Scene[S, T]):
     what: ClassVar[str]
 
     async def strike(self, accident: str, spec: S, chance: Random) -> None:
-        """Hold the job, as it starts or when it has begun to act, cause the accident, let go what still lives."""
+        """Hold the job, as it starts or when it has begun to act, cause the accident, let it go on."""
         middle = chance.random() < 0.7
         group = await jobs.held(self._job(spec), lambda: not middle or self.begun(spec))
-        try:
-            match accident:
-                case "connection cut":
-                    self.stage.relay.cut()
-                case "job's shell killed":
-                    os.kill(group, signal.SIGKILL)
-                case "job's script killed":
-                    processes.stop([body] if (body := jobs.body(group)) else [], signal.SIGKILL, 5)
-                case "job's programs killed":
-                    os.killpg(group, signal.SIGKILL)
-        finally:
-            jobs.go_on(group)
+        match accident:
+            case "connection cut":
+                self.stage.relay.cut()
+            case "job's shell killed":
+                os.kill(group, signal.SIGKILL)
+                self.orphans.append(group)  # slow ones: they would go on only when everything is over
+                return
+            case "job's script killed":
+                processes.stop([body] if (body := jobs.body(group)) else [], signal.SIGKILL, 5)
+            case "job's programs killed":
+                os.killpg(group, signal.SIGKILL)
+        jobs.go_on(group)
+
+    def release(self) -> None:
+        """Let orphans go on, if any was left alive."""
+        while self.orphans:
+            jobs.go_on(self.orphans.pop())
 
     def begun(self, spec: S) -> bool:
         """Tell whether the job has begun to change the system."""
@@ -130,6 +139,7 @@ class CopyScene(Scene[S, T]):
 
     def clear(self) -> None:
         """Drop every copy and every job."""
+        self.release()
         self.stage.relay.cut()
         drop_all(self.lab)
         for folder in self.lab.place.jobs.iterdir():
@@ -231,6 +241,4 @@ async def quiet(lab: Lab) -> None:
     await eventually(lambda: not strangers(lab), f"only the lab's own programs run, but {strangers(lab)}", 10)
 
 
-SCENES: Mapping[str, type[Scene[Any, Any]]] = {
-    scene.action.name: scene for scene in (PlaceScene, ReplayScene)
-}
+SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in (PlaceScene, ReplayScene)}

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from playwright.async_api import FrameLocator, Locator, Page, expect
 
@@ -19,9 +20,10 @@ class StartForm:
     page: Page
 
     async def open(self, address: str) -> None:
-        """Open it, and wait until it has found the worker."""
+        """Open it, and wait until it has found the worker, and what the last run of this id was given."""
         await self.page.goto(address)
         await self.page.get_by_text("Task Queue is Active").wait_for()
+        await self.page.wait_for_load_state("networkidle")
 
     async def shows(self) -> dict[str, str]:
         """Return the fields that are not the input."""
@@ -29,16 +31,14 @@ class StartForm:
         return {name: await self.page.get_by_role("textbox", name=name).input_value() for name in names}
 
     async def fill(self, body: Any) -> None:
-        """Paste ``body`` as input."""
+        """Paste ``body`` as input, over that of the last run."""
         await paste(self.page.get_by_role("textbox", name="Data"), json.dumps(body, indent=2))
 
-    async def send(self, body: Any) -> Run:
-        """Paste ``body`` (None: leave the input empty), press the button, and follow the link to the run."""
-        if body is not None:
-            await self.fill(body)
+    async def send(self) -> Run:
+        """Press the button, and follow the link to the run."""
         await self.page.get_by_role("button", name="Start Workflow").click()
         await self.page.get_by_role("link", name="Workflow started successfully").click()
-        await self.page.get_by_role("tab", name="User Metadata").wait_for()
+        await self.page.wait_for_url("**/timeline")
         return Run(self.page, self.page.url.removesuffix("/timeline"))
 
 
@@ -51,34 +51,37 @@ class Run:
 
     @property
     def ids(self) -> tuple[str, str]:
-        """Return workflow id and run id; the id's slashes are %2F in an address."""
+        """Return workflow id and run id."""
         workflow, run = self.address.split("/")[-2:]
-        return workflow.replace("%2F", "/"), run
+        return unquote(workflow), run
 
     async def open(self, tab: str) -> None:
-        """Open a tab by its name."""
-        await self.page.get_by_role("tab", name=tab).click()
+        """Open a tab by its name, as it stands in addresses."""
+        if self.page.url.startswith(self.address):
+            await self.page.locator(f"#{tab}-tab").click()
+        else:
+            await self.page.goto(f"{self.address}/{tab}")
 
     async def has_status(self, status: str) -> None:
-        """Wait until the page shows ``status``; it follows the run by itself."""
+        """Wait until the page shows ``status``."""
         await expect(self.page.get_by_role("status").get_by_text(status, exact=True)).to_be_visible()
 
-    async def details(self) -> FrameLocator:
-        """Open the tab that shows the current details; they lie in a frame, and are as of now."""
-        await self.page.goto(f"{self.address}/user-metadata")
+    async def details_say(self, text: str, seconds: float = 15) -> FrameLocator:
+        """Open the tab with the current details and wait until they contain ``text``; pressing R refreshes them.
+
+        They lie in a frame of their own.
+        """
+        await self.open("user-metadata")
         frame = self.page.frame_locator("#user-metadata-current-details")
         await frame.locator("h2").wait_for()
-        return frame
-
-    async def details_say(self, text: str, seconds: float = 15) -> FrameLocator:
-        """Wait until the current details contain ``text``: pressing R is what refreshes them."""
-        frame = await self.details()
 
         async def look() -> bool:
+            if text in await frame.locator("main").inner_text():
+                return True
             await self.page.keyboard.press("r")
-            return text in await frame.locator("main").inner_text()
+            return False
 
-        await eventually(look, f"the details say {text!r}", seconds, pause=0.3)
+        await eventually(look, f"the details say {text!r}", seconds, pause=0.2)
         return frame
 
     async def signal(self, name: str, text: str) -> None:
@@ -94,10 +97,6 @@ class Run:
         await accepted.or_(refusal).first.wait_for()
         return await refusal.inner_text() if await refusal.count() else ""
 
-    async def dismiss(self) -> None:
-        """Close the dialog that shows a rejection."""
-        await self.page.get_by_role("dialog").get_by_role("button", name="Cancel").last.click()
-
     async def _send(self, action: str, select: str, name: str, text: str) -> Locator:
         await self.page.get_by_role("button", name="More Actions").click()
         await self.page.get_by_role("menuitem", name=action).click()
@@ -110,8 +109,9 @@ class Run:
 
 
 async def paste(editor: Locator, text: str) -> None:
-    """Put ``text`` into an editor, as the clipboard would."""
+    """Put ``text`` into an editor, as the clipboard would, in place of what is there."""
     await editor.click()
+    await editor.press("Control+a")
     await editor.page.keyboard.insert_text(text)
     await expect(editor).to_contain_text(text.splitlines()[-1])
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, FrameLocator, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, FrameLocator, Page, async_playwright, expect
+from temporalio.service import RPCError
 
 from console.start_form import start_form
 from lab.estate import Lab
@@ -25,6 +28,7 @@ from tests.ui.pages import Run, StartForm, photograph
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PICTURES = os.environ.get("RECOVERY_SCREENSHOTS")
+WORKFLOW = recovery_id("lab", "orders", "live")
 SECRET = "hunter2-and-more"
 WRONG = "0" * 16
 
@@ -68,41 +72,69 @@ async def browser() -> AsyncIterator[Browser]:
         await found.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: Browser) -> AsyncIterator[Page]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await browser.new_context(viewport={"width": 1400, "height": 1000}, timezone_id="UTC")
     context.set_default_timeout(20_000)
     expect.set_options(timeout=20_000)
-    yield await context.new_page()
+    yield context
     await context.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(context: BrowserContext) -> AsyncIterator[Page]:
+    found = await context.new_page()
+    yield found
+    await found.close()
+
+
+@pytest.fixture(scope="module")
 def ui(engine: Running) -> str:
     """Return the address of the namespace."""
     record = json.loads((engine.settings.state / "temporal" / "server.json").read_text())
     return f"http://127.0.0.1:{record['ui_port']}/namespaces/default"
 
 
-Begin = Callable[[], Awaitable[Run]]
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def form(context: BrowserContext, engine: Running, ui: str, start: dict[str, Any]) -> str:
+    """Start the recovery from the form; return the address of its run. Several tests look at it, one approves it."""
+    page = await context.new_page()
+    blank = StartForm(page)
+    await blank.open(start_form(ui, PROCEDURE, engine.settings.task_queue, WORKFLOW))
+    queue = engine.settings.task_queue
+    assert await blank.shows() == {"Workflow ID": WORKFLOW, "Task Queue": queue, "Workflow Type": PROCEDURE}
+    await blank.fill(start)
+    await picture(page, "start-form")
+    run = await blank.send()
+    await page.close()
+    return run.address
+
+
+@pytest.fixture
+def run(page: Page, form: str) -> Run:
+    """The pages of the recovery that was started from the form."""
+    return Run(page, form)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def begin(broken: Lab, engine: Running, page: Page, ui: str, start: dict[str, Any]) -> AsyncIterator[Begin]:
-    """Start the recovery from the form; whatever is still open afterwards is cancelled."""
-    workflow = recovery_id("lab", "orders", "live")
-
-    async def started() -> Run:
-        form = StartForm(page)
-        await form.open(start_form(ui, PROCEDURE, engine.settings.task_queue, workflow))
-        return await form.send(start)
-
-    yield started
-    recovery = Recovery(engine.client.get_workflow_handle(workflow))
-    if (await recovery.handle.describe()).close_time is None:
-        await recovery.handle.cancel()
-        await recovery.ended()
+async def another(broken: Lab, engine: Running, page: Page, ui: str, start: dict[str, Any]) -> AsyncIterator[Run]:
+    """The pages of a recovery of the test's own, once it is at its gate."""
+    await cancel(engine)
     drop_all(broken)
+    handle = await engine.client.start_workflow(PROCEDURE, start, id=WORKFLOW, task_queue=engine.settings.task_queue)
+    await Recovery(handle).until("gate")
+    yield Run(page, f"{ui}/workflows/{quote(WORKFLOW, safe='')}/{handle.first_execution_run_id}")
+    await cancel(engine)
+    drop_all(broken)
+
+
+async def cancel(engine: Running) -> None:
+    """Cancel the recovery that is open, if there is one, and wait for its end."""
+    recovery = Recovery(engine.client.get_workflow_handle(WORKFLOW))
+    with contextlib.suppress(RPCError):  # there was none
+        if (await recovery.handle.describe()).close_time is None:
+            await recovery.handle.cancel()
+            await recovery.ended()
 
 
 def recovery_of(engine: Running, run: Run) -> Recovery:
@@ -124,18 +156,7 @@ async def picture(page: Page, name: str) -> None:
         await photograph(page, Path(PICTURES) / f"{name}.png")
 
 
-async def test_form_is_prefilled(page: Page, ui: str, engine: Running, start: dict[str, Any]) -> None:
-    form = StartForm(page)
-    await form.open(start_form(ui, PROCEDURE, engine.settings.task_queue, "lab/orders"))
-    shown = {"Workflow ID": "lab/orders", "Task Queue": engine.settings.task_queue, "Workflow Type": PROCEDURE}
-    assert await form.shows() == shown
-    if PICTURES:
-        await form.fill(start)
-        await picture(page, "start-form")
-
-
-async def test_details_show_what_to_decide_on(engine: Running, begin: Begin) -> None:
-    run = await begin()
+async def test_details_show_what_to_decide_on(engine: Running, run: Run) -> None:
     details = await run.details_say("Waiting for 1 × dba: “keep the copy”")
     gate = (await recovery_of(engine, run).until("gate")).gates[0]
     assert gate.until is not None
@@ -143,10 +164,8 @@ async def test_details_show_what_to_decide_on(engine: Running, begin: Begin) -> 
     assert f"Decide until {gate.until:%Y-%m-%d %H:%M:%S} UTC" in text
     assert "half of the orders were deleted" in text
     assert "heaps and indexes: pg_amcheck found no fault" in text
-    header = await details.locator("th").all_inner_texts()
-    assert [name.strip() for name in header[:6]] == [
-        "table", "in copy", "in running", "only in copy", "only in running", "changed",
-    ]  # fmt: skip
+    header = [name.strip() for name in await details.locator("th").all_inner_texts()]
+    assert header[:6] == ["table", "in copy", "in running", "only in copy", "only in running", "changed"]
     assert gate.shown[-1]["tables"][0]["only_in_copy"] > 0, "the deleted orders are in the copy"
     digests = {"gate": gate.gate, "by": "YOUR NAME", "plan": gate.plan, "evidence": gate.evidence, "reason": ""}
     blocks = [json.loads(block) for block in await details.locator("pre code").all_inner_texts()]
@@ -154,15 +173,18 @@ async def test_details_show_what_to_decide_on(engine: Running, begin: Begin) -> 
     await picture(run.page, "gate-waiting")
 
 
-async def test_details_fit_their_pane(begin: Begin) -> None:
-    run = await begin()
+async def test_details_fit_their_pane(run: Run) -> None:
     details = await run.details_say("Waiting for")
-    width = "element => element.scrollWidth - element.clientWidth"
-    assert await details.locator("html").evaluate(width) == 0
+    assert await details.locator("html").evaluate("element => element.scrollWidth - element.clientWidth") == 0
 
 
-async def test_wrong_digest_by_signal_is_shown(engine: Running, begin: Begin) -> None:
-    run = await begin()
+async def test_list_finds_who_is_waited_for(run: Run, ui: str) -> None:
+    await run.details_say("Waiting for")
+    await run.page.goto(f'{ui}/workflows?query=RecoveryNeeds="dba"')
+    await expect(run.page.get_by_role("link", name=WORKFLOW, exact=True)).to_be_visible()
+
+
+async def test_wrong_digest_by_signal_is_shown(engine: Running, run: Run) -> None:
     details = await run.details_say("Waiting for")
     await run.signal("approve", await to_paste(details, 1, evidence=WRONG))
     details = await run.details_say("Not accepted")
@@ -174,55 +196,43 @@ async def test_wrong_digest_by_signal_is_shown(engine: Running, begin: Begin) ->
     await picture(run.page, "refused")
 
 
-async def test_wrong_digest_by_update_is_answered(engine: Running, begin: Begin) -> None:
-    run = await begin()
+async def test_wrong_digest_by_update_is_answered(engine: Running, run: Run) -> None:
     details = await run.details_say("Waiting for")
     refusal = await run.update("decide", await to_paste(details, 0, plan=WRONG))
     assert refusal.startswith("plan: this is not the digest of the plan that the gate shows")
-    await run.dismiss()
     assert (await recovery_of(engine, run).until("gate")).gates[0].decisions == ()
 
 
-async def test_update_approves(engine: Running, begin: Begin) -> None:
-    run = await begin()
+async def test_update_approves(engine: Running, run: Run) -> None:
     details = await run.details_say("Waiting for")
     assert await run.update("decide", await to_paste(details, 0, reason="the rows are right")) == ""
-    await run.has_status("Completed")
     report = await recovery_of(engine, run).ended()
     assert report.outcome == "recovered"
     assert report.gates[0].decisions[0].reason == "the rows are right"
     details = await run.details_say("“keep the copy”: bob approves")
     await expect(details.locator("h2")).to_have_text("recovered")
     assert report.delivered["copy"] in await details.locator("main").inner_text()
-    await picture(run.page, "recovered")
-    await run.open("Timeline")
-    await expect(run.page.get_by_text("replay the log into the copy of orders").first).to_be_visible()
-    await picture(run.page, "timeline")
-
-
-async def test_signal_approves(engine: Running, begin: Begin) -> None:
-    run = await begin()
-    details = await run.details_say("Waiting for")
-    await run.signal("approve", await to_paste(details, 1))
     await run.has_status("Completed")
-    assert (await recovery_of(engine, run).ended()).outcome == "recovered"
+    await picture(run.page, "recovered")
 
 
-async def test_signal_rejects(broken: Lab, engine: Running, begin: Begin) -> None:
-    run = await begin()
-    details = await run.details_say("Waiting for")
-    await run.signal("reject", await to_paste(details, 1, reason="not the moment"))
-    await run.has_status("Failed")
-    assert (await recovery_of(engine, run).ended()).outcome == "compensated"
-    await run.details_say("gate keep the copy: rejected by bob")
+async def test_signal_approves(engine: Running, another: Run) -> None:
+    details = await another.details_say("Waiting for")
+    await another.signal("approve", await to_paste(details, 1))
+    assert (await recovery_of(engine, another).ended()).outcome == "recovered"
+    await another.open("timeline")
+    await another.has_status("Completed")
+    await expect(another.page.get_by_text("replay the log into the copy of orders: apply")).to_be_visible()
+    await picture(another.page, "timeline")
+
+
+async def test_signal_rejects(broken: Lab, engine: Running, another: Run) -> None:
+    details = await another.details_say("Waiting for")
+    await another.signal("reject", await to_paste(details, 1, reason="not the moment"))
+    assert (await recovery_of(engine, another).ended()).outcome == "compensated"
+    await another.details_say("gate keep the copy: rejected by bob")
+    await another.has_status("Failed")
     assert in_copies(broken) == []
-
-
-async def test_list_finds_who_is_waited_for(begin: Begin, ui: str) -> None:
-    run = await begin()
-    await run.details_say("Waiting for")
-    await run.page.goto(f'{ui}/workflows?query=RecoveryNeeds="dba"')
-    await expect(run.page.get_by_role("link", name="lab/orders", exact=True)).to_be_visible()
 
 
 BAD: dict[str, tuple[str, Any, str]] = {
@@ -237,8 +247,10 @@ BAD: dict[str, tuple[str, Any, str]] = {
 async def test_bad_start_fails_at_once(engine: Running, page: Page, ui: str, case: str) -> None:
     procedure, body, field = BAD[case]
     form = StartForm(page)
-    await form.open(start_form(ui, procedure, engine.settings.task_queue, case))
-    run = await form.send(body)
+    await form.open(start_form(ui, procedure, engine.settings.task_queue, f"bad/{case}"))
+    if body is not None:
+        await form.fill(body)
+    run = await form.send()
     await run.has_status("Failed")
     result = page.get_by_role("textbox", name="Result")
     await expect(result).to_contain_text(f"{field}: ")
@@ -253,6 +265,6 @@ async def test_bad_start_fails_at_once(engine: Running, page: Page, ui: str, cas
         for attributes in (value for value in event.values() if isinstance(value, dict)):
             attributes.pop("input", None)
     assert SECRET not in json.dumps(history)
-    await run.open("User Metadata")
+    await run.open("user-metadata")
     await expect(page.get_by_text("Current Details")).to_be_visible()
     assert SECRET not in await page.locator("main").inner_text()

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 
 from lab import ledger
 from lab.estate import Lab
-from tests.copies import drop_all, in_copies, orders_in_copy
+from tests.copies import ask_copy, drop_all, in_copies, orders_in_copy
 from tests.running import Running, eventually, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -161,3 +161,27 @@ def fingerprint(lab: Lab) -> dict[str, object]:
         if file.is_file() and not any(part in str(file) for part in skipped)
     }
     return {"rows": rows, "settings": settings, "position": position, **data}
+
+
+async def test_table_dropped_at_the_target_can_be_read(lab: Lab, engine: Running) -> None:
+    # Replay stops before the drop's commit but after its lock: on an idle database every reader would wait for ever.
+    await restorable(lab)
+    lab.break_("load")
+    try:
+        with lab.postgres.connect("orders") as connection:
+            connection.autocommit = True
+            connection.execute("create table treasure as select generate_series(1, 1000) as coin")
+            row = connection.execute("select clock_timestamp()").fetchone()
+            connection.execute("drop table treasure")
+        assert row is not None
+        target = datetime.fromisoformat(str(row[0]))
+        await eventually(lambda: datetime.now(UTC) > target + timedelta(seconds=1.2), "the target is final")
+        recovery = await engine.start("live", target_time=target)
+        await recovery.approve()
+        report = await recovery.ended()
+        assert report.outcome == "recovered", report.failure
+        assert [s.shows.get("how") for s in report.steps if s.step.startswith("replay")] == ["promoted"]
+        assert ask_copy(lab, "select count(*) from treasure") == ["1000"]
+        assert ask_copy(lab, "show default_transaction_read_only") == ["on"]
+    finally:
+        lab.up()
