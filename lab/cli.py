@@ -73,7 +73,8 @@ def _try(work: Callable[[], Result], as_json: bool) -> Result:
     try:
         return work()
     except (LabError, OSError) as error:
-        typer.echo(json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}}) if as_json else str(error), err=not as_json)
+        told = json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}}) if as_json else str(error)
+        typer.echo(told, err=not as_json)
         raise typer.Exit(2 if isinstance(error, BadPlace) else 1) from error
 
 

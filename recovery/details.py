@@ -25,6 +25,7 @@ ROWS = 20
 _GAP = "\u00a0\u00a0"
 _LONG = 400  # characters of a sentence
 _NARROW = 20  # characters of a text that may stand in a column
+_MEANING = re.compile(r"[\\`*_{}\[\]<>#|~&]|-(?=-)|(?<=-)-")
 _CAUSES = ("detect", "decide", "people", "execute", "verify", "undo")
 
 
@@ -109,11 +110,12 @@ def _evidence(gate: GateLine) -> list[str]:
 
 def _objects(rows: list[dict[str, Any]]) -> list[str]:
     """Return a table of ``rows``; texts that would break its columns are told beneath, by the row's first field."""
-    names = [name for name in rows[0] if any(row.get(name) not in (None, "", [], {}) for row in rows)]
-    columns = [name for name in names if name == names[0] or all(_is_narrow(row.get(name)) for row in rows)]
+    shown = rows[:ROWS]
+    names = [name for name in rows[0] if any(row.get(name) not in ("", [], {}) for row in shown)]  # None is a fact
+    columns = [name for name in names if name == names[0] or all(_is_narrow(row.get(name)) for row in shown)]
     table = _table([_label(name) for name in columns], [[row.get(name) for name in columns] for row in rows])
     told = []
-    for row in rows[:ROWS]:
+    for row in shown:
         texts = [f"{_label(n)} {_cell(row[n])}" for n in names if n not in columns and row.get(n)]
         told += [f"{_cell(row[names[0]])}: {', '.join(texts)}"] if texts else []
     return [table, *(["\n".join(told)] if told else [])]
@@ -122,7 +124,8 @@ def _objects(rows: list[dict[str, Any]]) -> list[str]:
 def _choice(report: Report, gate: GateLine) -> list[str]:
     """Return what each answer leads to, and what to paste for it."""
     undone = [f"“{_plain(line.title)}”" for line in reversed(report.steps) if line.state == "changed"]
-    back = f"it stops and undoes {', then '.join(undone)}" if undone else "it stops; nothing was changed"
+    more = f" and {len(undone) - ROWS} more" if len(undone) > ROWS else ""
+    back = f"it stops and undoes {', then '.join(undone[:ROWS])}{more}" if undone else "it stops; nothing was changed"
     silence = [f"no decision until {gate.until:%H:%M:%S} UTC: as if rejected"] if gate.until else []
     body = _decision(gate, "YOUR NAME")
     return [
@@ -226,7 +229,7 @@ def _plain(value: Any) -> str:
     """Return ``value`` on one line, cut when very long, without any meaning as Markdown or HTML."""
     text = " ".join(str(value).split())
     text = text if len(text) <= _LONG else f"{text[:_LONG]}…"
-    return re.sub(r"[\\`*_{}\[\]<>#|~&]|-(?=-)|(?<=-)-", r"\\\g<0>", text)
+    return _MEANING.sub(r"\\\g<0>", text)
 
 
 def _code(text: str) -> str:

@@ -1,0 +1,107 @@
+"""Record one history of each outcome on a lab of its own: ``python -m tests.histories.record``.
+
+Until version 0.1 they may be recorded anew, in a commit that says why; afterwards never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lab import ledger
+from lab.estate import Lab
+from tests.copies import drop_all
+from tests.running import ROOT, Recovery, Running, eventually, running
+
+HERE = Path(__file__).parent
+
+
+async def recovered(engine: Running) -> Recovery:
+    """A second person approves."""
+    recovery = await engine.start("live", target_time=datetime.now(UTC) - timedelta(seconds=2))
+    await recovery.approve()
+    return recovery
+
+
+async def compensated(engine: Running) -> Recovery:
+    """A second person rejects; before that a stranger tries, by signal."""
+    recovery = await engine.start("live", target_time=datetime.now(UTC) - timedelta(seconds=2))
+    await recovery.until("gate")
+    await recovery.handle.signal("approve", {"gate": "keep the copy", "by": "mallory", "plan": "x"})
+    await recovery.approve("carol", "reject")
+    return recovery
+
+
+async def cancelled(engine: Running) -> Recovery:
+    """Somebody cancels at the gate."""
+    recovery = await engine.start("live", target_time=datetime.now(UTC) - timedelta(seconds=2))
+    await recovery.until("gate")
+    await recovery.handle.cancel()
+    return recovery
+
+
+async def drilled(engine: Running) -> Recovery:
+    """Everything is done and put back."""
+    return await engine.start("drill", target_time=datetime.now(UTC) - timedelta(seconds=2))
+
+
+async def checked(engine: Running) -> Recovery:
+    """Nothing is changed."""
+    return await engine.start("check", id="lab/orders/check", target_time=datetime.now(UTC) - timedelta(seconds=2))
+
+
+async def failed(engine: Running) -> Recovery:
+    """The target lies outside what can be restored."""
+    return await engine.start("live", target_time=datetime.now(UTC) - timedelta(days=1))
+
+
+SCENES: tuple[Callable[[Running], Awaitable[Recovery]], ...] = (
+    recovered, compensated, cancelled, drilled, checked, failed,
+)  # fmt: skip
+
+
+def portable(value: Any) -> Any:
+    """Return a history without the paths of the machine that recorded it: in payloads, and in stack traces."""
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(value.get("data"), str) and "metadata" in value:
+        plain = base64.b64decode(value["data"]).replace(str(ROOT).encode(), b"/opt/recovery")
+        value = value | {"data": base64.b64encode(plain).decode()}
+    return {key: "" if key == "stackTrace" else portable(item) for key, item in value.items()}
+
+
+async def main() -> None:
+    """Write ``<outcome>.json`` beside this file for every scene."""
+    folder = Path(tempfile.mkdtemp(prefix="histories-"))
+    folder.chmod(0o755)  # the lab's servers run as another user under root
+    lab = Lab(folder / "lab", folder / "state")
+    try:
+        lab.up()
+        await eventually(lambda: len(ledger.acknowledged(lab.place.load)) > 400, "four seconds of orders")
+        async with running(lab) as engine:
+            for scene in SCENES:
+                recovery = await scene(engine)
+                report = await recovery.ended()
+                assert report.outcome == scene.__name__, report
+                history = await recovery.handle.fetch_history()
+                text = json.dumps(portable(json.loads(history.to_json())), indent=1)
+                (HERE / f"{scene.__name__}.json").write_text(text + "\n")
+                drop_all(lab)
+    finally:
+        lab.down()
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
+    os._exit(0)  # the SDK's threads may abort an interpreter that shuts down in the ordinary way
