@@ -38,7 +38,7 @@ class Written(Wire):
 
 
 class Writer(Action[Write, Written]):
-    """Write lines, one after the other; ``breaks`` are raised before the line of their number, once each."""
+    """Write lines, one after the other; ``breaks`` are raised once so many are written."""
 
     name = "toy.write"
     beat = timedelta(milliseconds=5)
@@ -46,6 +46,7 @@ class Writer(Action[Write, Written]):
     def __init__(self) -> None:
         self.breaks: dict[tuple[str, int], BaseException] = {}
         self.halted = 0
+        self.pause = 0.0
         self.wrong: str | None = None
 
     async def observe(self, spec: Write) -> Written:
@@ -60,7 +61,7 @@ class Writer(Action[Write, Written]):
     def partial(self, spec: Write, before: Written, now: Written) -> bool:
         """Know a file that holds some of either's lines, from the first on: apply or undo was on its way."""
         ends = (spec.lines, before.lines or ())
-        return any(now.lines == lines[:n] for lines in ends for n in range(len(lines) + 1))
+        return any(now.lines == lines[:n] for lines in ends for n in range(len(lines)))
 
     async def apply(self, spec: Write, before: Written) -> None:
         """Write all lines anew."""
@@ -75,14 +76,11 @@ class Writer(Action[Write, Written]):
         self.halted += 1
 
     async def _write(self, spec: Write, part: Part, lines: tuple[str, ...]) -> None:
-        Path(spec.path).write_text("")
-        for number, line in enumerate((*lines, None)):
+        for number in range(len(lines) + 1):
+            Path(spec.path).write_text("".join(f"{line}\n" for line in lines[:number]))
             if found := self.breaks.pop((part, number), None):
                 raise found
-            if line is not None:
-                with Path(spec.path).open("a") as file:
-                    file.write(f"{line}\n")
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pause)
 
 
 class Desk:
@@ -91,6 +89,7 @@ class Desk:
     def __init__(self, path: Path, content: str = "old\n") -> None:
         self.path, self.writer = path, Writer()
         self.path.write_text(content)
+        self.environment = ActivityEnvironment()
         self.activities = {activity._Definition.must_from_callable(a).name: a for a in self.writer.activities()}
         self.before = Written(lines=tuple(content.splitlines()), size=len(content))
 
@@ -99,9 +98,11 @@ class Desk:
 
     def run(self, part: Part, mode: Mode = "live", valid: timedelta = HOUR, drill: bool = False, **spec: Any) -> Any:
         write = Write(system="desk", path=str(self.path), drill=drill, **spec)
-        order = Order(spec=write, before=self.before, mode=mode, not_after=datetime.now(UTC) + valid)
+        order: Order[Write, Written] = Order(
+            spec=write, before=self.before, mode=mode, not_after=datetime.now(UTC) + valid
+        )
         call = self.activities[f"toy.write.{part}"]
-        return asyncio.run(ActivityEnvironment().run(call, write if part == "observe" else order))
+        return asyncio.run(self.environment.run(call, write if part == "observe" else order))
 
 
 @pytest.fixture
@@ -145,18 +146,15 @@ def test_desired_is_left_alone(desk: Desk) -> None:
 
 def test_beats_while_it_works(desk: Desk) -> None:
     beats: list[tuple[Any, ...]] = []
-    environment = ActivityEnvironment()
-    environment.on_heartbeat = lambda *details: beats.append(details)
-    order = Order(
-        spec=Write(system="desk", path=str(desk.path)), before=desk.before, mode="live", not_after=datetime.now(UTC) + HOUR
-    )
-    asyncio.run(environment.run(desk.activities["toy.write.apply"], order))
+    desk.environment.on_heartbeat = lambda *details: beats.append(details)
+    desk.writer.pause = 0.01
+    desk.run("apply")
     assert beats
 
 
 def test_drifted_is_not_overwritten(desk: Desk) -> None:
     desk.path.write_text("somebody else's\n")
-    with pytest.raises(Drifted, match="lines is .*somebody else's.*, not .*old.*nothing was overwritten"):
+    with pytest.raises(Drifted, match=r"lines is .*somebody else's.*, not .*old.*nothing was overwritten"):
         desk.run("apply")
     assert desk.shows() == ("somebody else's",)
 

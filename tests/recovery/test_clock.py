@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recovery.clock import Cause, Clock, split
+from recovery.clock import Cause, Clock, misdated, split
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -36,8 +36,8 @@ def parts(clock: Clock) -> float:
 def test_parts_add_up(
     spans: list[tuple[Cause, timedelta]], last: timedelta, detecting: timedelta | None, deciding: timedelta | None
 ) -> None:
-    times = accumulate((span for _, span in spans), initial=NOON)
-    turns = [(cause, begin) for (cause, _), begin in zip(spans, times, strict=False)]
+    passed = [timedelta(0), *accumulate(span for _, span in spans)]
+    turns = [(cause, NOON + before) for (cause, _), before in zip(spans, passed, strict=False)]
     until = turns[-1][1] + last
     detected = NOON - deciding if deciding is not None else None
     outage = (detected or NOON) - detecting if detecting is not None else None
@@ -88,3 +88,17 @@ def test_verdict_is_of_the_outage() -> None:
     clock = split([("decide", at(61))], at(62), HOUR, at(0), None)
     assert clock.rto_met is False
     assert clock.rto == 3600
+
+
+@pytest.mark.parametrize(
+    ("outage", "detected", "wrong"),
+    [
+        (None, None, False), (at(-2), None, False), (None, at(-2), False), (at(-2), at(-1), False),
+        (at(-1), at(-1), False), (at(0.9), at(0.95), False), (at(-1), at(-2), True), (at(2), None, True),
+        (None, at(2), True), (at(-1), at(2), True), (at(2), at(-1), True),
+    ],
+)  # fmt: skip
+def test_moments_come_in_order(outage: datetime | None, detected: datetime | None, wrong: bool) -> None:
+    answer = misdated(outage, detected, at(0))
+    assert (answer is not None) is wrong
+    assert not answer or answer.startswith("outage_started_at, detected_at: ")

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from temporalio.exceptions import (
-    ActivityError, ApplicationError, CancelledError, ChildWorkflowError, FailureError, RetryState, TimeoutError,
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    ChildWorkflowError,
+    FailureError,
+    RetryState,
+    TimeoutError,
     TimeoutType,
 )  # fmt: skip
 

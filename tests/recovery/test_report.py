@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -13,12 +14,25 @@ from hypothesis import strategies as st
 from recovery import facts
 from recovery.clock import Cause
 from recovery.facts import (
-    Blocked, CancelAsked, Decided, Delivered, Ended, Fact, GateClosed, GateOpened, Loaded, Measured, Refusal, Started,
-    Stepped, StepState, Unwinding,
+    Blocked,
+    CancelAsked,
+    Decided,
+    Delivered,
+    Ended,
+    Fact,
+    GateClosed,
+    GateOpened,
+    Loaded,
+    Measured,
+    Refusal,
+    Started,
+    Stepped,
+    StepState,
+    Unwinding,
 )  # fmt: skip
 from recovery.gates import Gate
 from recovery.models import Decision, Frozen, GatePolicy, Start, Tier
-from recovery.report import Report, report
+from recovery.report import Fold, Report, report
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -99,6 +113,14 @@ def test_fold_is_pure() -> None:
     assert report(list(told), at(100)) == first
 
 
+def test_fold_kept_is_fold_begun_anew() -> None:
+    """A recovery keeps one fold and asks it again and again: asking must change nothing."""
+    kept = Fold()
+    for moment, fact in enumerate(STORY, start=1):
+        kept.take(fact)
+        assert kept.report(at(100)) == report(STORY[:moment], at(100)) == kept.report(at(100))
+
+
 @pytest.mark.parametrize("moment", range(1, len(STORY) + 1))
 def test_report_survives_json(moment: int) -> None:
     told = report(STORY[:moment], at(100))
@@ -157,7 +179,8 @@ def test_compensation_needs_nobody() -> None:
 def test_gate_shows_what_is_decided_on() -> None:
     line = report(STORY, at(100)).gates[0]
     assert (line.gate, line.roles, line.approvals) == ("keep", ("dba", "operator"), 2)
-    assert (line.plan, line.evidence, line.shown, line.until) == ("plan-1", "evidence-1", ({"rows": 7},), at(3620))
+    assert (line.plan, line.evidence, line.shown) == ("plan-1", "evidence-1", ({"rows": 7},))
+    assert (line.opened, line.until) == (at(20), at(3620))
     assert [(d.by, d.verdict, d.at, d.reason) for d in line.decisions] == [
         ("bob", "approve", at(50), "looks right"),
         ("carol", "approve", at(60), "looks right"),
@@ -203,7 +226,7 @@ def test_steps_stand_in_the_order_of_their_beginning() -> None:
     assert [line.step for line in report(told, at(10)).steps] == ["c", "a", "b"]
 
 
-@pytest.mark.parametrize("state", [s for s in StepState.__args__ if s not in ("undo failed", "undo blocked")])
+@pytest.mark.parametrize("state", [s for s in get_args(StepState) if s not in ("undo failed", "undo blocked")])
 def test_only_bad_undos_are_residual(state: StepState) -> None:
     assert report([started(), stepped(1, state, failure="x")], at(2)).residual == ()
 

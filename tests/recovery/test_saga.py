@@ -9,7 +9,7 @@ import pytest
 
 from recovery.saga import Entry, Fate, following
 
-STACKS = [tuple(Entry(f"step {i}", f"step {i}", "toy", None) for i in range(size)) for size in range(5)]
+STACKS = [tuple(Entry(f"step {i}", "toy", None) for i in range(size)) for size in range(5)]
 ENDS: tuple[Fate, ...] = ("undone", "failed")
 
 
