@@ -19,6 +19,7 @@ from runbooks.schema import Estate, Runbook
 M = TypeVar("M", bound=Authored)
 PLACEHOLDER = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 NAME = re.compile(r"[a-z0-9_-]+/[a-z0-9_-]+")
+CAMEL = re.compile(r"(?:[A-Z][a-z0-9]*)+")
 
 
 class Library:
@@ -34,10 +35,10 @@ class Library:
     def names(self) -> list[str]:
         """Return the runbooks as ``catalog/name``, sorted."""
         return sorted(
-            f"{file.parent.name}/{file.stem}"
+            name
             for estate in self.root.glob("*/estate.yaml")
             for file in estate.parent.glob("*.yaml")
-            if file != estate
+            if file != estate and NAME.fullmatch(name := f"{file.parent.name}/{file.stem}")
         )
 
     def runbook(self, name: str) -> Runbook:
@@ -100,6 +101,8 @@ class Library:
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else "?"
             raise Invalid(f"{_short(file)}: line {line}: {error.problem}") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # no text, no such date, nested without end
+            raise Invalid(f"{_short(file)}: cannot be read as YAML ({type(error).__name__})") from None
 
     def _fill(self, value: Any, file: Path) -> Any:
         if isinstance(value, dict):
@@ -129,7 +132,7 @@ def library(catalogs: Path, values_file: Path) -> Library:
 def specification(procedure: str) -> Any:
     """Return the module that specifies ``procedure``: its ``Parameters`` and ``GATES``."""
     module = re.sub(r"(?<!^)(?=[A-Z])", "_", procedure).lower()
-    if not (Path(__file__).parent / "procedures" / f"{module}.py").is_file():
+    if not CAMEL.fullmatch(procedure) or not (Path(__file__).parent / "procedures" / f"{module}.py").is_file():
         known = sorted(p.stem for p in (Path(__file__).parent / "procedures").glob("[a-z]*.py"))
         raise Invalid(f"procedure: there is none of this name; there are: {', '.join(known)}")
     return importlib.import_module(f"runbooks.procedures.{module}")
@@ -140,6 +143,8 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     faults = [
         f"systems: {name} is no database of the estate" for name in runbook.systems if name not in estate.databases
     ]
+    if len(set(runbook.systems)) < len(runbook.systems):
+        faults.append("systems: one is named twice")
     if set(runbook.gates) != set(spec.GATES):
         faults.append(f"gates: {runbook.procedure} has exactly these: {', '.join(spec.GATES)}")
     roles = {role for person in estate.people.values() for role in person.roles}
@@ -154,6 +159,11 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
         for name, system in estate.databases.items()
         for field, known in (("host", estate.hosts), ("tier", estate.tiers))
         if getattr(system, field) not in known
+    ]
+    faults += [
+        f"hosts.{name}.site: the estate has no such site"
+        for name, host in estate.hosts.items()
+        if host.site not in estate.sites
     ]
     if faults:
         raise Invalid(f"{where}: {'; '.join(faults)}")
@@ -196,6 +206,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # the base class refuses it, naming the line
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, "a key is given twice", key.start_mark)
             seen.add(key.value)

@@ -19,7 +19,7 @@ from temporalio.exceptions import (
     RetryState,
     TimeoutError,
     TimeoutType,
-)  # fmt: skip
+)
 
 from recovery import errors
 from recovery.errors import Drifted, Fatal, Invalid, RecoveryError, Refused, Stale, Transient, fields, kind, sentence
@@ -137,11 +137,16 @@ def test_no_value_leaks(place: tuple[type[Authored], str], value: object) -> Non
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("mode", f"{SECRET}"), ("detected_at", f"2026-13-45 {SECRET}"), ("outage_started_at", f"{SECRET}Z"),
-        ("detected_at", "2026-11-21T22:00:00"), ("reason", SECRET * 300), ("parameters", f"{SECRET}"),
-        ("incident", [SECRET]), ("requested_by", {"name": SECRET}),
+        ("mode", f"{SECRET}"),
+        ("detected_at", f"2026-13-45 {SECRET}"),
+        ("outage_started_at", f"{SECRET}Z"),
+        ("detected_at", "2026-11-21T22:00:00"),
+        ("reason", SECRET * 300),
+        ("parameters", f"{SECRET}"),
+        ("incident", [SECRET]),
+        ("requested_by", {"name": SECRET}),
     ],
-)  # fmt: skip
+)
 def test_bad_start_names_the_field_only(field: str, value: object) -> None:
     found = faults_of(Start, GOOD[Start] | {field: value})
     assert found is not None

@@ -29,7 +29,7 @@ from recovery.facts import (
     Stepped,
     StepState,
     Unwinding,
-)  # fmt: skip
+)
 from recovery.gates import Gate
 from recovery.models import Decision, Frozen, GatePolicy, Start, Tier
 from recovery.report import Fold, Report, report
@@ -39,10 +39,21 @@ HOUR = timedelta(hours=1)
 POLICY = GatePolicy(roles=("dba", "operator"), approvals=2)
 GATE = Gate("keep", POLICY, {"bob": ("dba",)}, "alice", "plan-1", "evidence-1")
 FROZEN = Frozen(
-    runbook="lab/restore", title="Bring it back", version="3", procedure="Restore", catalog="lab", systems=("orders",),
-    tier="gold", objectives=Tier(rto=HOUR, rpo=HOUR), gates={"keep": POLICY}, people={"bob": ("dba",)}, parameters={},
-    estate={}, not_after=HOUR, digest="plan-1",
-)  # fmt: skip
+    runbook="lab/restore",
+    title="Bring it back",
+    version="3",
+    procedure="Restore",
+    catalog="lab",
+    systems=("orders",),
+    tier="gold",
+    objectives=Tier(rto=HOUR, rpo=HOUR),
+    gates={"keep": POLICY},
+    people={"bob": ("dba",)},
+    parameters={},
+    estate={},
+    not_after=HOUR,
+    digest="plan-1",
+)
 
 
 def at(seconds: float) -> datetime:
@@ -156,10 +167,17 @@ def test_runbook_is_carried_over() -> None:
 @pytest.mark.parametrize(
     ("facts_until", "phase"),
     [
-        (1, "starting"), (2, "assessing"), (4, "assessing"), (7, "restoring"), (9, "verifying"), (11, "gate: keep"),
-        (19, "compensating"), (21, "compensating"), (22, "failed"),
+        (1, "starting"),
+        (2, "assessing"),
+        (4, "assessing"),
+        (7, "restoring"),
+        (9, "verifying"),
+        (11, "gate: keep"),
+        (19, "compensating"),
+        (21, "compensating"),
+        (22, "failed"),
     ],
-)  # fmt: skip
+)
 def test_phase_follows_the_facts(facts_until: int, phase: str) -> None:
     assert report(STORY[:facts_until], at(100)).phase == phase
 

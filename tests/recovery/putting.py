@@ -1,0 +1,90 @@
+"""An action on real files, which can be told to fail, so that the engine is tried without any database."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio import activity
+
+from recovery.actions import Action, Spec
+from recovery.errors import Fatal, Refused
+from recovery.models import Frozen, GatePolicy, Load, Tier, Wire
+
+
+class Put(Spec):
+    """Write ``text`` into ``path``; the rest says what is to go wrong."""
+
+    path: str
+    text: str = "new"
+    fail_apply: str = ""
+    fail_undo: bool = False
+    slow: float = 0.0
+
+
+class Content(Wire):
+    """What stands in the file; "" if there is none."""
+
+    text: str = ""
+
+
+class Putting(Action[Put, Content]):
+    """Write a file."""
+
+    name = "toy.put"
+    limit = timedelta(seconds=20)
+    beat = timedelta(milliseconds=200)
+
+    def title(self, spec: Put) -> str:
+        """Name the file."""
+        return f"put {Path(spec.path).name}"
+
+    async def observe(self, spec: Put) -> Content:
+        """Read it."""
+        file = Path(spec.path)
+        return Content(text=file.read_text() if file.exists() else "")
+
+    def desired(self, spec: Put, before: Content) -> Content:
+        """Want the text."""
+        return Content(text=spec.text)
+
+    async def apply(self, spec: Put, before: Content) -> None:
+        """Write it, or fail as told, before or after."""
+        if spec.fail_apply == "before":
+            raise Refused("told to fail before")
+        Path(spec.path).write_text(spec.text)
+        await asyncio.sleep(spec.slow)
+        if spec.fail_apply == "after":
+            raise Fatal("told to fail after")
+
+    async def undo(self, spec: Put, before: Content) -> None:
+        """Write what was there, or fail as told."""
+        if spec.fail_undo:
+            raise Fatal("told to fail the undo")
+        if before.text:
+            Path(spec.path).write_text(before.text)
+        else:
+            Path(spec.path).unlink(missing_ok=True)
+
+
+PUT = Putting()
+
+
+@activity.defn(name="catalog.load")
+async def load(order: Load) -> Frozen:
+    """Give every start the same runbook; ``parameters`` may hold the seconds of the gate and its approvals."""
+    given = order.start.parameters
+    gate = GatePolicy(
+        roles=("dba",),
+        within=timedelta(seconds=given.get("within", 60)),
+        approvals=given.get("approvals", 1),
+        in_drill=given.get("in_drill", "pass"),
+    )
+    return Frozen(
+        runbook=order.start.runbook, title="toy", version="1", procedure=order.procedure, catalog="toy",
+        systems=(given.get("system", "files"),), tier="toy", objectives=Tier(rto=timedelta(hours=1), rpo=timedelta(0)),
+        gates={"go on": gate, "blind": gate},
+        people={"alice": ("operator", "dba"), "bob": ("dba",), "carol": ("dba",), "dave": ("guest",)},
+        parameters=given, estate={}, not_after=timedelta(seconds=given.get("not_after", 60)), digest="p" * 16,
+    )  # fmt: skip

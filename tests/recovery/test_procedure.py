@@ -1,0 +1,268 @@
+"""The engine on real files: order of undo, guards, cancels, gates, modes, expiry."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.worker import Worker
+
+from recovery.connection import connect
+from recovery.embedded import Keeper
+from recovery.fallback import SystemClaim, UnknownProcedure
+from recovery.models import Decision
+from recovery.report import Report
+from recovery.settings import Settings
+from tests.recovery.putting import PUT, load
+from tests.recovery.toys import Toy
+from tests.running import Recovery, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client() -> AsyncIterator[Client]:
+    with tempfile.TemporaryDirectory(prefix="engine-") as folder:
+        settings = Settings.from_environment({"RECOVERY_STATE": folder})
+        async with Keeper(settings) as endpoint:
+            found = await connect(settings, endpoint)
+            workflows = [Toy, SystemClaim, UnknownProcedure]
+            async with Worker(found, task_queue="toy", workflows=workflows, activities=[load, *PUT.activities()]):
+                yield found
+
+
+class Toys:
+    """Start toys in a folder of the test's own."""
+
+    def __init__(self, client: Client, folder: Path) -> None:
+        self.client = client
+        self.folder = folder
+        self.count = 0
+
+    def put(self, name: str, **how: Any) -> dict[str, Any]:
+        return {"path": str(self.folder / name), **how}
+
+    def has(self) -> dict[str, str]:
+        return {file.name: file.read_text() for file in sorted(self.folder.iterdir())}
+
+    async def start(self, mode: str = "live", **parameters: Any) -> Recovery:
+        self.count += 1
+        system = parameters.setdefault("system", f"{self.folder.name}-{self.count}")
+        start = {"runbook": "toy/toy", "reason": "a test", "mode": mode, "requested_by": "alice"}
+        handle = await self.client.start_workflow(
+            "Toy", start | {"parameters": parameters}, id=f"{system}-{self.count}", task_queue="toy"
+        )
+        return Recovery(handle)
+
+    async def run(self, mode: str = "live", **parameters: Any) -> Report:
+        return await (await self.start(mode, **parameters)).ended()
+
+
+@pytest.fixture
+def toys(client: Client, tmp_path: Path) -> Toys:
+    return Toys(client, tmp_path)
+
+
+async def test_live_keeps_what_it_did(toys: Toys) -> None:
+    report = await toys.run(puts=[toys.put("a"), toys.put("b")])
+    assert report.outcome == "recovered"
+    assert toys.has() == {"a": "new", "b": "new"}
+    assert report.delivered == {"files": "here"}
+
+
+async def test_desired_state_is_left_unchanged(toys: Toys) -> None:
+    (toys.folder / "a").write_text("new")
+    report = await toys.run(puts=[toys.put("a"), toys.put("b", fail_apply="before")])
+    assert [line.state for line in report.steps] == ["unchanged", "undone"]
+    assert toys.has() == {"a": "new"}
+
+
+async def test_failure_restores_what_was_there(toys: Toys) -> None:
+    (toys.folder / "a").write_text("old")
+    report = await toys.run(puts=[toys.put("a"), toys.put("b"), toys.put("c", fail_apply="after")])
+    assert (report.outcome, report.kind) == ("compensated", "Fatal")
+    assert toys.has() == {"a": "old"}
+    undone = sorted(report.steps, key=lambda line: line.ended, reverse=True)
+    assert [line.step for line in undone] == ["put a", "put b", "put c"]
+
+
+async def test_failed_undo_guards_everything_beneath(toys: Toys) -> None:
+    puts = [toys.put("a"), toys.put("b", fail_undo=True), toys.put("c"), toys.put("d", fail_apply="before")]
+    recovery = await toys.start(puts=puts)
+    report = await recovery.ended()
+    assert report.outcome == "failed"
+    assert {line.step: line.state for line in report.steps} == {
+        "put a": "undo blocked",
+        "put b": "undo failed",
+        "put c": "undone",
+        "put d": "undone",
+    }
+    assert toys.has() == {"a": "new", "b": "new"}
+    assert len(report.residual) == 2
+    description = await recovery.handle.describe()
+    assert description.status == WorkflowExecutionStatus.FAILED
+
+
+async def test_drill_puts_everything_back(toys: Toys) -> None:
+    (toys.folder / "a").write_text("old")
+    report = await toys.run("drill", puts=[toys.put("a"), toys.put("b")], proves=True, gate="go on")
+    assert report.outcome == "drilled"
+    assert toys.has() == {"a": "old"}
+    assert report.gates[0].closed == "passed without people: a drill"
+    assert report.delivered == {}
+
+
+async def test_drill_that_leaves_something_fails(toys: Toys) -> None:
+    report = await toys.run("drill", puts=[toys.put("a", fail_undo=True)])
+    assert report.outcome == "failed"
+    assert report.residual
+    assert toys.has() == {"a": "new"}
+
+
+async def test_drill_only_plans_elsewhere(toys: Toys) -> None:
+    report = await toys.run("drill", puts=[toys.put("a", drill=False)], proves=True)
+    assert report.outcome == "drilled"
+    assert [line.state for line in report.steps] == ["would change", "would look"]
+    assert toys.has() == {}
+
+
+async def test_check_only_plans(toys: Toys) -> None:
+    report = await toys.run("check", puts=[toys.put("a"), toys.put("b")], proves=True, gate="go on")
+    assert report.outcome == "checked"
+    assert [line.state for line in report.steps] == ["would change", "would change", "would look"]
+    assert report.gates[0].closed.startswith("would ask 1 × dba")
+    assert toys.has() == {}
+
+
+async def test_repeated_step_is_refused(toys: Toys) -> None:
+    report = await toys.run(puts=[toys.put("a"), toys.put("a")])
+    assert (report.outcome, report.kind) == ("compensated", "Invalid")
+    assert "named twice" in report.failure
+    assert toys.has() == {}
+
+
+async def test_silence_at_a_gate_undoes(toys: Toys) -> None:
+    report = await toys.run(puts=[toys.put("a")], gate="go on", within=0.3)
+    assert (report.outcome, report.kind) == ("compensated", "Refused")
+    assert "nobody decided" in report.failure
+    assert toys.has() == {}
+
+
+async def test_two_people_are_two_people(toys: Toys) -> None:
+    recovery = await toys.start("drill", puts=[toys.put("a")], gate="go on", approvals=2, in_drill="ask")
+    assert (await recovery.approve("bob"))["needed"] == 1
+    with pytest.raises(WorkflowUpdateFailedError) as failed:
+        await recovery.approve("bob")
+    assert "decided already" in str(failed.value.cause)
+    assert (await recovery.status() or pytest.fail("no answer")).phase == "gate: go on"
+    assert (await recovery.approve("carol"))["needed"] == 0
+    assert (await recovery.ended()).outcome == "drilled"
+
+
+@pytest.mark.parametrize("who", ["alice", "dave", "eve"])
+async def test_wrong_people_do_not_count(toys: Toys, who: str) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on")
+    with pytest.raises(WorkflowUpdateFailedError) as failed:
+        await recovery.approve(who)
+    assert "by: " in str(failed.value.cause)
+    await recovery.approve("bob")
+    assert (await recovery.ended()).outcome == "recovered"
+
+
+async def early(recovery: Recovery, evidence: str = "") -> Any:
+    decision = Decision(gate="blind", by="bob", plan="p" * 16, evidence=evidence)
+    await eventually(lambda: _loaded(recovery), "the gates are known")
+    return await recovery.handle.execute_update("decide", decision)
+
+
+async def _loaded(recovery: Recovery) -> bool:
+    report = await recovery.status()
+    return bool(report and report.plan)
+
+
+async def test_early_decision_counts_without_evidence(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a", slow=1.5)], gate="blind", evidence=False)
+    assert (await early(recovery))["needed"] == 0
+    assert (await recovery.ended()).outcome == "recovered"
+
+
+async def test_early_decision_does_not_count_with_evidence(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a", slow=1.5)], gate="blind", evidence=True)
+    await early(recovery)
+    report = await recovery.until("gate")
+    assert "early decision: evidence" in report.refusals[-1]
+    assert not report.gates[0].decisions
+    with pytest.raises(WorkflowUpdateFailedError):
+        await recovery.handle.execute_update("decide", Decision(gate="go on", by="bob", plan="x", evidence="x"))
+    await recovery.approve("carol")
+    assert (await recovery.ended()).outcome == "recovered"
+
+
+async def test_cancel_waits_for_the_action_and_undoes(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a"), toys.put("b", slow=20)])
+    await eventually(lambda: "b" in toys.has(), "the second file is being put")
+    for _ in range(3):
+        await recovery.handle.cancel()
+        await asyncio.sleep(0.05)  # not at once, so that they are three events and not one
+    report = await recovery.ended()
+    assert report.outcome == "cancelled"
+    assert [line.state for line in report.steps] == ["undone", "undone"]
+    assert toys.has() == {}
+    assert (await recovery.handle.describe()).status == WorkflowExecutionStatus.CANCELED
+
+
+async def test_cancel_with_residual_fails(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a", fail_undo=True), toys.put("b", slow=20)])
+    await eventually(lambda: "b" in toys.has(), "the second file is being put")
+    await recovery.handle.cancel()
+    report = await recovery.ended()
+    assert (report.outcome, report.kind) == ("cancelled", "Cancelled")
+    assert report.residual
+    assert (await recovery.handle.describe()).status == WorkflowExecutionStatus.FAILED
+
+
+async def test_drift_before_undo_is_not_overwritten(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on")
+    await recovery.until("gate")
+    (toys.folder / "a").write_text("somebody else's")
+    await recovery.approve("bob", "reject")
+    report = await recovery.ended()
+    assert report.outcome == "failed"
+    assert "somebody else changed it" in report.residual[0]
+    assert toys.has() == {"a": "somebody else's"}
+
+
+async def test_clock_adds_up(toys: Toys) -> None:
+    outage = datetime.now(UTC) - timedelta(seconds=100)
+    start = {
+        "runbook": "toy/toy", "reason": "x", "parameters": {"puts": [toys.put("a", slow=0.5)], "system": "clock"},
+        "outage_started_at": outage.isoformat(), "detected_at": (outage + timedelta(seconds=30)).isoformat(),
+    }  # fmt: skip
+    handle = await toys.client.start_workflow("Toy", start, id="clock", task_queue="toy")
+    clock = (await Recovery(handle).ended()).clock
+    parts = clock.detect + clock.decide + clock.people + clock.execute + clock.verify + clock.undo
+    assert clock.total == pytest.approx(parts, abs=0.01)
+    assert clock.detect == pytest.approx(30, abs=0.01)
+    assert 70 <= clock.decide < 75
+    assert clock.execute >= 0.5
+    assert (clock.since, clock.rto_met) == ("outage", True)
+
+
+async def test_search_attributes_tell_the_phase(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on")
+    await recovery.until("gate")
+
+    async def listed() -> list[str]:
+        query = f"RecoveryPhase = 'gate: go on' AND RecoveryNeeds = 'dba' AND WorkflowId = '{recovery.handle.id}'"
+        return [run.id async for run in toys.client.list_workflows(query)]
+
+    assert await eventually(listed, "the visibility store knows it", 10) == [recovery.handle.id]
+    await recovery.approve("bob")
+    assert (await recovery.ended()).outcome == "recovered"

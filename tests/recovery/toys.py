@@ -1,0 +1,48 @@
+"""Procedures for trying the engine: they do what their parameters say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporalio import workflow
+
+from recovery.models import Authored, Start
+from recovery.procedure import Procedure
+from recovery.report import Report
+
+with workflow.unsafe.imports_passed_through():
+    from tests.recovery.putting import PUT, Content, Put
+
+
+class Wanted(Authored):
+    """Files to put, one after the other, and the gate after them ("" for none)."""
+
+    puts: tuple[dict[str, Any], ...] = ()
+    gate: str = ""
+    evidence: bool = True
+    proves: bool = False
+    within: float = 60
+    approvals: int = 1
+    in_drill: str = "pass"
+    not_after: float = 60
+    system: str = "files"
+
+
+@workflow.defn
+class Toy(Procedure[Wanted]):
+    """Put files, prove them, ask."""
+
+    parameters = Wanted
+
+    @workflow.run
+    async def run(self, start: Start) -> Report:
+        """Do as told."""
+        async with self.conducting(start) as wanted:
+            for put in wanted.puts:
+                await self.do(PUT, Put(**{"system": "files", "drill": True} | put))
+            if wanted.proves:
+                await self.prove(PUT, Put(system="files", path=wanted.puts[0]["path"]), step="prove")
+            if wanted.gate:
+                await self.gate(wanted.gate, Content(text="seen") if wanted.evidence else None)
+            self.delivered("files", "here")
+        return self.report()
