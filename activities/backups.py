@@ -80,6 +80,10 @@ class FindBackups(Spec):
     backups: str
     archive: str
 
+    def values(self) -> dict[str, object]:
+        """Return the shell variables of ``inventory``."""
+        return self.model_dump(exclude={"host", "system", "drill"})
+
 
 class Backups(Probe[FindBackups, Inventory]):
     """List the base backups and the unbroken runs of WAL."""
@@ -92,8 +96,7 @@ class Backups(Probe[FindBackups, Inventory]):
 
     async def observe(self, spec: FindBackups) -> Inventory:
         """Look on the host; two commands."""
-        values = spec.model_dump(exclude={"host", "system", "drill"})
-        found = await asyncio.to_thread(inventory, await ssh.look(spec.host, "inventory", values))
+        found = await asyncio.to_thread(inventory, await ssh.look(spec.host, "inventory", spec.values()))
         ranges = [await self._dated(spec, found, r) for r in found.ranges if r.timeline == found.timeline]
         return found.model_copy(update={"ranges": tuple(ranges)})
 

@@ -52,6 +52,12 @@ class PlaceCopy(CopySpec):
     target_time: AwareDatetime
     timeline: int
 
+    def values(self) -> dict[str, object]:
+        """Return the shell variables of ``place_copy``."""
+        target = f"{self.target_time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"
+        more = {"backup": self.backup, "archive": self.archive, "data": self.data}
+        return super().values() | more | {"target": target, "timeline": self.timeline}
+
 
 class Placed(Wire):
     """Whether the files of a copy stand, whose they are, and of which backup (checked against its manifest)."""
@@ -87,10 +93,7 @@ class Place(Action[PlaceCopy, Placed]):
 
     async def apply(self, spec: PlaceCopy, before: Placed) -> None:
         """Copy, check against the manifest, configure, move into place."""
-        target = f"{spec.target_time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"
-        values = spec.values() | {"backup": spec.backup, "archive": spec.archive, "data": spec.data}
-        values |= {"target": target, "timeline": spec.timeline}
-        await ssh.job(spec.host, spec.job("place"), "place_copy", values)
+        await ssh.job(spec.host, spec.job("place"), "place_copy", spec.values())
 
     async def undo(self, spec: PlaceCopy, before: Placed) -> None:
         """Remove the folder; only if it is this recovery's own."""
@@ -110,6 +113,10 @@ class ReplayCopy(CopySpec):
     """Replay up to the configured target; ``enough`` is a log position surely written after it."""
 
     enough: str
+
+    def values(self) -> dict[str, object]:
+        """Return the shell variables of ``replay_copy``."""
+        return super().values() | {"enough": self.enough}
 
 
 class Replayed(Wire):
@@ -154,7 +161,7 @@ class Replay(Action[ReplayCopy, Replayed]):
 
     async def apply(self, spec: ReplayCopy, before: Replayed) -> None:
         """Start it and wait until it has reached the target."""
-        await ssh.job(spec.host, spec.job("replay"), "replay_copy", spec.values() | {"enough": spec.enough})
+        await ssh.job(spec.host, spec.job("replay"), "replay_copy", spec.values())
 
     async def undo(self, spec: ReplayCopy, before: Replayed) -> None:
         """Stop the server."""
@@ -175,6 +182,10 @@ class AskReadiness(Spec):
     host: HostAt
     bin: str
     copies: str
+
+    def values(self) -> dict[str, object]:
+        """Return the shell variables of ``readiness``."""
+        return {"bin": self.bin, "copies": self.copies, "jobs": self.host.jobs}
 
 
 class Readiness(Wire):
@@ -198,10 +209,9 @@ class Ready(Probe[AskReadiness, Readiness]):
 
     async def observe(self, spec: AskReadiness) -> Readiness:
         """Look on the host; one command. The clock is read first there, so half the way there is taken off."""
-        values = {"bin": spec.bin, "copies": spec.copies, "jobs": spec.host.jobs}
         await ssh.look(spec.host, "nothing", {})  # so that the clock reading below does not contain a login
         sent = time.time()
-        text = await ssh.look(spec.host, "readiness", values)
+        text = await ssh.look(spec.host, "readiness", spec.values())
         return readiness(text, sent, time.time())
 
 
@@ -237,6 +247,11 @@ class VerifyCopy(CopySpec):
     amcheck: bool
     questions: tuple[Question, ...]
 
+    def values(self) -> dict[str, object]:
+        """Return the shell variables of ``verify_copy``."""
+        asked = {f"query_{i}": question.sql for i, question in enumerate(self.questions, start=1)}
+        return super().values() | {"amcheck": "yes" if self.amcheck else "no", "queries": len(asked)} | asked
+
 
 class Proof(Wire):
     """What was proven: heaps and indexes, and each question; ``failed`` says what was not."""
@@ -259,9 +274,8 @@ class Verify(Probe[VerifyCopy, Proof]):
 
     async def observe(self, spec: VerifyCopy) -> Proof:
         """Look; one command."""
-        values = spec.values() | {"amcheck": "yes" if spec.amcheck else "no", "queries": len(spec.questions)}
-        values |= {f"query_{i}": question.sql for i, question in enumerate(spec.questions, start=1)}
-        return proof(await ssh.look(spec.host, "verify_copy", values, self.limit.total_seconds()), spec.questions)
+        text = await ssh.look(spec.host, "verify_copy", spec.values(), self.limit.total_seconds())
+        return proof(text, spec.questions)
 
 
 verify = Verify()
@@ -294,6 +308,11 @@ class CompareCopy(CopySpec):
     sockets: str
     port: int
     tables: tuple[str, ...]
+
+    def values(self) -> dict[str, object]:
+        """Return the shell variables of ``compare_copy``."""
+        more = {"sockets": self.sockets, "port": self.port, "tables": " ".join(self.tables)}
+        return super().values() | more
 
 
 class TableDifference(Wire):
@@ -330,8 +349,7 @@ class Compare(Probe[CompareCopy, Comparison]):
 
     async def observe(self, spec: CompareCopy) -> Comparison:
         """Look; one command."""
-        values = spec.values() | {"sockets": spec.sockets, "port": spec.port, "tables": " ".join(spec.tables)}
-        return comparison(await ssh.look(spec.host, "compare_copy", values, self.limit.total_seconds()))
+        return comparison(await ssh.look(spec.host, "compare_copy", spec.values(), self.limit.total_seconds()))
 
 
 compare = Compare()

@@ -49,11 +49,21 @@ async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, objec
     body = scripts.script(name, values).rstrip("\n")
     check = hashlib.sha256(body.encode()).hexdigest()
     command = " ".join(["sh", "-c", *map(shlex.quote, [scripts.text("job"), "job", host.jobs, job_name, check])])
+    running = asyncio.ensure_future(_run(host, command, body, None))
     try:
-        return await _run(host, command, body, None)
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.shield(end_job(host, job_name))
+        await asyncio.shield(_end(host, job_name, running))
         raise
+
+
+async def _end(host: HostAt, job_name: str, running: asyncio.Future[str]) -> None:
+    """End the job, and again until the command that starts it has ended: what is still on its way would start it."""
+    while not running.done():
+        await end_job(host, job_name)
+        await asyncio.wait([running], timeout=0.1)
+    running.cancelled() or running.exception()
+    await end_job(host, job_name)
 
 
 async def end_job(host: HostAt, job_name: str) -> None:

@@ -39,16 +39,13 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
     copy = SideCopy(name, database, host, wanted, recovery_id(frozen.catalog, name, "live"), _RUN)
     port = database.copy_ports[0]
     place, verify = copy.place(_NOBODY, port), copy.verify(port)
-    compared = copy.compare(port)
-    room = {"bin": database.bin, "copies": database.copies, "jobs": host.jobs}
     values: dict[str, Mapping[str, object]] = {
-        "inventory": copy.find().model_dump(exclude={"host", "system", "drill"}),
-        "readiness": room,
-        "place_copy": place.values() | {"archive": place.archive, "data": place.data},
-        "replay_copy": place.values(),
-        "verify_copy": verify.values() | _questions(verify),
-        "compare_copy": compared.values()
-        | {"sockets": compared.sockets, "port": compared.port, "tables": " ".join(compared.tables)},
+        "inventory": copy.find().values(),
+        "readiness": copy.room().values(),
+        "place_copy": place.values(),
+        "replay_copy": copy.replay(_NOBODY, port).values(),
+        "verify_copy": verify.values(),
+        "compare_copy": copy.compare(port).values(),
         "stop_copy": place.values(),
         "drop_copy": place.values(),
     }
@@ -68,11 +65,6 @@ def body(step: str, values: Mapping[str, object]) -> str:
     """Return the script ``step`` as the body of a shell function that shares no option with its caller."""
     heads = {key: value for key, value in values.items() if key not in _CHOSEN}
     return f"(\nset +eu\n{script(step, heads).rstrip()}\n)"
-
-
-def _questions(verify: VerifyCopy) -> dict[str, object]:
-    asked = {f"query_{i}": question.sql for i, question in enumerate(verify.questions, start=1)}
-    return {"amcheck": "yes" if verify.amcheck else "no", "queries": len(verify.questions), **asked}
 
 
 def _target(at: datetime, known: bool) -> str:
