@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,16 @@ SETTLE = timedelta(seconds=1)
 """A commit carries a time slightly earlier than its place in the log; nearer to now than this nothing is final."""
 SKEW = timedelta(seconds=2)
 """Clocks further apart than this make a target time ambiguous."""
-REACH_BACK = 32
-"""How many segments are read, newest first, to find the last commit before a gap."""
+REACH_BACK = 1024
+"""How many segments are read, newest first, to find the last commit before a gap.
+
+A database that is down leaves up to ``max_wal_size`` of recycled segments behind its last one, quickly told apart.
+"""
+
+SAID = {"path": ".+", "incremental": ".*", "stopped": r"\d{0,11}"} | dict.fromkeys(
+    ("start_lsn", "stop_lsn"), "[0-9A-F]{1,8}/[0-9A-F]{1,8}"
+)
+"""What a backup may say of itself; numbers else. What a damaged one says otherwise is as if it said nothing."""
 
 
 class Backup(Wire):
@@ -145,7 +154,7 @@ def choose(found: Inventory, target: datetime) -> Choice | str:
     if not fits:
         return (
             f"parameters.target_time: {_utc(target)} cannot be restored; what can is {_utc(limits[0])} to"
-            f" {_utc(limits[1])}{_holes(found)}"
+            f" {_utc(limits[1])}{_holes(found)}{_unused(found)}"
         )
     _, backup, run = max(fits, key=lambda fit: fit[0])
     enough = found.flush_lsn if run.open_ended else lsn((run.last + 1) * found.segment)
@@ -160,19 +169,23 @@ def inventory(text: str) -> Inventory:
     faults: list[str] = []
     for line in text.splitlines():
         match line.split("\t"):
-            case ["backup", name, key, value]:
+            case ["backup", name, key, value] if re.fullmatch(SAID.get(key, r"\d{0,20}"), value):
                 rows[name][key] = value
             case ["wal", _, name, size]:
                 segments.append((name, int(size)))
             case ["fault", fault]:
                 faults.append(fault)
+            case ["down", *said]:  # psql indents its hints by tabs
+                facts["down"] = " ".join(said).strip()
             case [key, value]:
                 facts[key] = value
     live: dict[str, Any] = json.loads(facts["live"]) if "live" in facts else {}
     segment = int(facts.get("segment") or 16 * 1024 * 1024)
     flush = live.get("flush_lsn", "")
+    # What is final is counted from when the position was read: looking at large backups takes its time after that.
+    now = datetime.fromisoformat(live["now"]) if live else datetime.fromtimestamp(float(facts["now"]), UTC)
     found = Inventory(
-        now=datetime.fromtimestamp(float(facts["now"]), UTC),
+        now=now,
         live=bool(live),
         down=facts.get("down", ""),
         flush_lsn=flush,
@@ -181,7 +194,8 @@ def inventory(text: str) -> Inventory:
         segment=segment,
         archiving=live.get("archiving", True),
         amcheck=live.get("amcheck", True),
-        ranges=tuple(runs(segments, segment, position(flush) // segment if flush else None)),
+        # At the first byte of a segment that segment need not exist yet.
+        ranges=tuple(runs(segments, segment, (position(flush) - 1) // segment if flush else None)),
         faults=tuple(faults),
     )
     listed = tuple(_backup(name, row, found) for name, row in sorted(rows.items()))
@@ -275,8 +289,13 @@ def _fault(backup: Backup, row: dict[str, str], found: Inventory) -> str:
 
 
 def _faults(found: Inventory) -> str:
+    fault = "the log holds nothing that was committed after it"
+    return "; ".join([*found.faults, *(f"{b.name}: {b.fault or fault}" for b in found.backups)]) or "there are none"
+
+
+def _unused(found: Inventory) -> str:
     rows = [f"{backup.name}: {backup.fault}" for backup in found.backups if backup.fault]
-    return "; ".join([*found.faults, *rows]) or "there are none"
+    return f"; not usable: {', '.join(rows)}" if rows else ""
 
 
 def _holes(found: Inventory) -> str:

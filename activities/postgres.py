@@ -122,10 +122,11 @@ class ReplayCopy(CopySpec):
 class Replayed(Wire):
     """Whether the copy stands still at its target and can be read, where in the log, at which last commit (UTC).
 
-    ``how`` is "paused", or "promoted" where transactions in flight at the target held locks on tables.
+    ``how`` is "paused", or "promoted" where transactions in flight at the target held locks on tables. A copy that
+    was promoted by anybody else is "taken".
     """
 
-    stage: Literal["stopped", "replaying", "ready"] = "stopped"
+    stage: Literal["stopped", "replaying", "ready", "taken"] = "stopped"
     how: str | None = ""
     lsn: str | None = ""
     last_commit: str | None = ""
@@ -148,7 +149,7 @@ class Replay(Action[ReplayCopy, Replayed]):
             return Replayed()
         stage, lsn, last = (*seen.get("replay", ["starting"]), "", "")[:3]
         if stage not in ("paused", "promoted"):
-            return Replayed(stage="replaying")
+            return Replayed(stage="taken" if stage == "taken" else "replaying")
         return Replayed(stage="ready", how=stage, lsn=lsn, last_commit=last)
 
     def desired(self, spec: ReplayCopy, before: Replayed) -> Replayed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from activities.backups import SKEW, Choice, FindBackups, Inventory, choose
@@ -23,6 +23,10 @@ from runbooks.schema import Database, Host
 
 MARGIN = 256 * 1024 * 1024
 """Bytes kept free beside a copy: its own log, its temporary files, and the neighbours' growth meanwhile."""
+
+
+BUSY = ("starting up", "shutting down", "recovery mode", "accepting connections", "too many clients")
+"""What a server says that is there but cannot be asked just now; any other refusal is about the login."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,8 @@ def _checks(copy: SideCopy, found: Inventory, room: Readiness) -> list[str]:
         blockers.append(
             f"clock: the host's is {room.skew:+.1f} s off the worker's; set them right, a target time means both"
         )
+    if not found.live and "FATAL" in found.down and not any(busy in found.down for busy in BUSY):
+        blockers.append(f"credentials: the running database refuses {copy.database.user}: {found.down}")
     if found.live and not found.archiving:
         blockers.append("archive: archive_mode is off in the running database; nothing later can be restored")
     if found.live and not found.amcheck and copy.wanted.amcheck:
@@ -156,4 +162,4 @@ def _fits(choice: Choice, found: Inventory, room: Readiness) -> list[str]:
 
 def utc(at: datetime) -> str:
     """Return ``at`` in UTC, to the second."""
-    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

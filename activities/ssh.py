@@ -62,7 +62,7 @@ async def _end(host: HostAt, job_name: str, running: asyncio.Future[str]) -> Non
     while not running.done():
         await end_job(host, job_name)
         await asyncio.wait([running], timeout=0.1)
-    running.cancelled() or running.exception()
+    await asyncio.gather(running, return_exceptions=True)  # however it ended
     await end_job(host, job_name)
 
 

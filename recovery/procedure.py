@@ -280,7 +280,9 @@ class Procedure(Inbox, Generic[P]):
     async def _look(self, probe: Probe[S, T], spec: S, step: str, cause: Cause) -> T:
         self._name(step)
         self._step(step, "looking", cause)
-        call = Call(f"{probe.name}.observe", probe.state_type, step, "observe", probe, probe.patience)
+        # A check tells what is wrong now; only who acts waits for it to pass.
+        patience = timedelta(0) if self.start.mode == "check" else probe.patience
+        call = Call(f"{probe.name}.observe", probe.state_type, step, "observe", probe, patience)
         seen: T = await self._activity(call, spec, cause)
         self._step(step, "seen", cause, seen)
         return seen

@@ -5,10 +5,12 @@ if [ -e "$COPY" ]; then
 elif [ -e "$COPY.partial" ]; then
     printf 'stage\tpartial\nowner\t%s\n' "$(cat "$COPY.partial/owner" 2>/dev/null)"
 fi
-"$BIN/pg_ctl" -D "$COPY/data" status >/dev/null 2>&1 || exit 0
+"$BIN/pg_ctl" -D "$COPY/data" status >/dev/null 2>&1 ||
+    grep -qszxF "RECOVERY_COPY=$COPY" /proc/[0-9]*/environ || exit 0 # one that is being started has no pid file yet
 printf 'server\trunning\n'
+[ -e "$COPY/promoted" ] && promoted=promoted || promoted=taken
 "$BIN/psql" -wXAtq -F "$(printf '\t')" -h "$COPY/run" -p "$COPYPORT" -U "$DBUSER" -d "$DBNAME" -c "
-    select 'replay', case when not pg_is_in_recovery() then 'promoted'
+    select 'replay', case when not pg_is_in_recovery() then '$promoted'
             when exists (select from pg_locks join pg_stat_activity using (pid) where backend_type = 'startup'
                 and mode = 'AccessExclusiveLock' and locktype = 'relation') then 'locked'
             else pg_get_wal_replay_pause_state() end,
