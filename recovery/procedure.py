@@ -341,10 +341,10 @@ class Procedure(Inbox, Generic[P]):
         task = asyncio.create_task(work)
         while not task.done():
             try:
-                await asyncio.shield(task)
+                # Not asyncio.shield: this refuses to wait in a run that is being evicted, instead of never leaving it.
+                await workflow.wait_condition(task.done)
             except asyncio.CancelledError:
-                if not task.done():
-                    self._record(CancelAsked(workflow.now()))
+                self._record(CancelAsked(workflow.now()))
         task.result()
 
     async def _leave(self) -> None:

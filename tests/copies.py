@@ -63,10 +63,10 @@ def postmasters(lab: Lab) -> list[Process]:
 
 def strangers(lab: Lab) -> list[str]:
     """Return the command lines of processes of the lab that are neither its own programs nor a copy's server."""
-    known = {*processes.postgres_in(lab.place.data), *servers_of_copies(lab)}
-    known |= {found[0] for name in ("sshd", "load") if (found := processes.recall(lab.place.run / f"{name}.json"))}
-    found = [process for process in processes.members(lab.place.root) if process not in known]
-    return sorted(command(process.pid) for process in found)
+    own = [processes.recall(lab.place.run / f"{name}.json") for name in ("sshd", "load")]
+    known = {*(program[0] for program in own if program), *processes.postgres_in(lab.place.data)}
+    known |= set(servers_of_copies(lab))
+    return sorted(command(process.pid) for process in processes.members(lab.place.root) if process not in known)
 
 
 def parent(pid: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 import os
@@ -17,7 +16,7 @@ from random import Random
 from typing import Any, ClassVar, Generic, TypeVar
 
 from activities.backups import Choice, backups
-from activities.postgres import CopySpec, Place, PlaceCopy, Placed, Replay, ReplayCopy, Replayed, place, ready, replay
+from activities.postgres import CopySpec, PlaceCopy, Placed, ReplayCopy, Replayed, place, ready, replay
 from activities.side_copy import SideCopy, assess
 from lab import processes
 from lab.estate import Lab

@@ -27,14 +27,20 @@ from tests.running import Recovery, eventually
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client() -> AsyncIterator[Client]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[500, 0], ids=["cached", "always replayed"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     with tempfile.TemporaryDirectory(prefix="engine-") as folder:
         settings = Settings.from_environment({"RECOVERY_STATE": folder})
         async with Keeper(settings) as endpoint:
             found = await connect(settings, endpoint)
             workflows = [Toy, SystemClaim, UnknownProcedure]
-            async with Worker(found, task_queue="toy", workflows=workflows, activities=[load, *PUT.activities()]):
+            async with Worker(
+                found,
+                task_queue="toy",
+                workflows=workflows,
+                activities=[load, *PUT.activities()],
+                max_cached_workflows=request.param,
+            ):
                 yield found
 
 

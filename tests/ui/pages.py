@@ -55,15 +55,15 @@ class Run:
         workflow, run = self.address.split("/")[-2:]
         return unquote(workflow), run
 
-    async def open(self, tab: str) -> None:
-        """Open a tab by its name, as it stands in addresses."""
-        if self.page.url.startswith(self.address):
+    async def open(self, tab: str, again: bool = False) -> None:
+        """Open a tab by its name, as it stands in addresses; ``again`` as the run is now."""
+        if self.page.url.startswith(self.address) and not again:
             await self.page.locator(f"#{tab}-tab").click()
         else:
             await self.page.goto(f"{self.address}/{tab}")
 
     async def has_status(self, status: str) -> None:
-        """Wait until the page shows ``status``."""
+        """Wait until the page shows ``status``; by itself it follows the run within about ten seconds."""
         await expect(self.page.get_by_role("status").get_by_text(status, exact=True)).to_be_visible()
 
     async def details_say(self, text: str, seconds: float = 15) -> FrameLocator:
@@ -116,12 +116,12 @@ async def paste(editor: Locator, text: str) -> None:
     await expect(editor).to_contain_text(text.splitlines()[-1])
 
 
-async def photograph(page: Page, file: Path) -> None:
-    """Save the page as a picture, as high as its content."""
+async def photograph(page: Page, file: Path, height: int = 0) -> None:
+    """Save the page as a picture, as high as its content, or ``height``."""
     size = page.viewport_size
     assert size is not None
     content = page.locator("#content-wrapper")
-    height = await content.evaluate("element => element.scrollHeight")
+    height = height or await content.evaluate("element => element.scrollHeight")
     await page.set_viewport_size({"width": size["width"], "height": height})
     await page.screenshot(path=file, animations="disabled")
     await page.set_viewport_size(size)

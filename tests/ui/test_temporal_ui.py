@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from temporalio.service import RPCError
 
 from console.start_form import start_form
 from lab.estate import Lab
+from recovery import connection
 from recovery.names import recovery_id
 from tests.conftest import _lab
 from tests.copies import drop_all, in_copies
@@ -52,6 +53,8 @@ async def start(broken: Lab) -> dict[str, Any]:
     """The object that goes into the start form: back to the moment before the accident."""
     await eventually(lambda: broken.status().acknowledged > 200, "orders are acknowledged")
     accident = broken.break_("delete-rows")
+    final = accident.before + timedelta(seconds=1.2)  # a second later nothing can be committed before it any more
+    await eventually(lambda: datetime.now(UTC) > final, "the target time is final")
     return {
         "runbook": "lab/restore-orders",
         "mode": "live",
@@ -91,8 +94,7 @@ async def page(context: BrowserContext) -> AsyncIterator[Page]:
 @pytest.fixture(scope="module")
 def ui(engine: Running) -> str:
     """Return the address of the namespace."""
-    record = json.loads((engine.settings.state / "temporal" / "server.json").read_text())
-    return f"http://127.0.0.1:{record['ui_port']}/namespaces/default"
+    return f"{connection.ui(engine.settings)}/namespaces/default"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -150,10 +152,10 @@ async def to_paste(details: FrameLocator, block: int, **changes: str) -> str:
     return json.dumps(body | {"by": "bob"} | changes, indent=2)
 
 
-async def picture(page: Page, name: str) -> None:
+async def picture(page: Page, name: str, height: int = 0) -> None:
     """Keep a picture for the documentation, when asked for."""
     if PICTURES:
-        await photograph(page, Path(PICTURES) / f"{name}.png")
+        await photograph(page, Path(PICTURES) / f"{name}.png", height)
 
 
 async def test_details_show_what_to_decide_on(engine: Running, run: Run) -> None:
@@ -191,9 +193,9 @@ async def test_wrong_digest_by_signal_is_shown(engine: Running, run: Run) -> Non
     text = await details.locator("main").inner_text()
     assert "signal approve: evidence: this is not the digest of the evidence that the gate shows" in text
     assert "Nobody has decided yet" in text
+    await picture(run.page, "refused", 1000)
     await run.has_status("Running")
     assert (await recovery_of(engine, run).until("gate")).gates[0].decisions == ()
-    await picture(run.page, "refused")
 
 
 async def test_wrong_digest_by_update_is_answered(engine: Running, run: Run) -> None:
@@ -209,10 +211,11 @@ async def test_update_approves(engine: Running, run: Run) -> None:
     report = await recovery_of(engine, run).ended()
     assert report.outcome == "recovered"
     assert report.gates[0].decisions[0].reason == "the rows are right"
+    await run.open("user-metadata", again=True)
+    await run.has_status("Completed")
     details = await run.details_say("“keep the copy”: bob approves")
     await expect(details.locator("h2")).to_have_text("recovered")
     assert report.delivered["copy"] in await details.locator("main").inner_text()
-    await run.has_status("Completed")
     await picture(run.page, "recovered")
 
 
@@ -220,7 +223,7 @@ async def test_signal_approves(engine: Running, another: Run) -> None:
     details = await another.details_say("Waiting for")
     await another.signal("approve", await to_paste(details, 1))
     assert (await recovery_of(engine, another).ended()).outcome == "recovered"
-    await another.open("timeline")
+    await another.open("timeline", again=True)
     await another.has_status("Completed")
     await expect(another.page.get_by_text("replay the log into the copy of orders: apply")).to_be_visible()
     await picture(another.page, "timeline")
@@ -230,8 +233,9 @@ async def test_signal_rejects(broken: Lab, engine: Running, another: Run) -> Non
     details = await another.details_say("Waiting for")
     await another.signal("reject", await to_paste(details, 1, reason="not the moment"))
     assert (await recovery_of(engine, another).ended()).outcome == "compensated"
-    await another.details_say("gate keep the copy: rejected by bob")
+    await another.open("user-metadata", again=True)
     await another.has_status("Failed")
+    await another.details_say("gate keep the copy: rejected by bob")
     assert in_copies(broken) == []
 
 
