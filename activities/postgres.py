@@ -206,7 +206,7 @@ class Ready(Probe[AskReadiness, Readiness]):
 
     def title(self, spec: AskReadiness) -> str:
         """Say what is looked at."""
-        return f"look whether {spec.host.address} can take a copy of {spec.system}"
+        return f"look whether {spec.host.name or spec.host.address} can take a copy of {spec.system}"
 
     async def observe(self, spec: AskReadiness) -> Readiness:
         """Look on the host; one command. The clock is read first there, so half the way there is taken off."""
@@ -330,8 +330,12 @@ class TableDifference(Wire):
 
 
 class Comparison(Wire):
-    """What lies between the copy and the running database; ``unreachable`` if that one does not answer."""
+    """What lies between the copy and the running database; ``unreachable`` if that one does not answer.
 
+    ``in_words`` says of each table that differs what a person would; those tables come first.
+    """
+
+    in_words: tuple[str, ...] = ()
     tables: tuple[TableDifference, ...]
     unreachable: str = ""
     faults: tuple[str, ...] = ()
@@ -375,7 +379,25 @@ def comparison(text: str) -> Comparison:
         if row[0] == "table"
     ]
     faults = tuple(row[1] for row in rows if row[0] == "fault")
-    return Comparison(tables=tuple(tables), unreachable=down, faults=faults)
+    tables.sort(key=lambda table: not in_words(table))
+    words = tuple(text for table in tables if (text := in_words(table)))
+    same = () if down or faults or words else ("nothing differs",)
+    return Comparison(in_words=words or same, tables=tuple(tables), unreachable=down, faults=faults)
+
+
+def in_words(table: TableDifference) -> str:
+    """Return what the running database lacks and has beyond the copy, "" if nothing."""
+    if table.in_running is None:
+        return f"{table.table}: gone from the running database, {table.in_copy or 0} rows in the copy"
+    if table.in_copy is None:
+        return f"{table.table}: came after the target, {table.in_running} rows"
+    parts = [
+        (table.only_in_copy, "rows gone from the running database"),
+        (table.only_in_running, "rows written after the target"),
+        (table.changed, "rows changed after the target"),
+    ]
+    said = [f"{count} {what}" for count, what in parts if count]
+    return f"{table.table}: {', '.join(said)}" if said else ""
 
 
 def lag(target: datetime, replayed: Replayed) -> float | None:
@@ -386,8 +408,11 @@ def lag(target: datetime, replayed: Replayed) -> float | None:
 
 
 def copy_name(system: str, target: datetime, run: str) -> str:
-    """Return a folder name that no other recovery has: system, target in UTC, the run's first letters."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', system)}-{target.astimezone(UTC):%Y%m%dT%H%M%SZ}-{run[:8]}"
+    """Return a folder name that no other recovery has: system, target in UTC, the run's last letters.
+
+    Its first ones are the time (UUIDv7): two runs of one minute share eight of them.
+    """
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', system)}-{target.astimezone(UTC):%Y%m%dT%H%M%SZ}-{run[-8:]}"
 
 
 def _count(text: str) -> int | None:

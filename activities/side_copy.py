@@ -88,7 +88,7 @@ class SideCopy:
         return f"{self.database.copies}/{copy_name(self.system, self.wanted.target_time, self.run)}"
 
     def _host(self) -> HostAt:
-        return HostAt.model_validate(self.host.model_dump())
+        return HostAt.model_validate(self.host.model_dump() | {"name": self.database.host})
 
     def _common(self) -> dict[str, Any]:
         d = self.database

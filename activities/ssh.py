@@ -24,6 +24,7 @@ LOST = (asyncssh.DisconnectError, asyncssh.ChannelOpenError, OSError, TimeoutErr
 class HostAt(Wire):
     """How to reach a host; ``known_hosts`` and ``key`` are files beside the worker, ``jobs`` a folder on the host."""
 
+    name: str = ""
     address: str
     port: int
     user: str

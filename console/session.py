@@ -75,4 +75,4 @@ def ui(settings: Settings) -> str:
 
 def run_link(settings: Settings, workflow: str, run: str) -> str:
     """Return the address of one run in the Temporal UI."""
-    return f"{ui(settings)}/workflows/{quote(workflow, safe='')}/{run}/history"
+    return f"{ui(settings)}/workflows/{quote(workflow, safe='')}/{run}/user-metadata"

@@ -69,10 +69,12 @@ def facts_of(shown: dict[str, Any], prefix: str = "") -> list[str]:
 
 def _waiting(gate: GateLine) -> str:
     who = f"{gate.approvals} × {_plain(' or '.join(gate.roles))}"
+    names = [_plain(name) for name in gate.people[:ROWS]] + (["others"] if len(gate.people) > ROWS else [])
+    asked = f"\nWho may: {', '.join(names)}." if names else ""
     said = [f"{_plain(d.by)} {d.verdict}s{f' ({_plain(d.reason)})' if d.reason else ''}" for d in gate.decisions]
     until = f"Decide until **{gate.until:%Y-%m-%d %H:%M:%S} UTC**. " if gate.until else ""
     so_far = f"So far: {', '.join(said)}." if said else "Nobody has decided yet."
-    return f"## Waiting for {who}: “{_plain(gate.gate)}”\n\n{until}{so_far}"
+    return f"## Waiting for {who}: “{_plain(gate.gate)}”\n\n{until}{so_far}{asked}"
 
 
 def _headline(report: Report) -> str:
@@ -102,6 +104,8 @@ def _evidence(gate: GateLine) -> list[str]:
             lines += [f"{_label(name)}, {_label(key)}: {_cell(one)}" for key, one in value.items()]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             tables += _objects(value)
+        elif isinstance(value, list) and any(" " in str(one) for one in value):  # sentences
+            lines += [_cell(one) for one in value]
         elif value not in (None, "", []):
             lines.append(f"{_label(name)}: {_cell(value)}")
     title = f"“{_plain(gate.gate)}”: {_plain(gate.closed)}" if gate.closed else "What was found"
@@ -129,7 +133,7 @@ def _choice(report: Report, gate: GateLine) -> list[str]:
     silence = [f"no decision until {gate.until:%H:%M:%S} UTC: as if rejected"] if gate.until else []
     body = _decision(gate, "YOUR NAME")
     return [
-        *_lines("What then", ["approve: it goes on", f"reject: {back}", *silence]),
+        *_lines("What then", [f"approve: {_plain(gate.then)}", f"reject: {back}", *silence]),
         "Replace YOUR NAME. **More Actions, Send an Update, `decide`** is answered at once; for a no write `reject`:",
         _json({**body, "verdict": "approve"}),
         "Or **Send a Signal, `approve`** or **`reject`**; what is wrong with it is shown above (press R):",

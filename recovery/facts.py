@@ -80,11 +80,12 @@ class Delivered(Fact):
 
 @dataclass(frozen=True)
 class GateOpened(Fact):
-    """A gate waits for people, until ``until``, showing ``evidence``."""
+    """A gate waits for people, until ``until``, showing ``evidence``; ``then`` is what approval leads to."""
 
     gate: Gate
     until: datetime
     evidence: tuple[dict[str, Any], ...]
+    then: str = "it goes on"
 
 
 @dataclass(frozen=True)

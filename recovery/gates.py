@@ -59,6 +59,12 @@ def _again(decision: Decision, earlier: Iterable[Decision]) -> str | None:
     return None
 
 
+def approvers(gate: Gate) -> tuple[str, ...]:
+    """Return who may approve, by name."""
+    asked = (name for name, roles in gate.people.items() if set(roles) & set(gate.policy.roles))
+    return tuple(sorted(name for name in asked if gate.policy.starter_may_approve or name != gate.starter))
+
+
 def outcome(policy: GatePolicy, decisions: Iterable[Decision]) -> Verdict | None:
     """Return the gate's verdict, or None while people are still needed. One rejection closes it."""
     counted = list(decisions)

@@ -58,7 +58,7 @@ class Inbox:
         """Count a rejection sent as a signal; a bad one is shown in status and log."""
         self._signalled("reject", decision)
 
-    @workflow.signal(dynamic=True, description="Anything else is shown in status and log as not understood.")
+    @workflow.signal(dynamic=True, description="No signal, do not choose: any other name is only noted.")
     def unknown(self, name: str, args: Sequence[RawValue]) -> None:
         """Show a signal that no recovery knows; its name is the sender's, its content stays unread."""
         self._refuse("signal: there is no such signal; use approve or reject")
@@ -73,6 +73,8 @@ class Inbox:
             decision = None
         if not isinstance(decision, Decision):
             return self._refuse(f"signal {verdict}: not readable; send one JSON object")
+        if "verdict" in decision.model_fields_set and decision.verdict != verdict:
+            return self._refuse(f"signal {verdict}: verdict: it says {decision.verdict}; send that signal instead")
         decision = decision.model_copy(update={"verdict": verdict})
         if no := self._refusal(decision):
             return self._refuse(f"signal {verdict}: {no}")

@@ -7,14 +7,18 @@ from typing import Any
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
 from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
 from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
+    DefaultFailureConverter,
     DefaultPayloadConverter,
     JSONPlainPayloadConverter,
+    PayloadConverter,
 )
+from temporalio.exceptions import ApplicationError
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
     ExecuteWorkflowInput,
@@ -51,7 +55,7 @@ class AuthoredJSON(PydanticJSONPlainPayloadConverter):
             return super().from_payload(payload, type_hint)
         except ValidationError as error:
             if isinstance(type_hint, type) and issubclass(type_hint, Authored):
-                raise Invalid(f"input: {fields(error)}") from None
+                raise Invalid(fields(error)) from None
             raise
 
 
@@ -68,7 +72,17 @@ class RecoveryPayloadConverter(CompositePayloadConverter):
         )
 
 
-DATA_CONVERTER = DataConverter(payload_converter_class=RecoveryPayloadConverter)
+class PlainFailures(DefaultFailureConverter):
+    """Leave the stack trace out of what was said on purpose: the UI shows it, with the paths of the worker, to all."""
+
+    def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
+        """Encode ``exception``; whatever is no ApplicationError is a bug and keeps its stack trace."""
+        super().to_failure(exception, payload_converter, failure)
+        if isinstance(exception, ApplicationError):
+            failure.stack_trace = ""
+
+
+DATA_CONVERTER = DataConverter(payload_converter_class=RecoveryPayloadConverter, failure_converter_class=PlainFailures)
 
 
 class _OneObject(WorkflowInboundInterceptor):

@@ -151,8 +151,11 @@ class Procedure(Inbox, Generic[P]):
         if self.start.mode == "live":
             self._record(Delivered(workflow.now(), name, where))
 
-    async def gate(self, name: str, *evidence: Wire | None) -> None:
-        """Wait until the people named by the runbook decide on the plan and this evidence."""
+    async def gate(self, name: str, *evidence: Wire | None, then: str = "it goes on") -> None:
+        """Wait until the people named by the runbook decide on the plan and this evidence.
+
+        ``then`` says what approval leads to, as a person would.
+        """
         gate = self._gates[name]
         policy = gate.policy
         if self.start.mode == "check":
@@ -164,7 +167,7 @@ class Procedure(Inbox, Generic[P]):
         gate = gates.Gate(name, policy, gate.people, gate.starter, gate.plan, digest(shown) if shown else "", open=True)
         early, self._decisions = self._decisions, [d for d in self._decisions if d.gate != name]
         self._gates[name] = gate
-        self._record(GateOpened(workflow.now(), gate, workflow.now() + policy.within, shown))
+        self._record(GateOpened(workflow.now(), gate, workflow.now() + policy.within, shown, then))
         for decision in (d for d in early if d.gate == name):
             self._again(decision)
         await self._decided(name)
@@ -299,7 +302,7 @@ class Procedure(Inbox, Generic[P]):
                 heartbeat_timeout=max(call.limits.beat * 4, timedelta(seconds=3)),
                 retry_policy=RETRIES,
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                summary=f"{call.step}: {call.part}",
+                summary=_summary(call.step, call.part, isinstance(call.limits, Action)),
             )
         except FailureError as failure:
             self._step(call.step, "undo failed" if cause == "undo" else "failed", cause, failure=sentence(failure))
@@ -392,6 +395,11 @@ class Procedure(Inbox, Generic[P]):
         workflow.set_current_details(markdown(self.report()))
 
 
+def _summary(step: str, part: str, changes: bool) -> str:
+    """Say in the timeline what a person would say; the activity's name stands before it."""
+    return {"observe": f"look first: {step}" if changes else step, "undo": f"undo: {step}"}.get(part, step)
+
+
 def _attributes(now: Report) -> list[Any]:
     pairs: list[tuple[Any, Any]] = [
         (attributes.RUNBOOK, now.runbook),
@@ -403,6 +411,5 @@ def _attributes(now: Report) -> list[Any]:
         (attributes.SYSTEMS, list(now.systems) or None),
         (attributes.RTO_MET, now.clock.rto_met if now.ended_at else None),
     ]
-    return [key.value_set(value) for key, value in pairs if value is not None] + (
-        [attributes.NEEDS.value_unset()] if not now.needs else []
-    )
+    # Unset as well: the start form of the UI fills in what the last run of this id ended with.
+    return [key.value_unset() if value is None else key.value_set(value) for key, value in pairs]

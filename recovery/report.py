@@ -25,6 +25,7 @@ from recovery.facts import (
     StepState,
     Unwinding,
 )
+from recovery.gates import approvers
 from recovery.models import Mode, Start, Tier, Wire
 
 RESIDUAL: tuple[StepState, ...] = ("undo failed", "undo blocked")
@@ -57,10 +58,12 @@ class GateLine(Wire):
 
     gate: str
     roles: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
     approvals: int = 0
     plan: str = ""
     evidence: str = ""
     shown: tuple[dict[str, Any], ...] = ()
+    then: str = ""
     opened: datetime | None = None
     until: datetime | None = None
     decisions: tuple[DecisionLine, ...] = ()
@@ -148,6 +151,7 @@ class Fold:
                 self._gate(fact)
             case Unwinding(reason=reason):
                 self._turn("undo", fact.at)
+                self._abandon("left undecided")
                 self.fields |= {"phase": "compensating", "failure": reason, "needs": ""}
             case Ended(outcome=outcome, failure=failure, kind=kind):
                 self.ended = fact.at
@@ -197,11 +201,13 @@ class Fold:
 
     def _gate(self, fact: GateOpened | Decided | GateClosed) -> None:
         match fact:
-            case GateOpened(gate=gate, until=until, evidence=shown):
+            case GateOpened(gate=gate, until=until, evidence=shown, then=then):
                 self._turn("people", fact.at)
                 self.fields |= {"phase": f"gate: {gate.name}", "needs": " or ".join(gate.policy.roles)}
                 waiting = GateLine(gate=gate.name, roles=gate.policy.roles, approvals=gate.policy.approvals)
                 update = {
+                    "people": approvers(gate),
+                    "then": then,
                     "plan": gate.plan,
                     "evidence": gate.evidence,
                     "shown": shown,
@@ -218,6 +224,12 @@ class Fold:
                 self.fields["needs"] = ""
                 old = self.gates.get(name) or GateLine(gate=name)
                 self.gates[name] = old.model_copy(update={"closed": how})
+
+    def _abandon(self, how: str) -> None:
+        """Close what nobody will decide any more, so that nobody is asked to."""
+        self.gates = {
+            name: gate if gate.closed else gate.model_copy(update={"closed": how}) for name, gate in self.gates.items()
+        }
 
     def report(self, now: datetime) -> Report:
         """Return the report of all facts so far, as of ``now`` or of the end."""

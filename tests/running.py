@@ -116,6 +116,10 @@ class Running:
                 self.process.send_signal(signal.SIGKILL)
             self.process.wait()
 
+    def died(self) -> int | None:
+        """Return how the worker ended (minus the signal's number), or None while it runs."""
+        return self.process.poll() if self.process is not None else None
+
     async def start(self, mode: str = "live", id: str = "lab/orders", **fields: Any) -> Recovery:
         """Start the lab's restore; ``target_time`` goes to the parameters."""
         target = fields.pop("target_time", None) or datetime.now(UTC)

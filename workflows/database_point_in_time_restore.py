@@ -38,7 +38,7 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
             if proof is not None and proof.failed:
                 raise Fatal(f"the copy is not proven: {'; '.join(proof.failed)}")
 
-            await self.gate("keep the copy", reached, proof, beyond)
+            await self.gate("keep the copy", beyond, proof, reached, then="the copy stays, and its address is reported")
             self.delivered("copy", copy.address(port))
         return self.report()
 

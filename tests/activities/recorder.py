@@ -15,6 +15,7 @@ from activities import scripts, ssh
 from activities.ssh import HostAt
 
 FOLDER = Path(scripts.__file__).parent / "scripts"
+HEAD = re.compile(r"""^([A-Z_0-9]+)=('(?:[^']|'"'"')*'|.*)$""", re.MULTILINE)
 NAMES = sorted(path.stem for path in FOLDER.glob("*.sh"))
 
 
@@ -45,7 +46,7 @@ class Recorder:
         name = max((n for n in NAMES if body.rstrip("\n").endswith(scripts.text(n).rstrip("\n"))), key=len)
         head = body.rstrip("\n").removesuffix(scripts.text(name).rstrip("\n"))
         command = shlex.split(process.command or "")
-        values = dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", head, re.MULTILINE))
+        values = dict(HEAD.findall(head))
         job = command[5] if command[2:4] == [scripts.text("job"), "job"] else ""
         assert job or command == ["sh", "-s"], command
         self.sent.append(Sent(name, {key: _plain(value) for key, value in values.items()}, job))

@@ -36,5 +36,5 @@ def copy(database: dict[str, Any] | None = None, **wanted: Any) -> SideCopy:
     given = {"target_time": TARGET, "queries": QUERIES, "tables": ("public.orders", "public.t")} | wanted
     return SideCopy(
         "orders", DATABASE.model_copy(update=database or {}), HOST, Parameters.model_validate(given), "lab/orders",
-        "0a1b2c3d-0000-4000-8000-000000000000",
+        "019e0000-0000-7000-8000-00000a1b2c3d",
     )  # fmt: skip

@@ -41,7 +41,7 @@ def test_lsn_comes_back(high: int, low: int) -> None:
     assert lsn(position(text)) == text
 
 
-@given(st.integers(1, 2**32 - 1), st.integers(0, 2**40), st.sampled_from(SIZES))
+@given(st.integers(1, 2**32 - 1), st.integers(0, 2**33), st.sampled_from(SIZES))
 def test_segment_comes_back(timeline: int, number: int, size: int) -> None:
     name = segment_name(timeline, number, size)
     assert re.fullmatch("[0-9A-F]{24}", name)

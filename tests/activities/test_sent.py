@@ -71,18 +71,9 @@ def needed(name: str) -> set[str]:
     return {name for start, name in used if start < made.get(name, len(text))}
 
 
-def test_needed_variables_are_found() -> None:
-    assert needed("place_copy") == {
-        "COPY",
-        "OWNER",
-        "BACKUP",
-        "BIN",
-        "COPYPORT",
-        "ARCHIVE",
-        "DATA",
-        "TARGET",
-        "TIMELINE",
-    }
+async def test_needed_variables_are_found() -> None:
+    of_place = {"COPY", "OWNER", "BACKUP", "BIN", "COPYPORT", "ARCHIVE", "DATA", "TARGET", "TIMELINE"}
+    assert needed("place_copy") == of_place
     assert "TABLES" in needed("compare_copy")
     assert "QUERY_" in needed("verify_copy")
 
@@ -127,7 +118,7 @@ async def test_what_is_wanted_arrives(host: Recorder) -> None:
     assert placed["TARGET"] == "2026-11-21 22:30:15.250000+00"
     assert (placed["BACKUP"], placed["TIMELINE"], placed["DATA"]) == ("/srv/backups/monday", "3", "/srv/pg data")
     assert (placed["COPY"], placed["COPYPORT"]) == ("/srv/copies/orders-20261121T223015Z-0a1b2c3d", "6001")
-    assert placed["OWNER"] == "lab/orders@0a1b2c3d-0000-4000-8000-000000000000"
+    assert placed["OWNER"] == "lab/orders@019e0000-0000-7000-8000-00000a1b2c3d"
     assert replayed["ENOUGH"] == "0/9000000"
     assert (verified["AMCHECK"], verified["QUERIES"]) == ("yes", "2")
     assert (verified["QUERY_1"], verified["QUERY_2"]) == ("select count(*) from t", "select 1")

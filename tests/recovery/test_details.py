@@ -28,6 +28,7 @@ GATE = GateLine(
     evidence="37357341fc3f5e55",
     shown=({"stage": "paused", "skew": 0.0, "faults": []}, {"answers": {"all there": "200"}, "tables": [TABLE]}),
     until=NOON,
+    then="the copy stays",
 )
 
 
@@ -109,7 +110,7 @@ def test_verdicts_lead_the_figures() -> None:
 
 def test_each_answer_says_what_then() -> None:
     text = markdown(report())
-    assert "- approve: it goes on\n- reject: it stops and undoes “start”, then “replay”\n" in text
+    assert "- approve: the copy stays\n- reject: it stops and undoes “start”, then “replay”\n" in text
     assert "- no decision until 12:00:00 UTC: as if rejected\n" in text
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from recovery.gates import Gate, needed, outcome, refusal
+from recovery.gates import Gate, approvers, needed, outcome, refusal
 from recovery.models import Decision, GatePolicy, Verdict
 
 PEOPLE = {"alice": ("operator",), "bob": ("dba",), "carol": ("dba", "incident-commander")}
@@ -170,6 +170,12 @@ def test_refusal_names_the_field(sent: Decision, field: str) -> None:
     assert answer is not None
     assert answer.startswith(field)
     assert sent.by not in answer
+
+
+def test_approvers_are_who_is_not_refused() -> None:
+    for at in (g for g in GATES if g.open):
+        able = {by for by in PEOPLE if refusal(at, decision(by, evidence=at.evidence), []) is None}
+        assert approvers(at) == tuple(sorted(able))
 
 
 def test_refusal_of_the_starter_says_who_may() -> None:

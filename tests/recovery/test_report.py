@@ -206,6 +206,16 @@ def test_gate_shows_what_is_decided_on() -> None:
     assert line.closed == "bob approves, carol approves"
 
 
+def test_gate_names_who_may_approve() -> None:
+    line = report(STORY, at(100)).gates[0]
+    assert (line.people, line.then) == (("bob",), "it goes on")
+
+
+def test_compensation_leaves_no_gate_open() -> None:
+    told = [started(), GateClosed(at(1), "first", "bob approves"), OPENED, Unwinding(at(30), "cancelled")]
+    assert [g.closed for g in report(told, at(40)).gates] == ["bob approves", "left undecided"]
+
+
 def test_early_decision_gets_its_own_line() -> None:
     line = report([started(), decided(1)], at(100)).gates[0]
     assert (line.gate, line.until, [d.by for d in line.decisions]) == ("keep", None, ["bob"])

@@ -15,11 +15,13 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, FrameLocator, Page, async_playwright, expect
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 
 from console.start_form import start_form
 from lab.estate import Lab
 from recovery import connection
+from recovery.attributes import INCIDENT, RTO_MET
 from recovery.names import recovery_id
 from tests.conftest import _lab
 from tests.copies import drop_all, in_copies
@@ -123,7 +125,10 @@ async def another(broken: Lab, engine: Running, page: Page, ui: str, start: dict
     """The pages of a recovery of the test's own, once it is at its gate."""
     await cancel(engine)
     drop_all(broken)
-    handle = await engine.client.start_workflow(PROCEDURE, start, id=WORKFLOW, task_queue=engine.settings.task_queue)
+    queue = engine.settings.task_queue
+    # As the form does it: with the search attributes that the last run of this id ended with.
+    old = TypedSearchAttributes([SearchAttributePair(INCIDENT, "INC-OLD"), SearchAttributePair(RTO_MET, False)])
+    handle = await engine.client.start_workflow(PROCEDURE, start, id=WORKFLOW, task_queue=queue, search_attributes=old)
     await Recovery(handle).until("gate")
     yield Run(page, f"{ui}/workflows/{quote(WORKFLOW, safe='')}/{handle.first_execution_run_id}")
     await cancel(engine)
@@ -164,11 +169,14 @@ async def test_details_show_what_to_decide_on(engine: Running, run: Run) -> None
     assert gate.until is not None
     text = await details.locator("main").inner_text()
     assert f"Decide until {gate.until:%Y-%m-%d %H:%M:%S} UTC" in text
+    assert "Who may: bob, carol." in text
     assert "half of the orders were deleted" in text
+    assert "rows gone from the running database" in text
+    assert "approve: the copy stays, and its address is reported" in text
     assert "heaps and indexes: pg_amcheck found no fault" in text
     header = [name.strip() for name in await details.locator("th").all_inner_texts()]
     assert header[:6] == ["table", "in copy", "in running", "only in copy", "only in running", "changed"]
-    assert gate.shown[-1]["tables"][0]["only_in_copy"] > 0, "the deleted orders are in the copy"
+    assert gate.shown[0]["tables"][0]["only_in_copy"] > 0, "the deleted orders are in the copy"
     digests = {"gate": gate.gate, "by": "YOUR NAME", "plan": gate.plan, "evidence": gate.evidence, "reason": ""}
     blocks = [json.loads(block) for block in await details.locator("pre code").all_inner_texts()]
     assert blocks == [digests | {"verdict": "approve"}, digests]
@@ -221,11 +229,13 @@ async def test_update_approves(engine: Running, run: Run) -> None:
 
 async def test_signal_approves(engine: Running, another: Run) -> None:
     details = await another.details_say("Waiting for")
+    found = (await recovery_of(engine, another).handle.describe()).typed_search_attributes
+    assert (found.get(INCIDENT), found.get(RTO_MET)) == (None, None), "of the last run, filled in by the form"
     await another.signal("approve", await to_paste(details, 1))
     assert (await recovery_of(engine, another).ended()).outcome == "recovered"
     await another.open("timeline", again=True)
     await another.has_status("Completed")
-    await expect(another.page.get_by_text("replay the log into the copy of orders: apply")).to_be_visible()
+    await expect(another.page.get_by_text("• replay the log into the copy of orders")).to_be_visible()
     await picture(another.page, "timeline")
 
 

@@ -42,7 +42,11 @@ async def engine(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
         text = plant(estate.read_text())
         assert text != estate.read_text()
         ports = "      - ${LAB_NORTH_PG_2_PORT}\n      - ${LAB_NORTH_PG_3_PORT}\n      - ${LAB_NORTH_PG_4_PORT}\n"
-        text = text.replace(ports, "").replace("@KNOWN@", str(folder / "other_known")).replace("@KEY@", str(folder / "other_key"))
+        text = (
+            text.replace(ports, "")
+            .replace("@KNOWN@", str(folder / "other_known"))
+            .replace("@KEY@", str(folder / "other_key"))
+        )
         estate.write_text(text)
     async with running(lab, RECOVERY_CATALOGS=str(folder)) as found:
         yield found

@@ -1,0 +1,50 @@
+"""The crash matrix: every activity that a recorded recovery has, times every point at which a worker can die."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+from temporalio.client import WorkflowHistory
+
+from recovery.models import Verdict
+
+POINTS = ("before", "within", "after", "reported")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One crash: at ``point`` of ``activity``, ``seconds`` into it, in a recovery whose gates end in ``verdict``."""
+
+    verdict: Verdict
+    activity: str
+    point: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.activity} {self.point}"
+
+
+def recorded(history: WorkflowHistory) -> dict[str, float]:
+    """Return the activities that ``history`` has, by id, each with the seconds that it ran."""
+    names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
+    started = {
+        e.activity_task_started_event_attributes.scheduled_event_id: e.event_time.ToDatetime() for e in history.events
+    }
+    done = ((e.activity_task_completed_event_attributes.scheduled_event_id, e.event_time) for e in history.events)
+    return {
+        names[scheduled]: (at.ToDatetime() - started[scheduled]).total_seconds() for scheduled, at in done if scheduled
+    }
+
+
+def matrix(runs: Mapping[Verdict, Mapping[str, float]], chance: Random) -> list[Cell]:
+    """Return every cell of ``runs`` (recorded activities by verdict), in an order left to chance."""
+    cells = [
+        Cell(verdict, activity, point, round(chance.uniform(0, seconds), 4))
+        for verdict, steps in runs.items()
+        for activity, seconds in steps.items()
+        for point in POINTS
+    ]
+    chance.shuffle(cells)
+    return cells

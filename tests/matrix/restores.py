@@ -1,0 +1,127 @@
+"""How each procedure is run on the lab, and what the lab's systems show afterwards: not what the procedure says."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from temporalio.service import RPCError
+
+from lab.estate import Lab
+from lab.processes import Process
+from recovery.report import Report
+from tests.copies import ask_copy, contents, drop_all, postmasters, strangers
+from tests.running import Recovery, Running, eventually
+
+
+class Run:
+    """One procedure on the lab, started again and again with the same words: every run must end alike."""
+
+    procedure: ClassVar[str]
+
+    def __init__(self, lab: Lab, target: datetime) -> None:
+        self.lab, self.target = lab, target
+
+    async def start(self, engine: Running) -> Recovery:
+        """Start it, live."""
+        raise NotImplementedError
+
+    def shows(self, report: Report) -> Mapping[str, object]:
+        """Return what the systems show, without what differs between two runs that did the same."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Take away what a run left."""
+        raise NotImplementedError
+
+
+class Restore(Run):
+    """The restore of the lab's orders to a side copy."""
+
+    procedure = "DatabasePointInTimeRestore"
+
+    def __init__(self, lab: Lab, target: datetime) -> None:
+        super().__init__(lab, target)
+        with lab.postgres.connect("orders") as connection:
+            rows = connection.execute("select max(number) from orders where placed_at < %s", (target,)).fetchone()
+        assert rows is not None
+        self._last = rows[0]
+        self._archived = lab.postgres.archived()
+
+    async def start(self, engine: Running) -> Recovery:
+        """Start it for the one target."""
+        return await engine.start("live", target_time=self.target)
+
+    def shows(self, report: Report) -> Mapping[str, object]:
+        """Return the copies with their rows, what is beside them, and the running database."""
+        place = self.lab.place
+        return {
+            "copies": [self._copy(folder, report) for folder in sorted(place.copies.iterdir())],
+            "servers": len(postmasters(self.lab)),
+            "jobs": sorted(path.name for path in place.jobs.iterdir()),
+            "database": self._database(),
+            "backups": _digest(place.backups, sorted(place.backups.rglob("*"))),
+            "archive": _digest(place.archive, [place.archive / name for name in self._archived]),
+        }
+
+    def clear(self) -> None:
+        """Drop every copy and every job."""
+        drop_all(self.lab)
+        for folder in self.lab.place.jobs.iterdir():
+            shutil.rmtree(folder)
+
+    def _copy(self, folder: Path, report: Report) -> dict[str, object]:
+        told = "select pg_is_in_recovery(), pg_get_wal_replay_pause_state(), pg_last_wal_replay_lsn()"
+        owner = (folder / "owner").read_text() if (folder / "owner").exists() else "nobody"
+        whole = folder.suffix != ".partial"
+        return {
+            "name": folder.name.rpartition("-")[0] + folder.suffix,
+            "owner": owner.replace(f"{report.workflow}@{report.run}", "THIS RUN"),
+            "files": sorted(path.name for path in folder.iterdir()),
+            "stands": ask_copy(self.lab, told, folder) if whole else [],
+            "rows": contents(self.lab, folder) if whole else {},
+        }
+
+    def _database(self) -> tuple[Process | None, object]:
+        with self.lab.postgres.connect("orders") as connection:
+            rows = connection.execute(
+                "select pg_is_in_recovery(), (select md5(string_agg(o::text, ',' order by number)) from orders o"
+                " where number <= %s), (select md5(string_agg(c::text, ',' order by id)) from customers c),"
+                " (select md5(string_agg(name || setting, ',' order by name)) from pg_settings)",
+                (self._last,),
+            ).fetchone()
+        return self.lab.postgres.running(), rows
+
+
+async def quiet(lab: Lab, engine: Running) -> None:
+    """Wait until the lab runs nothing but its programs and copies' servers, and Temporal has no open workflow."""
+
+    async def still() -> list[str]:
+        try:
+            found = engine.client.list_workflows("ExecutionStatus = 'Running'")
+            return [*strangers(lab), *[f"{run.id} is open" async for run in found]]
+        except RPCError as error:
+            return [error.message]
+
+    async def nothing() -> bool:
+        return not await still()
+
+    with contextlib.suppress(AssertionError):
+        await eventually(nothing, "nothing is left", 10)
+    assert await still() == []
+
+
+def _digest(root: Path, files: list[Path]) -> str:
+    found = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            found.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()
+
+
+RUNS: Mapping[str, type[Run]] = {run.procedure: run for run in (Restore,)}
