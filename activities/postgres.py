@@ -276,15 +276,17 @@ class Verify(Probe[VerifyCopy, Proof]):
     async def observe(self, spec: VerifyCopy) -> Proof:
         """Look; one command."""
         text = await ssh.look(spec.host, "verify_copy", spec.values(), self.limit.total_seconds())
-        return proof(text, spec.questions)
+        return proof(text, spec.questions, spec.amcheck)
 
 
 verify = Verify()
 
 
-def proof(text: str, questions: tuple[Question, ...]) -> Proof:
-    """Return what the script ``verify_copy`` printed, as a verdict."""
+def proof(text: str, questions: tuple[Question, ...], amcheck: bool = False) -> Proof:
+    """Return what the script ``verify_copy`` printed, as a verdict; ``amcheck`` tells whether it was wanted."""
     checked, answers, failed = "not checked: switched off in the runbook", {}, []
+    if amcheck and not any(line.startswith("amcheck\t") for line in text.splitlines()):
+        failed.append("heaps and indexes were not checked: pg_amcheck did not answer")
     for line in text.splitlines():
         match line.split("\t"):
             case ["amcheck", "0", _]:
@@ -312,7 +314,7 @@ class CompareCopy(CopySpec):
 
     def values(self) -> dict[str, object]:
         """Return the shell variables of ``compare_copy``."""
-        more = {"sockets": self.sockets, "port": self.port, "tables": " ".join(self.tables)}
+        more = {"sockets": self.sockets, "port": self.port, "tables": "\n".join(self.tables)}
         return super().values() | more
 
 
@@ -363,7 +365,7 @@ compare = Compare()
 def comparison(text: str) -> Comparison:
     """Return what the script ``compare_copy`` printed."""
     rows = [line.split("\t") for line in text.splitlines()]
-    down = next((row[1] for row in rows if row[0] == "down"), "")
+    down = next((" ".join(row[1:]).strip() or "it does not answer" for row in rows if row[0] == "down"), "")
     tables = [
         TableDifference(
             table=row[1],
@@ -387,6 +389,8 @@ def comparison(text: str) -> Comparison:
 
 def in_words(table: TableDifference) -> str:
     """Return what the running database lacks and has beyond the copy, "" if nothing."""
+    if table.in_running is None and table.in_copy is None:
+        return f"{table.table}: stands in neither database; check its name in the runbook"
     if table.in_running is None:
         return f"{table.table}: gone from the running database, {table.in_copy or 0} rows in the copy"
     if table.in_copy is None:

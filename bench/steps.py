@@ -21,8 +21,8 @@ from recovery.fallback import SystemClaim
 from recovery.models import Frozen, Load, Start, Wire
 from recovery.settings import Settings
 
-STEPS = 30
-ROUNDS = 5
+STEPS = 100
+ROUNDS = 4
 
 
 @activity.defn(name="bench.bare")

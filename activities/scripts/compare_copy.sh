@@ -5,22 +5,25 @@ live() { "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -
 rm -rf "$COPY"/compare.* # what an interrupted comparison left
 work=$(mktemp -d "$COPY/compare.XXXXXX") || exit 73
 trap 'rm -rf "$work"' EXIT
-all="select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+all="select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^(pg_|information_schema\$)' order by 1"
-live 'select 1' >/dev/null 2>"$work/error" || { printf 'down\t%s\n' "$(tail -n 1 "$work/error")"; exit 0; }
+live 'select 1' >/dev/null 2>"$work/error" || { printf 'down\t%s\n' "$(tr '\t\n' '  ' <"$work/error")"; exit 0; }
 [ -n "$TABLES" ] || TABLES=$({ copy "$all"; live "$all"; } | sort -u)
 rows() { # $1 where, $2 table, $3 file: the key and the digest of each row, sorted by key; 1 if there is no such table
     : >"$3"
-    [ "$("$1" "select to_regclass('$2') is not null")" = t ] || return 1
+    [ "$("$1" "select to_regclass(\$n\$$2\$n\$) is not null")" = t ] || return 1
     key=$("$1" "select string_agg(format('%I::text', a.attname), ' || chr(31) || ' order by a.attnum) from pg_index i
         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
-        where i.indisprimary and i.indrelid = to_regclass('$2')")
+        where i.indisprimary and i.indrelid = to_regclass(\$n\$$2\$n\$)")
     "$1" "copy (select k, h from (select ${key:-md5(t::text)} as k, md5(t::text) as h from $2 t) rows
         order by k collate \"C\") to stdout" >"$3" 2>"$work/error" || {
         printf 'fault\t%s: %s\n' "$2" "$(head -n 1 "$work/error" | tr '\t' ' ')"
         return 1
     }
 }
+set -f
+IFS='
+' # names may hold blanks
 for table in $TABLES; do
     rows copy "$table" "$work/copy" && in_copy=$(wc -l <"$work/copy") || in_copy=-1
     rows live "$table" "$work/live" && in_live=$(wc -l <"$work/live") || in_live=-1

@@ -1,13 +1,22 @@
 # Tell what backups and which WAL there are for the database in DATA. Changes nothing.
 export LC_ALL=C TZ=UTC PGCONNECT_TIMEOUT=5 PGOPTIONS='-c default_transaction_read_only=on -c statement_timeout=20s'
-live=$("$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "
-    select json_build_object(
-        'now', clock_timestamp(), 'flush_lsn', pg_current_wal_flush_lsn(),
-        'timeline', ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int,
-        'archiving', current_setting('archive_mode') <> 'off',
-        'amcheck', exists (select from pg_extension where extname = 'amcheck'))" 2>&1) &&
-    printf 'live\t%s\n' "$live" || printf 'down\t%s\n' "$(printf '%s' "$live" | tail -n 1)"
-"$BIN/pg_controldata" -D "$DATA" 2>/dev/null | sed -n \
+ask() {
+    "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "
+        select json_build_object(
+            'now', clock_timestamp(), 'flush_lsn', pg_current_wal_flush_lsn(),
+            'timeline', ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int,
+            'archiving', current_setting('archive_mode') <> 'off',
+            'amcheck', exists (select from pg_extension where extname = 'amcheck'))"
+}
+# Warnings are no answers: what psql complains of is told only when there is none.
+if live=$(ask 2>/dev/null); then
+    printf 'live\t%s\n' "$live"
+else
+    printf 'down\t%s\n' "$(ask 2>&1 >/dev/null | tr '\t\n' '  ')"
+fi
+control=$DATA # where that is lost, the newest backup knows as much
+[ -r "$DATA/global/pg_control" ] || for b in "$BACKUPS"/*/; do [ ! -r "$b/global/pg_control" ] || control=$b; done
+"$BIN/pg_controldata" -D "$control" 2>/dev/null | sed -n \
     -e 's/^Database system identifier: */system\t/p' -e "s/^Latest checkpoint's TimeLineID: */timeline\t/p" \
     -e 's/^Bytes per WAL segment: */segment\t/p'
 [ -d "$BACKUPS" ] && [ -r "$BACKUPS" ] || printf 'fault\tbackups: the folder cannot be read\n'
@@ -28,8 +37,7 @@ for b in "$BACKUPS"/*/; do
     say incremental "$(sed -n 's/^INCREMENTAL FROM LSN: //p' "$b/backup_label" 2>/dev/null)"
     # The end of a backup stands in the archive; its manifest is written after that, so its time is no earlier.
     file=$(printf '%s' "$start" | sed -n 's/.*(file \([0-9A-F]*\)).*/\1/p')
-    low=${start%% *}
-    history=$(ls "$ARCHIVE/$file".*"$(printf '%s' "${low#*/}" | tail -c 6)".backup 2>/dev/null | tail -n 1)
+    history=$(grep -lF "START WAL LOCATION: $start" "$ARCHIVE/$file".*.backup 2>/dev/null | tail -n 1)
     stop=$(sed -n 's/^STOP TIME: //p' "$history" 2>/dev/null)
     say stopped "$([ -n "$stop" ] && date -d "$stop" +%s || stat -c %Y "$b/backup_manifest" 2>/dev/null)"
 done

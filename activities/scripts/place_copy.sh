@@ -24,6 +24,17 @@ if [ -L "$part/data/pg_wal" ]; then # the log of a backup taken with --waldir st
 fi
 said=$("$BIN/pg_verifybackup" -n -q -e "$part/data" 2>&1) ||
     fail Fatal "the backup ${BACKUP##*/} does not match its manifest: $(printf '%s' "$said" | head -n 1)"
+# Log comes from the archive, else from what the running database has not archived yet; a file cut short is no log.
+size=$("$BIN/pg_controldata" -D "$part/data" | sed -n 's/^Bytes per WAL segment: *//p')
+cat >"$part/fetch" <<FETCH
+for folder in "$ARCHIVE" "$DATA/pg_wal"; do
+    case \$1 in
+        *.history) [ -f "\$folder/\$1" ] ;;
+        *) [ "\$(stat -c %s "\$folder/\$1" 2>/dev/null)" = "$size" ] ;;
+    esac && cp "\$folder/\$1" "\$2" && exit 0
+done
+exit 1
+FETCH
 rm -f "$part/data/recovery.signal" "$part/data/postmaster.pid"
 # A copy must not archive, not replicate, not be found by clients of the original, and not reach its files.
 cat >>"$part/data/postgresql.auto.conf" <<CONF
@@ -52,7 +63,7 @@ hot_standby = 'on'
 huge_pages = 'off'
 shared_buffers = '64MB'
 wal_retrieve_retry_interval = '100ms'
-restore_command = 'cp "$ARCHIVE/%f" "%p" 2>/dev/null || cp "$DATA/pg_wal/%f" "%p" 2>/dev/null'
+restore_command = 'sh "$COPY/fetch" "%f" "%p"'
 recovery_target = ''
 recovery_target_name = ''
 recovery_target_xid = ''

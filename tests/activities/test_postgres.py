@@ -176,7 +176,6 @@ def test_difference_is_said_in_words(of: TableDifference, words: str) -> None:
     assert in_words(of) == words
 
 
-@pytest.mark.xfail(strict=True, reason="a table that is nowhere is said to be gone")
 def test_table_that_is_nowhere_is_not_gone() -> None:
     """As one that the runbook misspells."""
     assert "gone" not in in_words(table(in_copy=None, in_running=None))
@@ -208,7 +207,6 @@ def test_table_that_cannot_be_read_is_a_fault() -> None:
     assert found.faults == ("public.a: ERROR:  permission denied",)
 
 
-@pytest.mark.xfail(strict=True, reason="psql indents its hint by a tab, so that the reason is lost")
 def test_unreachable_database_says_why() -> None:
     assert "accepting connections on that socket" in comparison(captured("compare_down")).unreachable
 

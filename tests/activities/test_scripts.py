@@ -22,7 +22,6 @@ WORDS = (
     "é", "-n", "!", "\x07", "=",
 )  # fmt: skip
 hostile = st.lists(st.sampled_from(WORDS) | st.text(st.characters(codec="utf-8", exclude_characters="\0"))).map("".join)
-XFAIL = pytest.mark.xfail(strict=True, reason="it has no comment")
 
 
 def shell(name: str) -> list[str]:
@@ -42,7 +41,7 @@ def test_script_is_read_by_every_shell(path: str, name: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[XFAIL] if n == "nothing" else []) for n in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_script_begins_with_what_it_does(name: str) -> None:
     first = text(name).splitlines()[0]
     assert first.startswith("# ")
@@ -104,7 +103,6 @@ def wal(tmp_path: Path) -> Path:
 SEGMENTS = "0000000200000000000000C0 0000000200000000000000BF 0000000200000000000000BE"
 
 
-@pytest.mark.xfail(strict=True, reason="pg_waldump -q prints no record at all")
 def test_last_commit_is_found_behind_recycled_segments(wal: Path, programs: Path) -> None:
     values = {"bin": programs, "archive": wal / "archive", "data": wal, "segments": SEGMENTS}
     assert run(script("last_commit", values)) == "2026-11-22 02:05:56.647878\n"
@@ -129,7 +127,6 @@ def warned(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.xfail(strict=True, reason="a warning is taken for the answer")
 def test_warning_of_psql_is_no_answer(warned: Path) -> None:
     values = {
         "bin": warned, "copy": "/c", "copyport": 1, "dbuser": "u", "dbname": "d", "amcheck": "no", "queries": 1,
@@ -138,7 +135,6 @@ def test_warning_of_psql_is_no_answer(warned: Path) -> None:
     assert run(script("verify_copy", values)) == "query\t1\t0\t200\n"
 
 
-@pytest.mark.xfail(strict=True, reason="a warning is taken for the answer")
 def test_warning_of_psql_hides_no_position(warned: Path) -> None:
     values = dict.fromkeys(("sockets", "port", "dbuser", "dbname", "data", "backups", "archive"), "/x")
     shown = run(script("inventory", values | {"bin": str(warned)}))

@@ -122,7 +122,7 @@ async def test_what_is_wanted_arrives(host: Recorder) -> None:
     assert replayed["ENOUGH"] == "0/9000000"
     assert (verified["AMCHECK"], verified["QUERIES"]) == ("yes", "2")
     assert (verified["QUERY_1"], verified["QUERY_2"]) == ("select count(*) from t", "select 1")
-    assert (compared["TABLES"], compared["SOCKETS"], compared["PORT"]) == ("public.orders public.t", "/run/pg", "5432")
+    assert (compared["TABLES"], compared["SOCKETS"], compared["PORT"]) == ("public.orders\npublic.t", "/run/pg", "5432")
 
 
 # --- what is answered --------------------------------------------------------------------------------------------

@@ -14,19 +14,20 @@ from tests.copies import command
 from tests.running import eventually
 
 
-async def held(folder: Path, begun: Callable[[], bool]) -> int:
-    """Stop the job of ``folder`` once its script runs and ``begun`` holds, and return its process group."""
+async def held(jobs: Path, name: str, begun: Callable[[], bool] = lambda: True) -> tuple[Path, int]:
+    """Stop the job ``name`` (a pattern) once its script runs and ``begun`` holds; return its folder and group."""
 
-    def stopped() -> int:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):  # not there yet
-            group = int((folder / "group").read_text())
-            if body(group) and begun():
-                os.killpg(group, signal.SIGSTOP)
-                return group
-        return 0
+    def stopped() -> tuple[Path, int] | None:
+        for folder in jobs.glob(name):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):  # not there yet
+                group = int((folder / "group").read_text())
+                if body(group) and begun():
+                    os.killpg(group, signal.SIGSTOP)
+                    return folder, group
+        return None
 
-    group: int = await eventually(stopped, f"the job {folder.name} can be stopped in its middle", 10, pause=0.001)
-    return group
+    found: tuple[Path, int] = await eventually(stopped, f"the job {name} can be stopped in its middle", 20, pause=0.001)
+    return found
 
 
 def go_on(group: int) -> None:

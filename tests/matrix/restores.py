@@ -31,6 +31,10 @@ class Run:
         """Start it, live."""
         raise NotImplementedError
 
+    async def check(self, engine: Running) -> Recovery:
+        """Start it as a check."""
+        raise NotImplementedError
+
     def shows(self, report: Report) -> Mapping[str, object]:
         """Return what the systems show, without what differs between two runs that did the same."""
         raise NotImplementedError
@@ -56,6 +60,10 @@ class Restore(Run):
     async def start(self, engine: Running) -> Recovery:
         """Start it for the one target."""
         return await engine.start("live", target_time=self.target)
+
+    async def check(self, engine: Running) -> Recovery:
+        """Start it as a check, which has an id of its own."""
+        return await engine.start("check", id="lab/orders/check", target_time=self.target)
 
     def shows(self, report: Report) -> Mapping[str, object]:
         """Return the copies with their rows, what is beside them, and the running database."""

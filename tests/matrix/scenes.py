@@ -31,6 +31,7 @@ from tests.matrix.relay import Relay
 from tests.running import PROCEDURE, ROOT, eventually
 
 S = TypeVar("S", bound=Spec)
+C = TypeVar("C", bound=CopySpec)
 T = TypeVar("T", bound=Wire)
 Accident = Callable[[Any], Awaitable[None]]
 
@@ -104,16 +105,17 @@ class Scene(Generic[S, T]):
         raise NotImplementedError
 
 
-class CopyScene(Scene[S, T]):
+class CopyScene(Scene[C, T]):
     """An action that runs a named job on the host of the copies."""
 
     accidents = ("connection cut", "job's shell killed", "job's script killed", "job's programs killed")
     what: ClassVar[str]
 
-    async def strike(self, accident: str, spec: S, chance: Random) -> None:
+    async def strike(self, accident: str, spec: C, chance: Random) -> None:
         """Hold the job, as it starts or when it has begun to act, cause the accident, let it go on."""
         middle = chance.random() < 0.7
-        group = await jobs.held(self._job(spec), lambda: not middle or self.begun(spec))
+        name = spec.job(self.what)
+        _, group = await jobs.held(self.lab.place.jobs, name, lambda: not middle or self.begun(spec))
         match accident:
             case "connection cut":
                 self.stage.relay.cut()
@@ -132,7 +134,7 @@ class CopyScene(Scene[S, T]):
         while self.orphans:
             jobs.go_on(self.orphans.pop())
 
-    def begun(self, spec: S) -> bool:
+    def begun(self, spec: C) -> bool:
         """Tell whether the job has begun to change the system."""
         raise NotImplementedError
 
@@ -143,10 +145,6 @@ class CopyScene(Scene[S, T]):
         drop_all(self.lab)
         for folder in self.lab.place.jobs.iterdir():
             shutil.rmtree(folder)
-
-    def _job(self, spec: S) -> Path:
-        assert isinstance(spec, CopySpec)
-        return self.lab.place.jobs / spec.job(self.what)
 
 
 class PlaceScene(CopyScene[PlaceCopy, Placed]):

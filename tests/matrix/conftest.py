@@ -1,0 +1,30 @@
+"""One embedded Temporal and one undisturbed run of each procedure for every test of the crash matrix."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from lab.estate import Lab
+from tests.matrix.disturbed import PROGRAM, Undisturbed, undisturbed
+from tests.matrix.restores import RUNS
+from tests.running import Running, running
+from tests.workflows.test_side_copy import restorable
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def engine(lab: Lab) -> AsyncIterator[Running]:
+    """Temporal without a worker: each test starts its own."""
+    async with running(lab, program=PROGRAM, worker=False) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(RUNS))
+async def calm(request: pytest.FixtureRequest, lab: Lab, engine: Running) -> Undisturbed:
+    """Every procedure that has a scene, as it runs when nobody disturbs it."""
+    found = await undisturbed(RUNS[request.param](lab, await restorable(lab)), engine)
+    assert found.shown["approve"]["copies"]
+    assert found.shown["reject"] == {**found.shown["approve"], "copies": [], "servers": 0, "jobs": []}
+    return found
