@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping
 
 import asyncssh
+from temporalio import activity
 
 from activities import scripts
 from recovery import errors
@@ -44,8 +45,9 @@ async def look(host: HostAt, name: str, values: Mapping[str, object], seconds: f
 async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, object]) -> str:
     """Run the script ``name`` as the named job of this host and return its output.
 
-    A job of this name that already runs is attached to; one that ended unseen is collected. When this call is
-    cancelled the job is killed with everything that it started. ``end_job`` removes what a job leaves.
+    A job of this name that already runs is attached to; one that succeeded unseen is collected, one that failed is
+    done again. When the recovery is cancelled the job is killed with everything that it started; when only this
+    worker stops, or was given up, it goes on for the next attempt. ``end_job`` removes what a job leaves.
     """
     body = scripts.script(name, values).rstrip("\n")
     check = hashlib.sha256(body.encode()).hexdigest()
@@ -54,8 +56,16 @@ async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, objec
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.shield(_end(host, job_name, running))
+        if _wanted():
+            await asyncio.shield(_end(host, job_name, running))
+        running.cancel()
         raise
+
+
+def _wanted() -> bool:
+    """Tell whether a cancel was asked for, and is not only the end of this worker or attempt."""
+    details = activity.cancellation_details() if activity.in_activity() else None
+    return details is not None and details.cancel_requested
 
 
 async def _end(host: HostAt, job_name: str, running: asyncio.Future[str]) -> None:

@@ -19,6 +19,8 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import AwareDatetime
 from temporalio import activity
+from temporalio.client import AsyncActivityCancelledError, AsyncActivityHandle
+from temporalio.service import RPCError
 
 from recovery.errors import Drifted, RecoveryError, Refused, Stale, Transient
 from recovery.models import Mode, Wire
@@ -117,11 +119,11 @@ class Action(Probe[S, T]):
         """Return the activities to register: look, change, change back."""
 
         async def apply(order: Any) -> Any:
-            async with _beating(self.beat):
+            async with _beating(self.beat), _counting(self.beat):
                 return await self.carry_out(order)
 
         async def undo(order: Any) -> Any:
-            async with _beating(self.beat):
+            async with _beating(self.beat), _counting(self.beat):
                 return await self.carry_back(order)
 
         wire = Order[self.spec_type, self.state_type]  # type: ignore[name-defined]
@@ -213,6 +215,45 @@ async def _beating(beat: timedelta) -> AsyncIterator[None]:
         yield
     finally:
         pulsing.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _counting(beat: timedelta) -> AsyncIterator[None]:
+    """Let the body act only while Temporal confirms that this attempt is the one that counts.
+
+    A worker that stood still, or was cut off, for longer than the heartbeat timeout has a successor, or its recovery
+    has ended: what it was about to do must not be done. It is stopped when nothing was confirmed for half that time.
+    """
+    timeout, loop = activity.info().heartbeat_timeout, asyncio.get_running_loop()
+    if timeout is None:  # nobody expects a beat, so nobody takes over
+        yield
+        return
+    attempt = activity.client().get_async_activity_handle(task_token=activity.info().task_token)
+
+    async def confirm() -> None:
+        with contextlib.suppress(AsyncActivityCancelledError):  # the cancel itself arrives in answer to a beat
+            await attempt.heartbeat(rpc_timeout=timeout / 2)
+        if not limit.expired():
+            limit.reschedule(loop.time() + timeout.total_seconds() / 2)
+
+    async def ask() -> None:
+        while True:
+            await asyncio.sleep(beat.total_seconds())
+            with contextlib.suppress(RPCError):
+                await confirm()
+
+    try:
+        async with asyncio.timeout(timeout.total_seconds() / 2) as limit:
+            await confirm()
+            asking = asyncio.create_task(ask())
+            try:
+                yield
+            finally:
+                asking.cancel()
+    except (RPCError, TimeoutError) as error:
+        if isinstance(error, TimeoutError) and not limit.expired():
+            raise
+        raise Transient("Temporal does not confirm that this attempt still counts; nothing more was done") from None
 
 
 def _activity(call: Activity, name: str, takes: Any, gives: Any) -> Activity:

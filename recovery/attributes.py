@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from temporalio.common import SearchAttributeKey
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+
+from recovery.report import Report
 
 RUNBOOK = SearchAttributeKey.for_keyword("RecoveryRunbook")
 MODE = SearchAttributeKey.for_keyword("RecoveryMode")
@@ -19,3 +21,19 @@ _TYPES = {"KEYWORD": "Keyword", "KEYWORD_LIST": "KeywordList", "BOOL": "Bool"}
 
 SEARCH_ATTRIBUTES: dict[str, str] = {key.name: _TYPES[key.indexed_value_type.name] for key in _KEYS}
 """Name to type, spelled as the ``temporal`` command line wants it ("Keyword", "KeywordList", "Bool")."""
+
+
+def of(now: Report) -> list[SearchAttributeUpdate[Any]]:
+    """Return the attributes of a recovery as it stands."""
+    pairs: list[tuple[SearchAttributeKey[Any], Any]] = [
+        (RUNBOOK, now.runbook),
+        (MODE, now.mode),
+        (PHASE, now.phase),
+        (NEEDS, now.needs or None),
+        (INCIDENT, now.incident),
+        (TIER, now.tier or None),
+        (SYSTEMS, list(now.systems) or None),
+        (RTO_MET, now.clock.rto_met if now.ended_at else None),
+    ]
+    # Unset as well: the start form of the UI fills in what the last run of this id ended with.
+    return [key.value_unset() if value is None else key.value_set(value) for key, value in pairs]

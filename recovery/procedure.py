@@ -37,7 +37,6 @@ from recovery.facts import (
 from recovery.inbox import Inbox
 from recovery.models import Authored, Frozen, Load, Start, Wire, digest
 from recovery.names import CLAIM, activity_id, claim_id
-from recovery.report import Report
 from recovery.saga import Entry, Fate, following
 
 P = TypeVar("P", bound=Authored)
@@ -385,7 +384,7 @@ class Procedure(Inbox, Generic[P]):
         shown = (self._fold.fields.get("phase", ""), self._fold.fields.get("needs", ""))
         if shown != self._shown:
             self._shown = shown
-            workflow.upsert_search_attributes(_attributes(self.report()))
+            workflow.upsert_search_attributes(attributes.of(self.report()))
         if not self._stale:  # several facts of one moment are drawn once
             self._stale = True
             asyncio.get_running_loop().call_soon(self._draw)
@@ -398,18 +397,3 @@ class Procedure(Inbox, Generic[P]):
 def _summary(step: str, part: str, changes: bool) -> str:
     """Say in the timeline what a person would say; the activity's name stands before it."""
     return {"observe": f"look first: {step}" if changes else step, "undo": f"undo: {step}"}.get(part, step)
-
-
-def _attributes(now: Report) -> list[Any]:
-    pairs: list[tuple[Any, Any]] = [
-        (attributes.RUNBOOK, now.runbook),
-        (attributes.MODE, now.mode),
-        (attributes.PHASE, now.phase),
-        (attributes.NEEDS, now.needs or None),
-        (attributes.INCIDENT, now.incident),
-        (attributes.TIER, now.tier or None),
-        (attributes.SYSTEMS, list(now.systems) or None),
-        (attributes.RTO_MET, now.clock.rto_met if now.ended_at else None),
-    ]
-    # Unset as well: the start form of the UI fills in what the last run of this id ended with.
-    return [key.value_unset() if value is None else key.value_set(value) for key, value in pairs]

@@ -73,6 +73,16 @@ async def test_reset_connection_changes_nothing(calm: Undisturbed, between: Rela
         between.cut()
 
 
+@pytest.mark.parametrize("job", JOBS)
+async def test_stopped_worker_leaves_the_job_to_the_next(calm: Undisturbed, job: str) -> None:
+    async with cut(calm, job):
+        stopping = calm.engine.process
+        assert stopping is not None
+        stopping.terminate()
+        calm.engine.start_worker()
+        assert await asyncio.to_thread(stopping.wait, 20) == 0
+
+
 async def test_silent_connection_is_noticed(calm: Undisturbed, between: Relay, tmp_path: Path) -> None:
     async with cut(calm, "place", **through(between, calm.lab, tmp_path)):
         between.silence()
