@@ -18,7 +18,8 @@ from temporalio.worker import Interceptor, Worker
 import workflows
 from activities import catalog, ssh
 from activities.backups import backups
-from activities.postgres import compare, place, ready, replay, verify
+from activities.postgres import place, ready, replay
+from activities.proofs import compare, verify
 from recovery.actions import Action, Probe
 from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper

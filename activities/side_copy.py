@@ -7,16 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from activities.backups import SKEW, Choice, FindBackups, Inventory, choose
-from activities.postgres import (
-    AskReadiness,
-    CompareCopy,
-    PlaceCopy,
-    Question,
-    Readiness,
-    ReplayCopy,
-    VerifyCopy,
-    copy_name,
-)
+from activities.postgres import AskReadiness, PlaceCopy, Readiness, ReplayCopy, copy_name
+from activities.proofs import CompareCopy, Question, VerifyCopy
 from activities.ssh import HostAt
 from runbooks.procedures.database_point_in_time_restore import Parameters
 from runbooks.schema import Database, Host

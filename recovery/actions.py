@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import AwareDatetime
 from temporalio import activity
-from temporalio.client import AsyncActivityCancelledError, AsyncActivityHandle
+from temporalio.client import AsyncActivityCancelledError
 from temporalio.service import RPCError
 
 from recovery.errors import Drifted, RecoveryError, Refused, Stale, Transient

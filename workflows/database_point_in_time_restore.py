@@ -5,7 +5,8 @@ from __future__ import annotations
 from temporalio import workflow
 
 from activities.backups import Choice, backups
-from activities.postgres import Replayed, compare, lag, place, ready, replay, verify
+from activities.postgres import Replayed, lag, place, ready, replay
+from activities.proofs import compare, verify
 from activities.side_copy import Assessment, SideCopy, assess, utc
 from recovery.errors import Fatal
 from recovery.models import Start

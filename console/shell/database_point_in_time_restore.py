@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from activities.backups import Backup, Choice
-from activities.postgres import PlaceCopy, VerifyCopy
+from activities.postgres import PlaceCopy
+from activities.proofs import VerifyCopy
 from activities.scripts import script
 from activities.side_copy import SideCopy
 from recovery.models import Frozen

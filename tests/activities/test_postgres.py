@@ -8,19 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.postgres import (
-    Proof,
-    Question,
-    Readiness,
-    Replayed,
-    TableDifference,
-    comparison,
-    copy_name,
-    in_words,
-    lag,
-    proof,
-    readiness,
-)
+from activities.postgres import Readiness, Replayed, copy_name, lag, readiness
+from activities.proofs import Proof, Question, TableDifference, comparison, in_words, proof
 from tests.activities.captured import captured
 
 PROGRAMS = ("postgres", "pg_ctl", "psql", "pg_verifybackup", "pg_amcheck", "pg_waldump", "pg_controldata")
