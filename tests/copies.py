@@ -61,12 +61,24 @@ def postmasters(lab: Lab) -> list[Process]:
     return [process for process in found if parent(process.pid) not in pids]
 
 
+def sweep(lab: Lab) -> None:
+    """End every remote command, drop every copy, and remove every job."""
+    processes.stop(_strangers(lab), signal.SIGKILL, 5)
+    drop_all(lab)
+    for found in lab.place.jobs.iterdir():
+        shutil.rmtree(found)
+
+
 def strangers(lab: Lab) -> list[str]:
     """Return the command lines of processes of the lab that are neither its own programs nor a copy's server."""
+    return sorted(command(process.pid) for process in _strangers(lab))
+
+
+def _strangers(lab: Lab) -> list[Process]:
     own = [processes.recall(lab.place.run / f"{name}.json") for name in ("sshd", "load")]
     known = {*(program[0] for program in own if program), *processes.postgres_in(lab.place.data)}
     known |= set(servers_of_copies(lab))
-    return sorted(command(process.pid) for process in processes.members(lab.place.root) if process not in known)
+    return [process for process in processes.members(lab.place.root) if process not in known]
 
 
 def parent(pid: int) -> int:

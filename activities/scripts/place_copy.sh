@@ -14,8 +14,15 @@ mkdir "$part"
 printf '%s' "$OWNER" >"$part/owner"
 mkdir "$part/run"
 if ! said=$(cp -a --reflink=auto "$BACKUP" "$part/data" 2>&1); then
-    case $said in *"No space left"*) fail Fatal "the disk is full; free room under $(dirname "$COPY")" ;; esac
-    fail Transient "the backup could not be copied: $(printf '%s' "$said" | tail -n 1)"
+    why=$(printf '%s' "$said" | tail -n 1)
+    case $said in
+        *"No space left"*)
+            rm -rf "$part/data" # a full disk would not even let this be undone
+            fail Fatal "the disk is full; free room under $(dirname "$COPY")"
+            ;;
+        *"Permission denied"* | *"No such file"*) fail Fatal "the backup ${BACKUP##*/} cannot be read: $why" ;;
+    esac
+    fail Transient "the backup could not be copied: $why"
 fi
 chmod 700 "$part/data"
 if [ -L "$part/data/pg_wal" ]; then # the log of a backup taken with --waldir stays where it is

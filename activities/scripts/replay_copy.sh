@@ -7,7 +7,11 @@ export LC_ALL=C PGCONNECT_TIMEOUT=5
 fail() { echo "$1: $2" >&2; exit 3; }
 ask() { "$BIN/psql" -wXAtq -h "$COPY/run" -p "$COPYPORT" -U "$DBUSER" -d "$DBNAME" -c "$1" 2>"$COPY/asked"; }
 refused() { grep FATAL "$COPY/asked" | grep -v -E 'starting up|accepting connections|shutting down|recovery mode|too many'; }
-why() { grep -E 'FATAL|PANIC' "$COPY/log" 2>/dev/null | tail -n 1 | sed 's/^.*\(FATAL\|PANIC\): */the server says: /'; }
+why() {
+    [ "$(df --output=avail "$COPY" | tail -n 1)" -gt 0 ] || { echo "No space left: free room under $(dirname "$COPY")"; return; }
+    grep -E 'FATAL|PANIC|checksum|invalid|incorrect|unexpected' "$COPY/log" 2>/dev/null | tail -n 1 |
+        sed 's/^.*\(FATAL\|PANIC\|LOG\): */the server says: /'
+}
 # The server must not carry this job's mark, nor end with it; its own one shows it before it has a pid file.
 "$BIN/pg_ctl" -D "$COPY/data" status >/dev/null 2>&1 ||
     env -u RECOVERY_JOB RECOVERY_COPY="$COPY" "$BIN/pg_ctl" -D "$COPY/data" -l "$COPY/log" -W start >/dev/null 2>&1 </dev/null
@@ -35,11 +39,12 @@ while :; do
         [ "$tries" -lt 40 ] || fail Fatal "the copy's server is not running; $(why)"
     fi
     ! said=$(refused) || fail Refused "the copy does not let $DBUSER into $DBNAME: $(printf '%s' "$said" | tail -n 1)"
-    seen="$state $(grep -c 'restored log file' "$COPY/log" 2>/dev/null)"
+    # The same file again is no progress: a damaged one is fetched for ever.
+    seen="$state $(grep -o 'restored log file "[^"]*"' "$COPY/log" 2>/dev/null | tail -n 1)"
     if [ "$seen" != "$last" ]; then
         last=$seen since=$(date +%s)
     elif [ $(($(date +%s) - since)) -gt "${QUIET:-120}" ]; then # seconds
-        fail Fatal "nothing was replayed for ${QUIET:-120} s and the target is not reached: a segment of the log is missing"
+        fail Fatal "nothing was replayed for ${QUIET:-120} s: a segment of the log is missing or damaged; $(why)"
     fi
     sleep 0.05
 done

@@ -1,4 +1,4 @@
-"""One embedded Temporal and one undisturbed run of each procedure for every test of the crash matrix."""
+"""What the matrix shares: the stage for actions, one Temporal, and one undisturbed run of each procedure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from activities import ssh
 from lab.estate import Lab
 from tests.matrix.disturbed import PROGRAM, Undisturbed, undisturbed
+from tests.matrix.relay import relay
 from tests.matrix.restores import RUNS
+from tests.matrix.scenes import Stage
 from tests.running import Running, running
 from tests.workflows.test_side_copy import restorable
 
@@ -28,3 +31,11 @@ async def calm(request: pytest.FixtureRequest, lab: Lab, engine: Running) -> Und
     assert found.shown["approve"]["copies"]
     assert found.shown["reject"] == {**found.shown["approve"], "copies": [], "servers": 0, "jobs": []}
     return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """The stage on which actions are tried without Temporal."""
+    async with relay(lab.ports["ssh"]) as between:
+        yield await Stage.built(lab, between, await restorable(lab), tmp_path_factory.mktemp("stage"))
+        await ssh.close()

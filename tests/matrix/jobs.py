@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,3 +42,16 @@ def body(group: int) -> Process | None:
     children = Path(f"/proc/{group}/task/{group}/children").read_text().split()
     found = processes.look(int(children[0])) if children else None
     return found if found and command(found.pid).endswith("/body") else None
+
+
+def caught(program: str, argument: str, seconds: float = 10) -> Process:
+    """Stop a process that runs ``program`` with ``argument`` at its birth, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        newest = int(Path("/proc/loadavg").read_text().split()[-1])
+        for pid in range(newest, newest - 40, -1):
+            words = command(pid).split()
+            if words and words[0].endswith(f"/{program}") and argument in words and (found := processes.look(pid)):
+                processes.send(found, signal.SIGSTOP)
+                return found
+    raise AssertionError(f"{program} {argument} was not started within {seconds} s")

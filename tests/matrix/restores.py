@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from temporalio.service import RPCError
 from lab.estate import Lab
 from lab.processes import Process
 from recovery.report import Report
-from tests.copies import ask_copy, contents, drop_all, postmasters, strangers
+from tests.copies import ask_copy, contents, postmasters, strangers, sweep
 from tests.running import Recovery, Running, eventually
 
 
@@ -79,9 +78,7 @@ class Restore(Run):
 
     def clear(self) -> None:
         """Drop every copy and every job."""
-        drop_all(self.lab)
-        for folder in self.lab.place.jobs.iterdir():
-            shutil.rmtree(folder)
+        sweep(self.lab)
 
     def _copy(self, folder: Path, report: Report) -> dict[str, object]:
         told = "select pg_is_in_recovery(), pg_get_wal_replay_pause_state(), pg_last_wal_replay_lsn()"

@@ -25,7 +25,7 @@ from recovery.models import Start, Wire
 from runbooks.library import library
 from runbooks.procedures.database_point_in_time_restore import Parameters
 from runbooks.schema import Database, Host
-from tests.copies import ask_copy, drop_all, postmasters, strangers
+from tests.copies import ask_copy, postmasters, strangers, sweep
 from tests.matrix import jobs
 from tests.matrix.relay import Relay
 from tests.running import PROCEDURE, ROOT, eventually
@@ -142,9 +142,7 @@ class CopyScene(Scene[C, T]):
         """Drop every copy and every job."""
         self.release()
         self.stage.relay.cut()
-        drop_all(self.lab)
-        for folder in self.lab.place.jobs.iterdir():
-            shutil.rmtree(folder)
+        sweep(self.lab)
 
 
 class PlaceScene(CopyScene[PlaceCopy, Placed]):

@@ -12,14 +12,10 @@ import pytest
 import pytest_asyncio
 
 import worker
-from activities import ssh
-from lab.estate import Lab
 from recovery.actions import agrees
 from recovery.errors import Drifted, Refused, Stale
-from tests.matrix.relay import relay
 from tests.matrix.scenes import SCENES, Stage, quiet
 from tests.matrix.trial import Trial, retried
-from tests.workflows.test_side_copy import restorable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -27,13 +23,6 @@ NAMES = [action.name for action in worker.ACTIONS]
 STAGED = [name for name in NAMES if name in SCENES]
 STRUCK = [(name, accident) for name in STAGED for accident in SCENES[name].accidents]
 MOMENTS = 3
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    async with relay(lab.ports["ssh"]) as between:
-        yield await Stage.built(lab, between, await restorable(lab), tmp_path_factory.mktemp("stage"))
-        await ssh.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module", params=STAGED)

@@ -21,7 +21,7 @@ from tests.running import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-JOBS = ("place", "replay")
+JOBS = ("place", pytest.param("replay", marks=pytest.mark.soak))
 NOTICED = 15.0  # seconds; keepalive asks three times, three seconds apart
 
 

@@ -18,7 +18,7 @@ from tests.running import Running, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SAMPLE = 8
+SAMPLE = 6
 
 
 async def crash(calm: Undisturbed, cell: Cell, folder: Path) -> None:

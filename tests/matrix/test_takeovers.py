@@ -66,11 +66,11 @@ async def woken_at_the_end(
         await calm.same(verdict, report)
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", ["before", "within"])
 async def test_worker_that_wakes_after_the_end_changes_nothing(
     calm: Undisturbed, chance: random.Random, tmp_path: Path, point: str
 ) -> None:
-    await woken_at_the_end(calm, chance, chance.choice(calm.applies()), point, "reject", tmp_path)
+    await woken_at_the_end(calm, chance, calm.applies()[0], point, "reject", tmp_path)
 
 
 async def test_worker_that_wakes_at_the_gate_changes_nothing(
