@@ -1,0 +1,83 @@
+"""The lab's SSH server is asyncssh; this is the one that hosts really run."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from activities import ssh
+from activities.ssh import HostAt
+from lab import ports
+from recovery.errors import Refused
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[HostAt]:
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program is not None, "scripts/debian-packages installs openssh-server"
+    for name in ("host", "client", "other"):
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        (tmp_path / name).write_bytes(key.export_private_key())
+        (tmp_path / name).chmod(0o600)
+        (tmp_path / f"{name}.pub").write_bytes(key.export_public_key())
+    port = ports.choose(["ssh"])["ssh"]
+    (tmp_path / "known").write_text(f"[127.0.0.1]:{port} {(tmp_path / 'host.pub').read_text()}")
+    (tmp_path / "unknown").write_text(f"[127.0.0.1]:{port} {(tmp_path / 'other.pub').read_text()}")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    settings = {
+        "ListenAddress": f"127.0.0.1:{port}", "HostKey": tmp_path / "host", "PidFile": "none", "UsePAM": "no",
+        "AuthorizedKeysFile": tmp_path / "client.pub", "StrictModes": "no", "PermitRootLogin": "yes",
+    }  # fmt: skip
+    (tmp_path / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    process = subprocess.Popen([program, "-D", "-f", tmp_path / "sshd_config", "-E", tmp_path / "log"])
+    try:
+        assert ports.greeting(port, 10).startswith(b"SSH-2.0-OpenSSH"), (tmp_path / "log").read_text()
+        yield HostAt(
+            address="127.0.0.1", port=port, user=getpass.getuser(), known_hosts=str(tmp_path / "known"),
+            key=str(tmp_path / "client"), jobs=str(tmp_path / "jobs"),
+        )  # fmt: skip
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def test_job_runs_once_and_leaves_nothing(sshd: HostAt, tmp_path: Path) -> None:
+    values = {"jobs": tmp_path, "name": "none"}
+    assert await ssh.job(sshd, "a-job", "end_job", values) == ""
+    assert (Path(sshd.jobs) / "a-job" / "rc").read_text() == "0\n"
+    await ssh.end_job(sshd, "a-job")
+    assert list(Path(sshd.jobs).iterdir()) == []
+    await ssh.close()
+
+
+async def test_output_of_a_look_arrives_whole(sshd: HostAt) -> None:
+    values = {"bin": "/nonexistent", "copies": sshd.jobs, "jobs": sshd.jobs}
+    text = await ssh.look(sshd, "readiness", values)
+    assert text.startswith("now\t")
+    assert f"listening\t{sshd.port:04X}" in text
+    await ssh.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"known_hosts": "unknown"}, "is not the one in known_hosts"), ({"key": "other"}, "the login of")],
+)
+async def test_wrong_key_is_refused(sshd: HostAt, tmp_path: Path, change: dict[str, str], said: str) -> None:
+    wrong = sshd.model_copy(update={field: str(tmp_path / name) for field, name in change.items()})
+    with pytest.raises(Refused, match=said):
+        await ssh.look(wrong, "nothing", {})
+
+
+async def test_connection_is_kept(sshd: HostAt, tmp_path: Path) -> None:
+    for _ in range(5):
+        await ssh.look(sshd, "nothing", {})
+    assert (tmp_path / "log").read_text().count("Accepted publickey") == 1
+    await ssh.close()
