@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar, get_args
@@ -54,7 +55,7 @@ def agrees(wanted: Wire, seen: Wire) -> bool:
     return all(value is None or found.get(field) == value for field, value in wanted.model_dump().items())
 
 
-class Probe(Generic[S, T]):
+class Probe(ABC, Generic[S, T]):
     """An activity that only looks. ``limit`` is one attempt's, ``patience`` covers all attempts."""
 
     name: ClassVar[str]
@@ -73,9 +74,9 @@ class Probe(Generic[S, T]):
         """Say in a few words what a person would call this step."""
         return f"{self.name} {spec.system}"
 
+    @abstractmethod
     async def observe(self, spec: S) -> T:
         """Look, and change nothing."""
-        raise NotImplementedError
 
     def activities(self) -> list[Activity]:
         """Return the activities to register: one that looks."""
@@ -96,21 +97,21 @@ class Action(Probe[S, T]):
     expires: ClassVar[timedelta] = timedelta(minutes=30)
     undo_patience: ClassVar[timedelta] = timedelta(minutes=10)
 
+    @abstractmethod
     def desired(self, spec: S, before: T) -> T:
         """Return the state that apply must reach; pure."""
-        raise NotImplementedError
 
     def partial(self, spec: S, before: T, now: T) -> bool:
         """Tell whether ``now`` is this action's own half-done work; pure. By default there is none."""
         return False
 
+    @abstractmethod
     async def apply(self, spec: S, before: T) -> None:
         """Converge; killed anywhere and run again: same end, one effect."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def undo(self, spec: S, before: T) -> None:
         """Restore what was there."""
-        raise NotImplementedError
 
     async def halt(self, spec: S) -> None:
         """End what an earlier attempt still runs on the target, and remove its traces. By default there is none."""

@@ -122,6 +122,9 @@ def test_probe_has_one_activity() -> None:
     class Reader(Probe[Write, Written]):
         name = "toy.read"
 
+        async def observe(self, spec: Write) -> Written:
+            return Written()
+
     assert [activity._Definition.must_from_callable(a).name for a in Reader().activities()] == ["toy.read.observe"]
     assert Reader().title(Write(system="desk", path="")) == "toy.read desk"
 
