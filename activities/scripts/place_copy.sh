@@ -7,7 +7,7 @@ fail() { echo "$1: $2" >&2; exit 3; }
 part=$COPY.partial
 [ ! -e "$COPY" ] || fail Drifted "$COPY stands there already"
 if [ -e "$part" ]; then
-    [ ! -e "$part/owner" ] || [ "$(cat "$part/owner")" = "$OWNER" ] || fail Drifted "$part belongs to another recovery"
+    [ ! -s "$part/owner" ] || [ "$(cat "$part/owner")" = "$OWNER" ] || fail Drifted "$part belongs to another recovery"
     rm -rf "$part"
 fi
 mkdir "$part"

@@ -147,3 +147,13 @@ def test_job_that_arrives_cut_is_not_run() -> None:
     )
     assert done.returncode == 75
     assert done.stderr == b"Transient: the script arrived incomplete\n"
+
+
+@pytest.mark.parametrize(("owner", "code", "left"), [("", 0, False), ("me", 0, False), ("you", 3, True)])
+def test_unfinished_copy_is_dropped_by_its_owner(tmp_path: Path, owner: str, code: int, left: bool) -> None:
+    """Also one whose job was killed between making the file and writing its owner into it."""
+    (tmp_path / "copy.partial").mkdir()
+    (tmp_path / "copy.partial" / "owner").write_text(owner)
+    values = {"bin": tmp_path, "copy": tmp_path / "copy", "owner": "me"}
+    done = subprocess.run(["sh", "-s"], input=script("drop_copy", values), text=True, timeout=10)
+    assert (done.returncode, (tmp_path / "copy.partial").exists()) == (code, left)
