@@ -55,14 +55,14 @@ class Recovery:
             )
         return None
 
-    async def until(self, phase: str, seconds: float = 40.0, pause: float = 0.05) -> Report:
+    async def until(self, phase: str, seconds: float = 40.0) -> Report:
         """Wait until the phase begins with ``phase``."""
 
         async def look() -> Report | None:
             found = await self.status()
             return found if found and (found.phase.startswith(phase) or found.outcome != "running") else None
 
-        report: Report = await eventually(look, f"phase {phase}", seconds, pause)
+        report: Report = await eventually(look, f"phase {phase}", seconds)
         assert report.phase.startswith(phase), f"{report.phase}: {report.failure}"
         return report
 

@@ -76,6 +76,7 @@ async def test_cancelled_apply_can_be_undone(trial: Trial, chance: random.Random
 async def test_struck_apply_can_be_applied_again(trial: Trial, accident: str, chance: random.Random) -> None:
     await trial.struck_by(accident, chance)
     after = await retried(trial.apply)
+    trial.scene.release()
     await quiet(trial.scene.lab)
     assert agrees(trial.desired, after)
     assert await trial.look() == after
@@ -86,6 +87,7 @@ async def test_struck_apply_can_be_applied_again(trial: Trial, accident: str, ch
 async def test_struck_apply_can_be_undone(trial: Trial, accident: str, chance: random.Random) -> None:
     await trial.struck_by(accident, chance)
     assert await retried(trial.undo) == trial.before
+    trial.scene.release()
     await quiet(trial.scene.lab)
     assert trial.shows() == trial.untouched
 

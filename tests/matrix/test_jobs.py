@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 
 from activities import ssh
 from lab import processes
-from recovery.actions import agrees
-from recovery.errors import Transient
 from tests.copies import postmasters
 from tests.matrix import jobs
 from tests.matrix.scenes import Stage, quiet
@@ -37,30 +34,8 @@ async def test_cancelled_job_is_gone_at_once(stage: Stage) -> None:
     trial = await Trial.of("postgres.place", stage)
     for seconds in EARLY:
         await trial.cancelled_after(seconds)
-        await quiet(stage.lab)
         assert trial.shows()["jobs"] == [], seconds
         await retried(trial.undo)
-    await trial.end()
-
-
-async def test_orphans_end_before_the_next_attempt_begins(stage: Stage) -> None:
-    trial = await Trial.of("postgres.place", stage)
-    name = trial.spec.job("place")
-    applying = asyncio.create_task(trial.apply())
-    _, orphans = await jobs.held(stage.lab.place.jobs, name)
-    os.kill(orphans, signal.SIGKILL)
-    with pytest.raises(Transient, match="killed"):
-        await applying
-    applying = asyncio.create_task(trial.apply())
-    _, group = await jobs.held(stage.lab.place.jobs, name)
-    try:
-        assert group != orphans
-        with pytest.raises(ProcessLookupError):
-            os.killpg(orphans, 0)
-    finally:
-        jobs.go_on(group)
-        jobs.go_on(orphans)
-    assert agrees(trial.desired, await applying)
     await trial.end()
 
 
