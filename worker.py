@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
 import workflows
-from activities import catalog, ssh
+from activities import catalog, history, ssh
 from activities.backups import backups
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
@@ -27,13 +27,15 @@ from recovery.errors import RecoveryError
 from recovery.fallback import SystemClaim, UnknownProcedure
 from recovery.replay import Mismatch, check_open_runs
 from recovery.settings import Settings
+from recovery.undoing import Undoing
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 
-WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, SystemClaim, UnknownProcedure)
+WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, Undoing, SystemClaim, UnknownProcedure)
 PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare)
 ACTIONS: Sequence[Action[Any, Any]] = (place, replay)
 ACTIVITIES: Sequence[Any] = (
     catalog.load,
+    history.read,
     *(activity for step in (*PROBES, *ACTIONS) for activity in step.activities()),
 )
 

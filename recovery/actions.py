@@ -41,12 +41,19 @@ T = TypeVar("T", bound=Wire)
 
 
 class Order(Wire, Generic[S, T]):
-    """Tell an activity to change a system that was seen in state ``before``; void after ``not_after``."""
+    """Tell an activity to change a system that was seen in state ``before``; void after ``not_after``.
+
+    The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
+    what), and why there is nothing to undo (``kept``).
+    """
 
     spec: S
     before: T
     mode: Mode
     not_after: AwareDatetime
+    step: str = ""
+    commits: str = ""
+    kept: str = ""
 
 
 def agrees(wanted: Wire, seen: Wire) -> bool:
@@ -91,11 +98,14 @@ class Probe(ABC, Generic[S, T]):
 class Action(Probe[S, T]):
     """Something that changes a system: made of observe, desired, apply and undo.
 
-    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so.
+    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so; ``skip``
+    says what it means to go on without this action, "" where it must not be skipped.
     """
 
     expires: ClassVar[timedelta] = timedelta(minutes=30)
     undo_patience: ClassVar[timedelta] = timedelta(minutes=10)
+    kept: ClassVar[str] = ""
+    skip: ClassVar[str] = ""
 
     @abstractmethod
     def desired(self, spec: S, before: T) -> T:
@@ -128,11 +138,10 @@ class Action(Probe[S, T]):
                 return await self.carry_back(order)
 
         wire = Order[self.spec_type, self.state_type]  # type: ignore[name-defined]
-        return [
-            *super().activities(),
-            _activity(apply, f"{self.name}.apply", wire, self.state_type),
-            _activity(undo, f"{self.name}.undo", wire, self.state_type),
-        ]
+        changes = [_activity(apply, f"{self.name}.apply", wire, self.state_type)]
+        if not self.kept:
+            changes.append(_activity(undo, f"{self.name}.undo", wire, self.state_type))
+        return [*super().activities(), *changes]
 
     async def carry_out(self, order: Order[S, T]) -> T:
         """Apply ``order`` unless it is late, already done, or somebody else was there; return what is seen after.

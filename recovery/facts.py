@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from recovery.clock import Cause
 from recovery.gates import Gate
-from recovery.models import Decision, Frozen, Start
+from recovery.holds import Hold
+from recovery.models import Decision, Frozen, Note, Resolution, Start
 
 StepState = Literal[
     "looking", "seen", "would look", "unchanged", "would change", "changing", "changed", "failed",
-    "undoing", "undone", "undo failed", "undo blocked",
+    "undoing", "undone", "undo failed", "undo blocked", "skipped",
 ]  # fmt: skip
 Outcome = Literal["running", "recovered", "checked", "drilled", "compensated", "failed", "cancelled"]
 
@@ -102,6 +103,63 @@ class GateClosed(Fact):
     gate: str
     how: str
     back_to: Cause = "execute"
+
+
+@dataclass(frozen=True)
+class HoldOpened(Fact):
+    """The recovery waits for an answer; ``again`` counts how often nobody had answered before."""
+
+    hold: Hold
+    again: int = 0
+
+
+@dataclass(frozen=True)
+class HoldClosed(Fact):
+    """A hold was answered, or nobody did in time; ``how`` says which."""
+
+    token: str
+    how: str
+    resolution: Resolution | None = None
+    back_to: Cause = "execute"
+
+
+@dataclass(frozen=True)
+class Darkened(Fact):
+    """From here on clients are shut out, until the recovery lets them in again."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class Committed(Fact):
+    """The point of no return: ``what`` it opens, by ``step``; what was on the stack leads home one day."""
+
+    step: str
+    what: str
+    failback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Withdrawn(Fact):
+    """The step that commits was seen to have changed nothing, and the commit was withdrawn."""
+
+    step: str
+    by: str
+
+
+@dataclass(frozen=True)
+class WasReset(Fact):
+    """This run continues another one that somebody reset; what that one did is undone here too."""
+
+    entries: tuple[str, ...]
+    commits: str = ""
+
+
+@dataclass(frozen=True)
+class Noted(Fact):
+    """A person wrote something into the record, or asked for a hold."""
+
+    note: Note
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,27 @@
-"""What reaches a running recovery from outside: decisions, by update or by signal, and the status query."""
+"""What reaches a running recovery from outside: decisions, answers at holds, notes, and the status query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
+from recovery import holds
 from recovery.errors import Refused, fields
-from recovery.facts import Decided, Fact, Refusal
+from recovery.facts import Decided, Fact, Noted, Refusal
 from recovery.gates import Gate, needed, refusal
-from recovery.models import Answer, Decision, Verdict
+from recovery.holds import Hold
+from recovery.models import Answer, Authored, Decision, Note, Pause, Resolution, Resolved, Verdict
 from recovery.report import Fold, Report
 
+A = TypeVar("A", bound=Authored)
+
 EXAMPLE = '{"gate": "keep the copy", "by": "bob", "plan": "DIGEST SHOWN", "evidence": "DIGEST SHOWN", "reason": "…"}'
+AT_A_HOLD = '{"hold": "TOKEN SHOWN", "by": "bob", "answer": "retry", "reason": "…"}'
 
 
 class Inbox:
@@ -25,9 +31,16 @@ class Inbox:
         self._fold = Fold()
         self._gates: dict[str, Gate] = {}
         self._decisions: list[Decision] = []
+        self._people: dict[str, tuple[str, ...]] = {}
+        self._hold: Hold | None = None
+        self._resolution: Resolution | None = None
+        self._pause: Pause | None = None
 
     def _record(self, fact: Fact) -> None:
         self._fold.take(fact)
+
+    def _awake(self) -> None:
+        """Find out whether this run was reset, before anything that people sent may count."""
 
     def report(self) -> Report:
         """Return the report as of now."""
@@ -38,9 +51,12 @@ class Inbox:
         """Return the report as of now, on which the asking for a cancel is already seen."""
         return self.report()
 
+    # --- gates -------------------------------------------------------------------------------------------
+
     @workflow.update(description=f'Decide at a gate; answered. Example: {EXAMPLE[:-1]}, "verdict": "approve"}}')
     async def decide(self, decision: Decision) -> Answer:
         """Count ``decision``; the validator has refused what does not count."""
+        self._awake()
         return self._count(decision)
 
     @decide.validator
@@ -58,21 +74,65 @@ class Inbox:
         """Count a rejection sent as a signal; a bad one is shown in status and log."""
         self._signalled("reject", decision)
 
+    # --- holds and notes ---------------------------------------------------------------------------------
+
+    @workflow.update(description=f"Answer at a hold; answered. Example: {AT_A_HOLD}")
+    async def resolve_step(self, resolution: Resolution) -> Resolved:
+        """Take ``resolution``; the validator has refused what does not count."""
+        self._awake()
+        return self._resolve(resolution)
+
+    @resolve_step.validator
+    def _resolvable(self, resolution: Resolution) -> None:
+        if no := self._unresolved(resolution):
+            raise Refused(no)
+
+    @workflow.signal(description=f"Answer at a hold. Example: {AT_A_HOLD}")
+    def resolve(self, resolution: RawValue) -> None:
+        """Take an answer sent as a signal; a bad one is shown in status and log."""
+        self._awake()
+        if (said := self._read("resolve", resolution, Resolution)) is None:
+            return None
+        if no := self._unresolved(said):
+            return self._refuse(f"signal resolve: {no}")
+        self._resolve(said)
+        return None
+
+    @workflow.signal(description='Hold before the next action. Example: {"by": "bob", "reason": "wait for the vendor"}')
+    def hold(self, pause: RawValue) -> None:
+        """Hold before the next action; a bad request is shown in status and log."""
+        self._awake()
+        if (said := self._read("hold", pause, Pause)) is None:
+            return None
+        if no := holds.who(self._people, (), said.by):
+            return self._refuse(f"signal hold: {no}")
+        self._pause = said
+        self._record(Noted(workflow.now(), Note(by=said.by, text=f"hold before the next action: {said.reason}")))
+        return None
+
+    @workflow.signal(description='Write into the record. Example: {"by": "bob", "text": "the vendor was called"}')
+    def note(self, note: RawValue) -> None:
+        """Keep a note; a bad one is shown in status and log."""
+        self._awake()
+        if (said := self._read("note", note, Note)) is None:
+            return None
+        if no := holds.who(self._people, (), said.by):
+            return self._refuse(f"signal note: {no}")
+        self._record(Noted(workflow.now(), said))
+        return None
+
     @workflow.signal(dynamic=True, description="No signal, do not choose: any other name is only noted.")
     def unknown(self, name: str, args: Sequence[RawValue]) -> None:
         """Show a signal that no recovery knows; its name is the sender's, its content stays unread."""
-        self._refuse("signal: there is no such signal; use approve or reject")
+        self._refuse("signal: there is no such signal; use approve, reject, resolve, hold or note")
+
+    # --- what counts -------------------------------------------------------------------------------------
 
     def _signalled(self, verdict: Verdict, raw: RawValue) -> None:
-        try:
-            decision = workflow.payload_converter().from_payload(raw.payload, Decision)
-        except (ApplicationError, ValidationError) as error:
-            text = fields(error) if isinstance(error, ValidationError) else error.message
-            return self._refuse(f"signal {verdict}: {text}")
-        except (RuntimeError, KeyError, ValueError):  # what a payload that is no JSON at all ends in
-            decision = None
-        if not isinstance(decision, Decision):
-            return self._refuse(f"signal {verdict}: not readable; send one JSON object")
+        self._awake()
+        decision = self._read(verdict, raw, Decision)
+        if decision is None:
+            return None
         if "verdict" in decision.model_fields_set and decision.verdict != verdict:
             return self._refuse(f"signal {verdict}: verdict: it says {decision.verdict}; send that signal instead")
         decision = decision.model_copy(update={"verdict": verdict})
@@ -81,11 +141,31 @@ class Inbox:
         self._count(decision)
         return None
 
+    def _read(self, signal: str, raw: RawValue, model: type[A]) -> A | None:
+        """Return what a signal carries; what cannot be read is shown in status and log."""
+        try:
+            said = workflow.payload_converter().from_payload(raw.payload, model)
+        except (ApplicationError, ValidationError) as error:
+            text = fields(error) if isinstance(error, ValidationError) else error.message
+            self._refuse(f"signal {signal}: {text}")
+            return None
+        except (RuntimeError, KeyError, ValueError):  # what a payload that is no JSON at all ends in
+            said = None
+        if not isinstance(said, model):
+            self._refuse(f"signal {signal}: not readable; send one JSON object")
+            return None
+        return said
+
     def _refusal(self, decision: Decision) -> str | None:
         gate = self._gates.get(decision.gate)
         if gate is None:
             return f"gate: there is none of this name; this recovery has: {', '.join(self._gates) or 'none yet'}"
         return refusal(gate, decision, [d for d in self._decisions if d.gate == decision.gate])
+
+    def _unresolved(self, resolution: Resolution) -> str | None:
+        if self._resolution is not None:
+            return "hold: it was answered already"
+        return holds.refusal(self._hold, self._people, resolution)
 
     def _refuse(self, message: str) -> None:
         workflow.logger.warning("%s", message)
@@ -100,3 +180,9 @@ class Inbox:
         policy = self._gates[decision.gate].policy
         missing = needed(policy, [d for d in self._decisions if d.gate == decision.gate])
         return Answer(gate=decision.gate, verdict=decision.verdict, by=decision.by, needed=missing)
+
+    def _resolve(self, resolution: Resolution) -> Resolved:
+        if no := self._unresolved(resolution):
+            raise Refused(no)
+        self._resolution = resolution
+        return Resolved(hold=resolution.hold, answer=resolution.answer, by=resolution.by)

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Mode = Literal["check", "drill", "live"]
 Verdict = Literal["approve", "reject"]
+Choice = Literal["retry", "skip", "compensate", "withdraw", "continue", "step", "accept"]
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
 
@@ -64,14 +65,61 @@ class Answer(Wire):
     identity: Literal["claimed"] = "claimed"
 
 
+class Resolution(Authored):
+    """Answer at a hold, named by the token that it shows: another one, or an earlier one, is refused."""
+
+    hold: Name
+    by: Name
+    answer: Choice
+    reason: str = Field(default="", max_length=2000)
+
+
+class Pause(Authored):
+    """Have a recovery hold before its next action."""
+
+    by: Name
+    reason: Text
+
+
+class Note(Authored):
+    """Write something into the record of a recovery."""
+
+    by: Name
+    text: Text
+
+
+class Resolved(Wire):
+    """What the sender of a resolution is told."""
+
+    hold: str
+    answer: Choice
+    by: str
+    identity: Literal["claimed"] = "claimed"
+
+
 class GatePolicy(Authored):
-    """Who decides at a gate, how many distinct people, by when, and what silence means (always: reject)."""
+    """Who decides at a gate, how many distinct people, by when, and what silence means (always: reject).
+
+    ``valid`` is how long an approval may be acted on; after that people are asked again.
+    """
 
     roles: tuple[Name, ...] = Field(min_length=1)
     approvals: int = Field(default=1, ge=1, le=10)
     within: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0))
+    valid: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0))
     starter_may_approve: bool = False
     in_drill: Literal["pass", "ask"] = "pass"
+
+
+class HoldPolicy(Authored):
+    """Who is asked when a live step has failed for good, by when, and how soon while clients are shut out.
+
+    Silence compensates before the point of no return; after it people are asked again, and again.
+    """
+
+    roles: tuple[Name, ...] = Field(min_length=1)
+    within: timedelta = Field(default=timedelta(minutes=30), gt=timedelta(0))
+    dark_within: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0))
 
 
 class Tier(Authored):
@@ -79,6 +127,15 @@ class Tier(Authored):
 
     rto: timedelta = Field(gt=timedelta(0))
     rpo: timedelta = Field(ge=timedelta(0))
+
+
+class Undo(Authored):
+    """Undo what a recovery left that was terminated, or that ended with something not undone."""
+
+    workflow: str = Field(min_length=1, max_length=1000)
+    run: Name | None = None
+    reason: Text
+    requested_by: Name | None = None
 
 
 class Load(Wire):
@@ -100,6 +157,7 @@ class Frozen(Wire):
     tier: str
     objectives: Tier
     gates: dict[str, GatePolicy]
+    hold: HoldPolicy | None = None
     people: dict[str, tuple[str, ...]]
     parameters: dict[str, Any]
     estate: dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 CLAIM = "SystemClaim"
+UNDO = "Undo"
 
 
 def recovery_id(catalog: str, system: str, mode: str) -> str:
@@ -17,6 +18,15 @@ def claim_id(catalog: str, system: str) -> str:
     return f"claim/{catalog}/{system}"
 
 
-def activity_id(step: str, part: str) -> str:
-    """Return the stable id under which an operator can finish a stuck ``part`` of ``step`` by hand."""
-    return f"{re.sub(r'[^a-z0-9]+', '-', step.lower()).strip('-')}.{part}"
+def undo_id(workflow: str) -> str:
+    """Return the workflow id under which the recovery ``workflow`` is undone from its history."""
+    return f"undo/{workflow}"
+
+
+def activity_id(step: str, part: str, attempt: int = 1) -> str:
+    """Return the stable id under which an operator can finish a stuck ``part`` of ``step`` by hand.
+
+    ``attempt`` counts how often a person had it tried again.
+    """
+    again = f"-{attempt}" if attempt > 1 else ""
+    return f"{re.sub(r'[^a-z0-9]+', '-', step.lower()).strip('-')}.{part}{again}"

@@ -32,15 +32,22 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from recovery.errors import Invalid, fields
-from recovery.models import Authored, Decision, Start
+from recovery.models import Authored, Decision, Resolution
 
 PASSED_THROUGH = (
     "activities", "runbooks", "recovery.actions", "recovery.attributes", "recovery.clock", "recovery.details",
-    "recovery.errors", "recovery.facts", "recovery.gates", "recovery.models", "recovery.names", "recovery.report",
-    "recovery.saga", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "asyncssh", "yaml",
+    "recovery.errors", "recovery.facts", "recovery.gates", "recovery.holds", "recovery.models", "recovery.names",
+    "recovery.past", "recovery.report", "recovery.saga",
+    "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "asyncssh", "yaml",
     "cryptography", "_cffi_backend", "opentelemetry",
 )  # fmt: skip
 """Models and pure functions; never the engine itself, in which clock and chance must stay forbidden."""
+
+SIGNALS = ("approve", "reject", "resolve", "hold", "note")
+UPDATES: dict[str, tuple[type[Authored], str]] = {
+    "decide": (Decision, "gate, by, plan and evidence"),
+    "resolve_step": (Resolution, "hold, by and answer"),
+}
 
 
 class AuthoredJSON(PydanticJSONPlainPayloadConverter):
@@ -89,21 +96,23 @@ class _OneObject(WorkflowInboundInterceptor):
     """Refuse what does not carry exactly one object: Python would raise TypeError, which hangs a workflow for ever."""
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
-        takes_start = issubclass(input.type, object) and getattr(input.type, "parameters", None) is not None
-        if takes_start and (len(input.args) != 1 or not isinstance(input.args[0], Start)):
-            raise Invalid("input: send exactly one JSON object with at least runbook and reason")
+        takes: type[Authored] | None = getattr(input.type, "takes", None)
+        if takes is not None and (len(input.args) != 1 or not isinstance(input.args[0], takes)):
+            needed = " and ".join(name for name, field in takes.model_fields.items() if field.is_required())
+            raise Invalid(f"input: send exactly one JSON object with at least {needed}")
         return await super().execute_workflow(input)
 
     async def handle_signal(self, input: HandleSignalInput) -> None:
         """Hand a signal without exactly one object on as one that is not readable: its handler says so."""
-        if input.signal in ("approve", "reject") and len(input.args) != 1:
+        if input.signal in SIGNALS and len(input.args) != 1:
             input.args = [RawValue(Payload())]
         await super().handle_signal(input)
 
     def handle_update_validator(self, input: HandleUpdateInput) -> None:
         """Answer an update without exactly one object."""
-        if input.update == "decide" and (len(input.args) != 1 or not isinstance(input.args[0], Decision)):
-            raise Invalid("input: send exactly one JSON object with gate, by, plan and evidence")
+        takes, needed = UPDATES.get(input.update, (None, ""))
+        if takes is not None and (len(input.args) != 1 or not isinstance(input.args[0], takes)):
+            raise Invalid(f"input: send exactly one JSON object with {needed}")
         super().handle_update_validator(input)
 
 

@@ -10,25 +10,37 @@ from recovery.clock import Cause, Clock, split
 from recovery.facts import (
     Blocked,
     CancelAsked,
+    Committed,
+    Darkened,
     Decided,
     Delivered,
     Ended,
     Fact,
     GateClosed,
     GateOpened,
+    HoldClosed,
+    HoldOpened,
     Loaded,
     Measured,
+    Noted,
     Outcome,
     Refusal,
     Started,
     Stepped,
     StepState,
     Unwinding,
+    WasReset,
+    Withdrawn,
 )
 from recovery.gates import approvers
-from recovery.models import Mode, Start, Tier, Wire
+from recovery.models import Choice, Mode, Start, Tier, Wire
 
 RESIDUAL: tuple[StepState, ...] = ("undo failed", "undo blocked")
+LEFT: tuple[StepState, ...] = ("failed", "changing", "looking")
+_PHASES: dict[Cause, str] = {
+    "detect": "assessing", "decide": "assessing", "people": "assessing", "execute": "restoring", "verify": "verifying",
+    "undo": "compensating",
+}  # fmt: skip
 
 
 class StepLine(Wire):
@@ -68,6 +80,46 @@ class GateLine(Wire):
     until: datetime | None = None
     decisions: tuple[DecisionLine, ...] = ()
     closed: str = ""
+
+
+class HoldLine(Wire):
+    """One hold: why it waits, what may be answered, where silence leads, and how it closed ("" while open)."""
+
+    token: str
+    cause: str
+    step: str
+    why: str
+    answers: tuple[Choice, ...] = ()
+    roles: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    opened: datetime
+    until: datetime
+    silence: str = ""
+    skippable: str = ""
+    again: int = 0
+    closed: str = ""
+    by: str = ""
+    answer: str = ""
+    answered_at: datetime | None = None
+    reason: str = ""
+    identity: str = "claimed"
+
+
+class NoteLine(Wire):
+    """What a person wrote into the record."""
+
+    at: datetime
+    by: str
+    text: str
+
+
+class Commit(Wire):
+    """The point of no return: what was opened, by which step, and the steps whose undo would lead home."""
+
+    at: datetime
+    step: str
+    what: str
+    home: tuple[str, ...] = ()
 
 
 class Figure(Wire):
@@ -111,6 +163,16 @@ class Report(Wire):
     residual: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     cancels: int = 0
+    holds: tuple[HoldLine, ...] = ()
+    notes: tuple[NoteLine, ...] = ()
+    committed: Commit | None = None
+    dark: bool = False
+    was_reset: bool = False
+
+    @property
+    def hold(self) -> HoldLine | None:
+        """The hold that waits for an answer now."""
+        return next((one for one in self.holds if not one.closed), None)
 
 
 def report(facts: Sequence[Fact], now: datetime) -> Report:
@@ -132,7 +194,9 @@ class Fold:
         self.turns: list[tuple[Cause, datetime]] = []
         self.steps: dict[str, StepLine] = {}
         self.gates: dict[str, GateLine] = {}
-        self.lists: dict[str, list[Any]] = {"blockers": [], "figures": [], "refusals": []}
+        self.lists: dict[str, list[Any]] = {"blockers": [], "figures": [], "refusals": [], "notes": []}
+        self.holds: dict[str, HoldLine] = {}
+        self.people: dict[str, tuple[str, ...]] = {}
         self.delivered: dict[str, str] = {}
         self.cancels = 0
 
@@ -142,13 +206,15 @@ class Fold:
             case Started():
                 self._started(fact)
             case Loaded(frozen=frozen):
-                self.objectives = frozen.objectives
+                self.objectives, self.people = frozen.objectives, frozen.people
                 self.fields |= frozen.model_dump(include={"title", "version", "systems", "tier"})
                 self.fields |= {"plan": frozen.digest, "phase": "assessing"}
             case Stepped():
                 self._stepped(fact)
             case GateOpened() | Decided() | GateClosed():
                 self._gate(fact)
+            case HoldOpened() | HoldClosed():
+                self._held(fact)
             case Unwinding(reason=reason):
                 self._turn("undo", fact.at)
                 self._abandon("left undecided")
@@ -157,6 +223,7 @@ class Fold:
                 self.ended = fact.at
                 self.fields |= {"outcome": outcome, "phase": outcome, "failure": failure, "kind": kind}
                 self.fields |= {"needs": "", "ended_at": fact.at}
+                self._abandon("left undecided")
             case _:
                 self._told(fact)
 
@@ -172,6 +239,45 @@ class Fold:
                 self.lists["refusals"].append(message)
             case CancelAsked():
                 self.cancels += 1
+            case Noted(note=note):
+                self.lists["notes"].append(NoteLine(at=fact.at, by=note.by, text=note.text))
+            case _:
+                self._turned(fact)
+
+    def _turned(self, fact: Fact) -> None:
+        match fact:
+            case Darkened():
+                self.fields["dark"] = True
+            case Committed(step=step, what=what, failback=home):
+                self.fields["committed"] = Commit(at=fact.at, step=step, what=what, home=home)
+            case Withdrawn():
+                self.fields["committed"] = None
+            case WasReset(entries=entries, commits=commits):
+                self.fields["was_reset"] = True
+                if commits:
+                    home = tuple(reversed(entries))
+                    self.fields["committed"] = Commit(at=fact.at, step="before the reset", what=commits, home=home)
+
+    def _held(self, fact: HoldOpened | HoldClosed) -> None:
+        match fact:
+            case HoldOpened(hold=hold, again=again):
+                self._turn("people", fact.at)
+                wanted = set(hold.roles)
+                able = tuple(n for n, roles in self.people.items() if wanted & set(roles) or "anybody" in wanted)
+                self.fields |= {"phase": f"hold: {hold.step}", "needs": " or ".join(hold.roles)}
+                self.holds[hold.token] = HoldLine(
+                    token=hold.token, cause=hold.cause, step=hold.step, why=hold.why, answers=hold.answers,
+                    roles=hold.roles, people=tuple(sorted(able)), opened=fact.at, until=hold.until,
+                    silence=hold.silence, skippable=hold.skippable, again=again,
+                )  # fmt: skip
+            case HoldClosed(token=token, how=how, resolution=said, back_to=cause):
+                self._turn(cause, fact.at)
+                self.fields |= {"needs": "", "phase": _PHASES[cause]}
+                update: dict[str, Any] = {"closed": how}
+                if said is not None:
+                    update |= {"by": said.by, "answer": said.answer, "reason": said.reason, "answered_at": fact.at}
+                if token in self.holds:
+                    self.holds[token] = self.holds[token].model_copy(update=update)
 
     def _started(self, fact: Started) -> None:
         self.start = fact.start
@@ -187,7 +293,9 @@ class Fold:
     def _stepped(self, fact: Stepped) -> None:
         self._turn(fact.cause, fact.at)
         if fact.cause in ("execute", "verify"):
-            self.fields["phase"] = {"execute": "restoring", "verify": "verifying"}[fact.cause]
+            self.fields["phase"] = _PHASES[fact.cause]
+        if fact.state == "changed" and (commit := self.fields.get("committed")) and commit.step == fact.step:
+            self.fields["dark"] = False
         old = self.steps.get(fact.step)
         self.steps[fact.step] = StepLine(
             step=fact.step,
@@ -230,6 +338,10 @@ class Fold:
         self.gates = {
             name: gate if gate.closed else gate.model_copy(update={"closed": how}) for name, gate in self.gates.items()
         }
+        self.holds = {
+            token: hold if hold.closed else hold.model_copy(update={"closed": how})
+            for token, hold in self.holds.items()
+        }
 
     def report(self, now: datetime) -> Report:
         """Return the report of all facts so far, as of ``now`` or of the end."""
@@ -245,8 +357,16 @@ class Fold:
             gates=tuple(self.gates.values()),
             **{name: tuple(rows) for name, rows in self.lists.items()},
             delivered=self.delivered,
-            residual=tuple(
-                f"{line.title}: {line.state}. {line.failure}" for line in self.steps.values() if line.state in RESIDUAL
-            ),
+            residual=self._residual(),
             cancels=self.cancels,
+            holds=tuple(self.holds.values()),
         )
+
+    def _residual(self) -> tuple[str, ...]:
+        """Return what is not as it was, or not as it was to become, and will not be without somebody."""
+        rows = [f"{line.title}: {line.state}. {line.failure}" for line in self.steps.values() if line.state in RESIDUAL]
+        commit, outcome = self.fields.get("committed"), self.fields.get("outcome", "running")
+        if commit is not None and outcome in ("failed", "cancelled"):
+            rows.append(f"past the point of no return ({commit.what}): nothing was undone")
+            rows += [f"{line.title}: not done. {line.failure}" for line in self.steps.values() if line.state in LEFT]
+        return tuple(rows)

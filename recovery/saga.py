@@ -9,11 +9,15 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered undo: the step, its action's name, and the order that apply was given."""
+    """One registered undo: the step, its action's name, the order that apply was given, and the state's type.
+
+    An entry that was read from a history holds plain JSON.
+    """
 
     step: str
     action: str
     order: Any
+    gives: type[Any] = dict
 
 
 Fate = Literal["undone", "failed", "blocked"]

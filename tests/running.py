@@ -21,7 +21,7 @@ from temporalio.service import RPCError
 from lab.estate import Lab
 from recovery.connection import connect
 from recovery.embedded import Keeper
-from recovery.models import Decision
+from recovery.models import Decision, Resolution
 from recovery.report import Report
 from recovery.settings import Settings
 
@@ -74,6 +74,13 @@ class Recovery:
             {"gate": gate.gate, "by": by, "plan": gate.plan, "evidence": gate.evidence, "verdict": verdict}
         )
         return await self.handle.execute_update("decide", decision)
+
+    async def resolve(self, answer: str, by: str = "bob", reason: str = "a test") -> Any:
+        """Answer at the open hold."""
+        hold = (await self.until("hold")).hold
+        assert hold is not None
+        said = Resolution.model_validate({"hold": hold.token, "by": by, "answer": answer, "reason": reason})
+        return await self.handle.execute_update("resolve_step", said)
 
     async def ended(self, seconds: float = 60.0) -> Report:
         """Wait for the end, and return the last report, whatever the outcome."""

@@ -47,7 +47,7 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         name, info = self.frozen.systems[0], workflow.info()
         database = self.system("databases", name, Database)
         host = self.system("hosts", database.host, Host)
-        return SideCopy(name, database, host, wanted, info.workflow_id, info.run_id)
+        return SideCopy(name, database, host, wanted, info.workflow_id, self.run_name)
 
     def _chosen(self, assessed: Assessment) -> tuple[Choice, int]:
         if assessed.choice is not None:

@@ -10,7 +10,7 @@ from temporalio import activity
 
 from recovery.actions import Action, Spec
 from recovery.errors import Fatal, Refused
-from recovery.models import Frozen, GatePolicy, Load, Tier, Wire
+from recovery.models import Frozen, GatePolicy, HoldPolicy, Load, Tier, Wire
 
 
 class Put(Spec):
@@ -21,6 +21,7 @@ class Put(Spec):
     fail_apply: str = ""
     fail_undo: bool = False
     slow: float = 0.0
+    mend: str = ""
 
 
 class Content(Wire):
@@ -50,17 +51,18 @@ class Putting(Action[Put, Content]):
         return Content(text=spec.text)
 
     async def apply(self, spec: Put, before: Content) -> None:
-        """Write it, or fail as told, before or after."""
-        if spec.fail_apply == "before":
+        """Write it, or fail as told, before or after, until the file ``mend`` stands."""
+        mended = spec.mend and Path(spec.mend).exists()
+        if spec.fail_apply == "before" and not mended:
             raise Refused("told to fail before")
         Path(spec.path).write_text(spec.text)
         await asyncio.sleep(spec.slow)
-        if spec.fail_apply == "after":
+        if spec.fail_apply == "after" and not mended:
             raise Fatal("told to fail after")
 
     async def undo(self, spec: Put, before: Content) -> None:
         """Write what was there, or fail as told."""
-        if spec.fail_undo:
+        if spec.fail_undo and not (spec.mend and Path(spec.mend).exists()):
             raise Fatal("told to fail the undo")
         if before.text:
             Path(spec.path).write_text(before.text)
@@ -68,7 +70,21 @@ class Putting(Action[Put, Content]):
             Path(spec.path).unlink(missing_ok=True)
 
 
-PUT = Putting()
+class Laying(Putting):
+    """Write a file that may be left out, and that nobody takes away again."""
+
+    name = "toy.lay"
+    skip = "the file is missing; write it by hand"
+
+
+class Keeping(Putting):
+    """Write a file that nobody takes away again."""
+
+    name = "toy.keep"
+    kept = "it goes with the folder"
+
+
+PUT, LAY, KEEP = Putting(), Laying(), Keeping()
 
 
 @activity.defn(name="catalog.load")
@@ -80,11 +96,13 @@ async def load(order: Load) -> Frozen:
         within=timedelta(seconds=given.get("within", 60)),
         approvals=given.get("approvals", 1),
         in_drill=given.get("in_drill", "pass"),
+        valid=timedelta(seconds=given.get("valid", 3600)),
     )
+    hold = HoldPolicy.model_validate(given["hold"]) if given.get("hold") else None
     return Frozen(
         runbook=order.start.runbook, title="toy", version="1", procedure=order.procedure, catalog="toy",
         systems=(given.get("system", "files"),), tier="toy", objectives=Tier(rto=timedelta(hours=1), rpo=timedelta(0)),
-        gates={"go on": gate, "blind": gate},
+        gates={"go on": gate, "blind": gate}, hold=hold,
         people={"alice": ("operator", "dba"), "bob": ("dba",), "carol": ("dba",), "dave": ("guest",)},
         parameters=given, estate={}, not_after=timedelta(seconds=given.get("not_after", 60)), digest="p" * 16,
     )  # fmt: skip

@@ -3,77 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
-from temporalio.worker import Worker
+from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 
-from recovery.connection import connect
-from recovery.embedded import Keeper
-from recovery.fallback import SystemClaim, UnknownProcedure
 from recovery.models import Decision
-from recovery.report import Report
-from recovery.settings import Settings
-from tests.recovery.putting import PUT, load
-from tests.recovery.toys import Toy
+from tests.recovery.box import Toys
 from tests.running import Recovery, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[500, 0], ids=["cached", "always replayed"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    with tempfile.TemporaryDirectory(prefix="engine-") as folder:
-        settings = Settings.from_environment({"RECOVERY_STATE": folder})
-        async with Keeper(settings) as endpoint:
-            found = await connect(settings, endpoint)
-            workflows = [Toy, SystemClaim, UnknownProcedure]
-            async with Worker(
-                found,
-                task_queue="toy",
-                workflows=workflows,
-                activities=[load, *PUT.activities()],
-                max_cached_workflows=request.param,
-            ):
-                yield found
-
-
-class Toys:
-    """Start toys in a folder of the test's own."""
-
-    def __init__(self, client: Client, folder: Path) -> None:
-        self.client = client
-        self.folder = folder
-        self.count = 0
-
-    def put(self, name: str, **how: Any) -> dict[str, Any]:
-        return {"path": str(self.folder / name), **how}
-
-    def has(self) -> dict[str, str]:
-        return {file.name: file.read_text() for file in sorted(self.folder.iterdir())}
-
-    async def start(self, mode: str = "live", **parameters: Any) -> Recovery:
-        self.count += 1
-        system = parameters.setdefault("system", f"{self.folder.name}-{self.count}")
-        start = {"runbook": "toy/toy", "reason": "a test", "mode": mode, "requested_by": "alice"}
-        handle = await self.client.start_workflow(
-            "Toy", start | {"parameters": parameters}, id=f"{system}-{self.count}", task_queue="toy"
-        )
-        return Recovery(handle)
-
-    async def run(self, mode: str = "live", **parameters: Any) -> Report:
-        return await (await self.start(mode, **parameters)).ended()
-
-
-@pytest.fixture
-def toys(client: Client, tmp_path: Path) -> Toys:
-    return Toys(client, tmp_path)
 
 
 async def test_live_keeps_what_it_did(toys: Toys) -> None:

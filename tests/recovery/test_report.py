@@ -16,22 +16,30 @@ from recovery.clock import Cause
 from recovery.facts import (
     Blocked,
     CancelAsked,
+    Committed,
+    Darkened,
     Decided,
     Delivered,
     Ended,
     Fact,
     GateClosed,
     GateOpened,
+    HoldClosed,
+    HoldOpened,
     Loaded,
     Measured,
+    Noted,
     Refusal,
     Started,
     Stepped,
     StepState,
     Unwinding,
+    WasReset,
+    Withdrawn,
 )
 from recovery.gates import Gate
-from recovery.models import Decision, Frozen, GatePolicy, Start, Tier
+from recovery.holds import Hold
+from recovery.models import Decision, Frozen, GatePolicy, Note, Resolution, Start, Tier
 from recovery.report import Fold, Report, report
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -75,6 +83,8 @@ def decided(seconds: float, by: str = "bob", gate: str = "keep") -> Decided:
     return Decided(at(seconds), Decision(gate=gate, by=by, plan="plan-1", evidence="evidence-1", reason="looks right"))
 
 
+HELD = Hold("1-abc", "failure", "lay", "Fatal: no", ("retry", "compensate"), ("dba",), at(90), "compensate")
+ANSWER = Resolution(hold="1-abc", by="bob", answer="retry", reason="mended")
 OPENED = GateOpened(at(20), GATE, at(3620), ({"rows": 7},))
 STORY: tuple[Fact, ...] = (
     started(outage_started_at=at(-120), detected_at=at(-60)),
@@ -93,6 +103,13 @@ STORY: tuple[Fact, ...] = (
     decided(60, "carol"),
     GateClosed(at(60), "keep", "bob approves, carol approves"),
     Measured(at(61), "last commit before the target", 0.25, "s", True),
+    WasReset(at(61), ("lay",)),
+    Darkened(at(61), "close"),
+    HoldOpened(at(61), HELD),
+    HoldClosed(at(61.5), "1-abc", "bob: retry", ANSWER),
+    Noted(at(61.6), Note(by="bob", text="the vendor was called")),
+    Committed(at(61.7), "open", "clients may write", ("lay",)),
+    Withdrawn(at(61.8), "open", "bob"),
     CancelAsked(at(62)),
     Delivered(at(62), "copy", "psql -p 5433"),
     Unwinding(at(63), "cancelled"),
@@ -146,8 +163,8 @@ def test_end_stops_the_clock() -> None:
 
 def test_clock_is_split_by_cause() -> None:
     clock = report(STORY, at(100)).clock
-    assert (clock.detect, clock.decide, clock.execute) == (60, 60 + 4, 5 + 3)
-    assert (clock.verify, clock.people, clock.undo) == (11, 40, 12)
+    assert (clock.detect, clock.decide, clock.execute) == (60, 60 + 4, 5 + 2.5)
+    assert (clock.verify, clock.people, clock.undo) == (11, 40.5, 12)
     assert (clock.rto, clock.rto_met) == (3600, True)
 
 
@@ -173,9 +190,11 @@ def test_runbook_is_carried_over() -> None:
         (7, "restoring"),
         (9, "verifying"),
         (11, "gate: keep"),
-        (19, "compensating"),
-        (21, "compensating"),
-        (22, "failed"),
+        (19, "hold: lay"),
+        (20, "restoring"),
+        (26, "compensating"),
+        (28, "compensating"),
+        (29, "failed"),
     ],
 )
 def test_phase_follows_the_facts(facts_until: int, phase: str) -> None:
@@ -187,7 +206,9 @@ def test_needs_are_told_while_a_gate_is_open() -> None:
     gate = STORY.index(OPENED)
     assert set(needs[:gate]) == {""}
     assert set(needs[gate : gate + 4]) == {"dba or operator"}
-    assert set(needs[gate + 4 :]) == {""}
+    hold = STORY.index(next(fact for fact in STORY if isinstance(fact, HoldOpened)))
+    assert needs[hold] == "dba"
+    assert set(needs[gate + 4 : hold] + needs[hold + 1 :]) == {""}
 
 
 def test_compensation_needs_nobody() -> None:

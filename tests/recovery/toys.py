@@ -11,13 +11,14 @@ from recovery.procedure import Procedure
 from recovery.report import Report
 
 with workflow.unsafe.imports_passed_through():
-    from tests.recovery.putting import PUT, Content, Put
+    from tests.recovery.putting import KEEP, LAY, PUT, Content, Put
 
 
 class Wanted(Authored):
-    """Files to put, one after the other, and the gate after them ("" for none)."""
+    """Files to put, one after the other, the gate after them ("" for none), and what to put after that."""
 
     puts: tuple[dict[str, Any], ...] = ()
+    then: tuple[dict[str, Any], ...] = ()
     gate: str = ""
     evidence: bool = True
     proves: bool = False
@@ -26,6 +27,8 @@ class Wanted(Authored):
     in_drill: str = "pass"
     not_after: float = 60
     system: str = "files"
+    valid: float = 3600
+    hold: dict[str, Any] | None = None
 
 
 @workflow.defn
@@ -39,10 +42,16 @@ class Toy(Procedure[Wanted]):
         """Do as told."""
         async with self.conducting(start) as wanted:
             for put in wanted.puts:
-                await self.do(PUT, Put(**{"system": "files", "drill": True} | put))
+                await self._put(**put)
             if wanted.proves:
                 await self.prove(PUT, Put(system="files", path=wanted.puts[0]["path"]), step="prove")
             if wanted.gate:
                 await self.gate(wanted.gate, Content(text="seen") if wanted.evidence else None)
+            for put in wanted.then:
+                await self._put(**put)
             self.delivered("files", "here")
         return self.report()
+
+    async def _put(self, how: str = "put", commits: str = "", dark: bool = False, **put: Any) -> None:
+        action = {"put": PUT, "lay": LAY, "keep": KEEP}[how]
+        await self.do(action, Put(**{"system": "files", "drill": True} | put), commits=commits, dark=dark)

@@ -1,0 +1,65 @@
+"""Temporal's own history, as the record of what a recovery did."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+from temporalio import activity
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from recovery.errors import Refused
+from recovery.past import Fold, Past, Which, base_of
+
+
+@activity.defn(name="history.read")
+async def read(which: Which) -> Past:
+    """Return what the recovery did, over all runs that it was reset from, once none of those acts any more.
+
+    An attempt whose run was terminated stops by itself when no heartbeat of it is confirmed: that time is waited
+    out, so that nothing is undone beside it. Raises Refused when there is no such run.
+    """
+    client, fold = activity.client(), Fold(lambda payload: json.loads(payload.data))
+    events = await _events(client, which.workflow, which.run)
+    run = which.run or await _newest(client, which.workflow)
+    for part in await _chain(client, which.workflow, events):
+        fold.take(part)
+        await _wait_out(fold)
+    return fold.past(which.workflow, run)
+
+
+async def _chain(client: Client, workflow: str, events: list[HistoryEvent]) -> list[list[HistoryEvent]]:
+    """Return the events of every run of the chain, oldest first, each event once."""
+    parts, own = [], events
+    while (base := base_of(own)) is not None:
+        run, copied = base
+        parts.append([event for event in own if event.event_id > copied])
+        own = await _events(client, workflow, run)
+    return [own, *reversed(parts)]
+
+
+async def _wait_out(fold: Fold) -> None:
+    if not fold.closed or fold.closed_at is None or not fold.in_flight:
+        return
+    over = fold.closed_at.replace(tzinfo=UTC) + timedelta(seconds=max(fold.in_flight.values()))
+    while datetime.now(UTC) < over:
+        activity.heartbeat()
+        await asyncio.sleep(0.2)
+
+
+async def _events(client: Client, workflow: str, run: str | None) -> list[HistoryEvent]:
+    handle = client.get_workflow_handle(workflow, run_id=run)
+    try:
+        plain = [event async for event in handle.fetch_history_events()]
+    except RPCError as error:
+        if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
+            raise
+        raise Refused("workflow: Temporal knows no such recovery (its retention may be over)") from None
+    return plain
+
+
+async def _newest(client: Client, workflow: str) -> str:
+    return (await client.get_workflow_handle(workflow).describe()).run_id

@@ -1,0 +1,181 @@
+"""What a recovery did, derived from its histories: the undo stack of any run, even of a terminated one; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.history.v1 import HistoryEvent
+
+from recovery.models import Frozen, Start, Wire
+from recovery.saga import Entry
+
+Decode = Callable[[Payload], Any]
+"""Return the plain JSON of a payload."""
+
+CLOSING = (
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+)
+_ENDS = (
+    "activity_task_completed_event_attributes",
+    "activity_task_failed_event_attributes",
+    "activity_task_timed_out_event_attributes",
+    "activity_task_canceled_event_attributes",
+)
+
+
+class Which(Wire):
+    """A run of a recovery; the newest of that workflow id if none is named."""
+
+    workflow: str
+    run: str | None = None
+
+
+class Done(Wire):
+    """One change that a recovery ordered, as its event has it; ``ended`` if Temporal knows that the attempt ended."""
+
+    step: str
+    action: str
+    order: dict[str, Any]
+    ended: bool = False
+
+
+class Past(Wire):
+    """What a recovery did and has not undone, oldest first.
+
+    ``commits`` is what its point of no return opened, "" if that was not passed; ``committing`` is the change that
+    passed it. ``open`` tells that the run is still going on.
+    """
+
+    workflow: str
+    run: str
+    procedure: str = ""
+    open: bool = False
+    start: Start | None = None
+    frozen: Frozen | None = None
+    done: tuple[Done, ...] = ()
+    commits: str = ""
+    committing: Done | None = None
+
+    def stack(self) -> list[Entry]:
+        """Return the undo stack, the uppermost last."""
+        return [Entry(one.step, one.action, one.order) for one in self.done]
+
+
+@dataclass
+class Fold:
+    """The running state of the fold over the events of one chain of runs, oldest run first."""
+
+    decode: Decode
+    start: Start | None = None
+    frozen: Frozen | None = None
+    procedure: str = ""
+    done: dict[str, Done] = field(default_factory=dict)
+    committing: Done | None = None
+    closed: bool = False
+    in_flight: dict[int, float] = field(default_factory=dict)  # event to its heartbeat timeout, seconds
+    closed_at: datetime | None = None
+    _scheduled: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def take(self, events: Iterable[HistoryEvent]) -> None:
+        """Take in the events of one run; what an earlier run of the chain had in flight is over by then."""
+        self.in_flight, self.closed = {}, False
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: HistoryEvent) -> None:
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+            begun = event.workflow_execution_started_event_attributes
+            self.procedure = begun.workflow_type.name
+            if begun.input.payloads and self.start is None:
+                self.start = _start(self.decode(begun.input.payloads[0]))
+        elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            self._ordered(event)
+        elif event.event_type in CLOSING:
+            self.closed, self.closed_at = True, event.event_time.ToDatetime()
+        else:
+            self._over(event)
+
+    def _ordered(self, event: HistoryEvent) -> None:
+        asked = event.activity_task_scheduled_event_attributes
+        action, _, part = asked.activity_type.name.rpartition(".")
+        self._scheduled[event.event_id] = (asked.activity_type.name, "")
+        if part not in ("apply", "undo") or not asked.input.payloads:
+            return
+        order = self.decode(asked.input.payloads[0])
+        step = order.get("step") or asked.activity_id.partition(".")[0]
+        self._scheduled[event.event_id] = (asked.activity_type.name, step)
+        self.in_flight[event.event_id] = asked.heartbeat_timeout.ToTimedelta().total_seconds()
+        one = Done(step=step, action=action, order=order)
+        if part == "undo":
+            # Compensation has begun, so whatever had been committed was withdrawn.
+            self.committing = None
+            return
+        if not order.get("kept"):
+            self.done.setdefault(step, one)
+        if order.get("commits"):
+            self.committing = one
+
+    def _over(self, event: HistoryEvent) -> None:
+        for name in _ENDS:
+            if not event.HasField(name):  # type: ignore[arg-type]
+                continue
+            ended = getattr(event, name)
+            self.in_flight.pop(ended.scheduled_event_id, None)
+            activity, step = self._scheduled.get(ended.scheduled_event_id, ("", ""))
+            if name.startswith("activity_task_completed"):
+                self._completed(activity, step, ended)
+
+    def _completed(self, activity: str, step: str, ended: Any) -> None:
+        if activity == "catalog.load" and self.frozen is None:
+            self.frozen = Frozen.model_validate(self.decode(ended.result.payloads[0]))
+        elif activity.endswith(".undo"):
+            self.done.pop(step, None)
+        elif activity.endswith(".apply") and step in self.done:
+            self.done[step] = self.done[step].model_copy(update={"ended": True})
+            if self.committing is not None and self.committing.step == step:
+                self.committing = self.committing.model_copy(update={"ended": True})
+
+    def past(self, workflow: str, run: str) -> Past:
+        """Return what the chain did."""
+        return Past(
+            workflow=workflow,
+            run=run,
+            procedure=self.procedure,
+            open=not self.closed,
+            start=self.start,
+            frozen=self.frozen,
+            done=tuple(self.done.values()),
+            commits=str(self.committing.order["commits"]) if self.committing else "",
+            committing=self.committing,
+        )
+
+
+def _start(plain: Any) -> Start | None:
+    """Return the object that started the recovery; None for what was no recovery, or was refused as none."""
+    try:
+        return Start.model_validate(plain)
+    except ValidationError:
+        return None
+
+
+def base_of(events: Sequence[HistoryEvent]) -> tuple[str, int] | None:
+    """Return the run that ``events`` were reset from and the last event copied from it, or None.
+
+    Of several resets the newest counts: what lies before it was copied from that run.
+    """
+    found = None
+    for event in events:
+        failed = event.workflow_task_failed_event_attributes
+        if failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW and failed.base_run_id:
+            found = (failed.base_run_id, event.event_id)
+    return found

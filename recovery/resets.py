@@ -1,0 +1,114 @@
+"""Find out that this run continues one that somebody reset, and take over what that one did."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import FailureError
+
+from recovery.asking import Asking
+from recovery.errors import Refused
+from recovery.facts import WasReset
+from recovery.holds import Situation
+from recovery.models import digest
+from recovery.names import claim_id
+from recovery.past import Past, Which
+from recovery.stepping import RETRIES
+
+READ = "history.read"
+
+
+class Resets(Asking):
+    """After a reset: merge the undo stack of the run that it came from, void what was approved there, and hold.
+
+    Temporal replays the events before the reset point with the code that made them, so the answer must be "no" there
+    and "yes" from the first new event on: a patch does exactly that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._committed = ""
+        self._merged_run = ""
+        self._awakenings = 0
+        self._single = False
+
+    def _awake(self) -> None:
+        info = workflow.info()
+        if self._reset or info.run_id == (self._merged_run or info.original_execution_run_id):
+            return
+        self._awakenings += 1
+        if workflow.patched(f"reset-{self._awakenings}"):
+            self._reset, self._salt = True, info.run_id
+            self._decisions, self._resolution = [], None
+            # Decisions name the digest that they were made on: none that was made for the other run fits any more.
+            self._gates = {
+                name: dataclasses.replace(gate, plan=digest([gate.plan, info.run_id]))
+                for name, gate in self._gates.items()
+            }
+
+    async def _heed_reset(self) -> None:
+        """Hold, once, in a run that continues another one."""
+        self._awake()
+        if not self._reset:
+            return
+        await self._merge()
+        if self.start.mode == "check":
+            return
+        why = "this run was reset; what the run before it did is known here, what was approved there is void"
+        said = await self._holding(Situation("reset", bool(self._committed)), "go on after the reset", why)
+        if said is None or said.answer == "compensate":
+            who = f"{said.by}: {said.reason or 'compensate'}" if said else "nobody answered in time"
+            raise Refused(f"the run was reset, and {who}")
+        if said.answer == "step":
+            self._single = True
+        now = workflow.now()
+        self._approvals = {n: dataclasses.replace(one, until=now) for n, one in self._approvals.items()}
+
+    async def _merge(self) -> None:
+        """Take over the stack of the run that this one came from, once."""
+        if not self._reset:
+            return
+        past = await read(Which(workflow=workflow.info().workflow_id, run=workflow.info().run_id))
+        self._reset, self._merged_run = False, past.run
+        self._stack, self._fates = past.stack(), {}
+        self._committed = past.commits
+        self._record(WasReset(workflow.now(), tuple(entry.step for entry in self._stack), past.commits))
+        if self.start.mode != "check":
+            await self._claim_again()
+
+    async def _claim_again(self) -> None:
+        """Hold the systems anew, whether or not the claims of the run before this one still stand."""
+        self._claims = []
+        for system in sorted(self.frozen.systems):
+            before = workflow.get_external_workflow_handle(claim_id(self.frozen.catalog, system))
+            with contextlib.suppress(FailureError):  # it went with its run
+                await before.signal("hand_over", workflow.info().workflow_id)
+            for last in (False, False, True):
+                try:
+                    await self._claim(system)
+                    break
+                except Refused:
+                    if last:
+                        raise
+                    await workflow.sleep(0.5)  # it takes a moment to let go
+
+
+async def read(which: Which) -> Past:
+    """Return what the recovery ``which`` did, once nothing of its earlier runs is in flight any more."""
+    result: Any = await workflow.execute_activity(
+        READ,
+        which,
+        result_type=Past,
+        activity_id="read-the-history",
+        start_to_close_timeout=timedelta(minutes=5),
+        schedule_to_close_timeout=timedelta(hours=1),
+        heartbeat_timeout=timedelta(seconds=10),
+        retry_policy=RETRIES,
+        summary=f"read what {which.workflow} did",
+    )
+    past: Past = result
+    return past

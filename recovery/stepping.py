@@ -1,0 +1,288 @@
+"""Run activities as steps, hold where one failed for good, and unwind: what recoveries and their undoing share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
+from temporalio.workflow import ActivityCancellationType, ParentClosePolicy
+
+from recovery import attributes
+from recovery.actions import Action, Probe
+from recovery.clock import Cause
+from recovery.details import markdown
+from recovery.errors import Refused, sentence
+from recovery.facts import (
+    CancelAsked,
+    Ended,
+    Fact,
+    HoldClosed,
+    HoldOpened,
+    Outcome,
+    Started,
+    Stepped,
+    StepState,
+    Unwinding,
+)
+from recovery.holds import ANYBODY, Hold, Situation, answers, deadline, silence
+from recovery.inbox import Inbox
+from recovery.models import Frozen, HoldPolicy, Mode, Resolution, Start, Wire, digest
+from recovery.names import CLAIM, activity_id, claim_id
+from recovery.saga import Entry, Fate, following
+
+R = TypeVar("R")
+
+RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5))
+
+
+CANCELLED = "cancelled"
+RESET = "the run was reset"
+
+
+class Call(NamedTuple):
+    """An activity to run as ``part`` of ``step``, and with whose limits; ``attempt`` counts what people had retried."""
+
+    activity: str
+    gives: type[Any]
+    step: str
+    part: Literal["observe", "apply", "undo"]
+    limits: Probe[Any, Any] | type[Action[Any, Any]]
+    patience: timedelta
+    attempt: int = 1
+
+
+class Stepping(Inbox):
+    """Steps, holds, and the way back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frozen: Frozen | None = None
+        self._start: Start | None = None
+        self._stack: list[Entry] = []
+        self._fates: dict[str, Fate] = {}
+        self._attempts: dict[tuple[str, str], int] = {}
+        self._claims: list[workflow.ChildWorkflowHandle[Any, None]] = []
+        self._held = 0
+        self._reset = False
+        self._salt = ""
+        self._dark = False
+        self._shown: tuple[str, str] = ("", "")
+        self._stale = False
+
+    @property
+    def start(self) -> Start:
+        """The object that started this recovery."""
+        assert self._start is not None
+        return self._start
+
+    @property
+    def frozen(self) -> Frozen:
+        """The runbook as it was when this recovery began."""
+        assert self._frozen is not None
+        return self._frozen
+
+    # --- activities --------------------------------------------------------------------------------------
+
+    async def _activity(self, call: Call, argument: Any, cause: Cause) -> Any:
+        try:
+            return await workflow.execute_activity(
+                call.activity,
+                argument,
+                result_type=call.gives,
+                activity_id=activity_id(call.step, call.part, call.attempt),
+                start_to_close_timeout=call.limits.limit,
+                schedule_to_close_timeout=max(call.patience, call.limits.limit),
+                heartbeat_timeout=max(call.limits.beat * 4, timedelta(seconds=3)),
+                retry_policy=RETRIES,
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=_summary(call.step, call.part, isinstance(call.limits, Action)),
+            )
+        except FailureError as failure:
+            self._step(call.step, "undo failed" if cause == "undo" else "failed", cause, failure=sentence(failure))
+            raise
+
+    def _attempt(self, step: str, part: str) -> int:
+        """Count the attempts at ``part`` of ``step`` that were ordered."""
+        number = self._attempts[step, part] = self._attempts.get((step, part), 0) + 1
+        return number
+
+    def _heed_cancel(self) -> None:
+        """Stop here if a cancel was asked for: an activity that ended before it arrived returns normally."""
+        if workflow.cancellation_reason() is not None:
+            raise asyncio.CancelledError
+
+    # --- holds -------------------------------------------------------------------------------------------
+
+    def _policy(self) -> HoldPolicy:
+        return (self._frozen.hold if self._frozen else None) or ANYBODY
+
+    async def _holding(self, now: Situation, step: str, why: str, back_to: Cause = "execute") -> Resolution | None:
+        """Wait for an answer; None when there was none in time and silence leads on."""
+        again = 0
+        while True:
+            hold = self._hold_of(now, step, why)
+            self._hold, self._resolution = hold, None
+            self._record(HoldOpened(workflow.now(), hold, again))
+            how = await self._answered(hold)
+            said, self._hold, self._resolution = self._resolution, None, None
+            self._record(HoldClosed(workflow.now(), hold.token, how or _answer(said), said, back_to))
+            if how == CANCELLED:
+                raise asyncio.CancelledError
+            if how == RESET:
+                await self._heed_reset()
+                continue
+            if said is not None or hold.silence != "ask again":
+                return said
+            again += 1
+
+    async def _answered(self, hold: Hold) -> str:
+        """Wait for the answer; return "" when there is one, else why there is none."""
+        try:
+            await workflow.wait_condition(
+                lambda: self._resolution is not None or self._reset,
+                timeout=hold.until - workflow.now(),
+                timeout_summary=f"hold {hold.token}: the time to answer",
+            )
+        except TimeoutError:
+            return "nobody answered in time"
+        except asyncio.CancelledError:
+            return CANCELLED
+        return RESET if self._reset else ""
+
+    async def _heed_reset(self) -> None:
+        """Take over what the run did that this one continues."""
+
+    def _hold_of(self, now: Situation, step: str, why: str) -> Hold:
+        self._held += 1
+        policy, at = self._policy(), workflow.now()
+        # So that no answer to an earlier hold fits, nor to that of a run before a reset. Not by the time: a query may
+        # see it a moment before the workflow does.
+        token = f"{self._held}-{digest([self._salt, self._held, step, why])[:6]}"
+        until = at + deadline(policy, self._dark)
+        return Hold(token, now.cause, step, why, answers(now), policy.roles, until, silence(now), now.skippable)
+
+    # --- the way back ------------------------------------------------------------------------------------
+
+    async def _unwind(self, reason: str) -> None:
+        """Undo the stack, last first; what could not be undone is held for people, where the runbook says whom."""
+        self._record(Unwinding(workflow.now(), reason))
+        await self._unwind_once()
+        while (left := self._left()) and self._start is not None and self._holds(self._start.mode):
+            why = "; ".join(f"{entry.step}: {self._fates[entry.step]}" for entry in reversed(left))
+            said = await self._holding(Situation("residual"), left[-1].step, f"not undone: {why}", "undo")
+            if said is None or said.answer == "accept":
+                return
+            for entry in left:
+                del self._fates[entry.step]
+            await self._unwind_once()
+
+    async def _unwind_once(self) -> None:
+        while following_one := following(self._stack, lambda entry: self._fates.get(entry.step)):
+            entry, fate = following_one
+            self._fates[entry.step] = fate or await self._undo(entry)
+            if fate == "blocked":
+                self._step(entry.step, "undo blocked", "undo", failure="an undo above it failed, which guards it")
+
+    def _left(self) -> list[Entry]:
+        """Return the entries that could not be undone, the uppermost last."""
+        return [entry for entry in self._stack if self._fates.get(entry.step) in ("failed", "blocked")]
+
+    def _holds(self, mode: Mode) -> bool:
+        """Tell whether failures are held for people: in live mode, where the runbook names them."""
+        return mode == "live" and self._frozen is not None and self._frozen.hold is not None
+
+    async def _undo(self, entry: Entry) -> Fate:
+        self._step(entry.step, "undoing", "undo")
+        attempt = self._attempt(entry.step, "undo")
+        call = Call(f"{entry.action}.undo", entry.gives, entry.step, "undo", Action, Action.undo_patience, attempt)
+        try:
+            after = await self._activity(call, entry.order, "undo")
+        except FailureError:
+            return "failed"
+        self._step(entry.step, "undone", "undo", after)
+        return "undone"
+
+    # --- one hand on a system ----------------------------------------------------------------------------
+
+    async def _claim(self, system: str) -> None:
+        """Hold ``system`` by the id of a child, so that no second recovery acts on it, whatever its own id."""
+        try:
+            claim = await workflow.start_child_workflow(
+                CLAIM,
+                id=claim_id(self.frozen.catalog, system),
+                parent_close_policy=ParentClosePolicy.TERMINATE,
+                static_summary=f"{system} is held by {workflow.info().workflow_id}",
+            )
+        except WorkflowAlreadyStartedError as error:
+            raise Refused(
+                f"{system}: another recovery holds it (parent of workflow {error.workflow_id}); wait for its end,"
+                " or cancel it"
+            ) from None
+        self._claims.append(claim)
+
+    async def _leave(self) -> None:
+        for claim in self._claims:
+            # Somebody may have closed the claim by hand; then the system is free already.
+            with contextlib.suppress(FailureError):
+                await claim.signal("release")
+                await claim
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    async def _shielded(self, work: Coroutine[Any, Any, R]) -> R:
+        """Finish ``work`` whatever cancels arrive: a second cancel must not escape and leave half an undo."""
+        task = asyncio.create_task(work)
+        while not task.done():
+            try:
+                # Not asyncio.shield: this refuses to wait in a run that is being evicted, instead of never leaving it.
+                await workflow.wait_condition(task.done)
+            except asyncio.CancelledError:
+                self._record(CancelAsked(workflow.now()))
+        return task.result()
+
+    # --- the record --------------------------------------------------------------------------------------
+
+    def _began(self, start: Start) -> None:
+        info = workflow.info()
+        self._start = start
+        self._record(Started(workflow.now(), start, info.workflow_type, info.workflow_id, info.run_id))
+
+    def _step(self, step: str, state: StepState, cause: Cause, shows: Any = None, failure: str = "") -> None:
+        plain = shows.model_dump(mode="json") if isinstance(shows, Wire) else shows or {}
+        self._record(Stepped(workflow.now(), step, step, state, cause, plain, failure))
+
+    def _end(self, outcome: Outcome, failure: str = "", kind_of: str = "") -> None:
+        self._record(Ended(workflow.now(), outcome, failure, kind_of))
+
+    def _ended(self) -> bool:
+        return self._fold.ended is not None
+
+    def _record(self, fact: Fact) -> None:
+        super()._record(fact)
+        if self._start is None:
+            return
+        shown = (self._fold.fields.get("phase", ""), self._fold.fields.get("needs", ""))
+        if shown != self._shown:
+            self._shown = shown
+            workflow.upsert_search_attributes(attributes.of(self.report()))
+        if not self._stale:  # several facts of one moment are drawn once
+            self._stale = True
+            asyncio.get_running_loop().call_soon(self._draw)
+
+    def _draw(self) -> None:
+        self._stale = False
+        workflow.set_current_details(markdown(self.report()))
+
+
+def _summary(step: str, part: str, changes: bool) -> str:
+    """Say in the timeline what a person would say; the activity's name stands before it."""
+    return {"observe": f"look first: {step}" if changes else step, "undo": f"undo: {step}"}.get(part, step)
+
+
+def _answer(said: Resolution | None) -> str:
+    return f"{said.by}: {said.answer}{f' ({said.reason})' if said.reason else ''}" if said else ""

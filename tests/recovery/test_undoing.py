@@ -1,0 +1,204 @@
+"""Terminated and reset recoveries, on real files: the stack of any run is in its history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowUpdateFailedError
+
+from recovery.report import Report
+from tests.recovery.box import Toys
+from tests.recovery.test_holding import HOLD, failing
+from tests.running import Recovery, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def undone(toys: Toys, recovery: Recovery, **fields: Any) -> Report:
+    """Undo a recovery from its history, as ``starter.py undo`` does."""
+    ask = {"workflow": recovery.handle.id, "reason": "a test", "requested_by": "bob"} | fields
+    handle = await toys.client.start_workflow("Undo", ask, id=f"undo/{recovery.handle.id}", task_queue="toy")
+    return await Recovery(handle).ended()
+
+
+async def reset(client: Client, recovery: Recovery, after: str) -> Recovery:
+    """Reset a run to the workflow task that followed the last completion of the activity ``after``, as the UI does."""
+    history = await recovery.handle.fetch_history()
+    names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
+    done = 0
+    for event in history.events:
+        if names.get(event.activity_task_completed_event_attributes.scheduled_event_id, "") == after:
+            done = event.event_id
+        if done and event.event_id > done and event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+            done = event.event_id
+            break
+    answer = await client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=recovery.handle.id),
+            reason="a test",
+            workflow_task_finish_event_id=done,
+            request_id=f"{recovery.handle.id}-{done}",
+        )
+    )
+    return Recovery(client.get_workflow_handle(recovery.handle.id, run_id=answer.run_id))
+
+
+async def test_terminated_recovery_is_undone(toys: Toys) -> None:
+    (toys.folder / "a").write_text("old")
+    recovery = await toys.start(puts=[toys.put("a"), toys.put("b")], gate="go on")
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    assert toys.has() == {"a": "new", "b": "new"}
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert [line.step for line in report.steps] == ["put b", "put a"]
+    assert toys.has() == {"a": "old"}
+
+
+async def test_action_in_flight_is_waited_out(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a"), toys.put("b", slow=15)])
+    await eventually(lambda: "b" in toys.has(), "the second file is being put")
+    await recovery.handle.terminate()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}
+
+
+async def test_undo_twice_is_undo_once(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on")
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    for _ in range(2):
+        assert (await undone(toys, recovery)).outcome == "compensated"
+        assert toys.has() == {}
+
+
+async def test_running_recovery_is_not_undone(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on")
+    await recovery.until("gate")
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "still running; cancel it" in report.failure
+    assert toys.has() == {"a": "new"}
+    await recovery.handle.cancel()
+    assert (await recovery.ended()).outcome == "cancelled"
+
+
+async def test_unknown_recovery_is_refused(toys: Toys) -> None:
+    handle = await toys.client.start_workflow(
+        "Undo", {"workflow": "nobody", "reason": "a test"}, id="undo/nobody", task_queue="toy"
+    )
+    report = await Recovery(handle).ended()
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "Temporal knows no such recovery" in report.failure
+
+
+async def test_committed_recovery_is_not_undone(toys: Toys) -> None:
+    puts = [toys.put("a"), toys.put("b", commits="clients may write")]
+    recovery = await toys.start(puts=puts, gate="go on")
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "point of no return (clients may write)" in report.failure
+    assert "put b, put a" in report.failure
+    assert toys.has() == {"a": "new", "b": "new"}
+
+
+async def test_commit_that_never_acted_is_undone(toys: Toys) -> None:
+    puts = [toys.put("a"), failing(toys, commits="clients may write")]
+    recovery = await toys.start(puts=puts, hold=HOLD)
+    await recovery.until("hold")
+    await recovery.handle.terminate()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.committed) == ("compensated", None)
+    assert toys.has() == {}
+
+
+async def test_undo_names_what_drifted(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a"), toys.put("b")], gate="go on")
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    (toys.folder / "b").write_text("somebody else's")
+    report = await undone(toys, recovery)
+    assert report.outcome == "failed"
+    assert [line.partition(":")[0] for line in report.residual] == ["put b", "put a"]
+    assert "somebody else changed it" in report.residual[0]
+    assert toys.has() == {"a": "new", "b": "somebody else's"}
+
+
+async def test_reset_run_holds_and_knows_what_was_done(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a"), toys.put("b")], then=[toys.put("c")], gate="go on", hold=HOLD)
+    await recovery.approve("bob")
+    await recovery.ended()
+    assert toys.has() == {"a": "new", "b": "new", "c": "new"}
+    again = await reset(toys.client, recovery, "put-a.apply")
+    report = await again.until("hold: go on after the reset")
+    assert report.was_reset
+    await again.resolve("compensate")
+    report = await again.ended()
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}
+
+
+async def test_reset_run_goes_on_without_old_approvals(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], then=[toys.put("c", slow=5)], gate="go on", hold=HOLD)
+    await recovery.approve("bob")
+    await eventually(lambda: "c" in toys.has(), "what was approved is on its way")
+    again = await reset(toys.client, recovery, "put-a.apply")
+    await again.until("hold: go on after the reset")
+    await again.resolve("continue")
+    report = await again.until("gate")
+    assert not report.gates[0].decisions
+    old = (await recovery.status() or report).gates[0]
+    with pytest.raises(WorkflowUpdateFailedError):
+        await again.handle.execute_update(
+            "decide", {"gate": "go on", "by": "carol", "plan": old.plan, "evidence": old.evidence}
+        )
+    await again.approve("carol")
+    assert (await again.ended()).outcome == "recovered"
+    assert toys.has() == {"a": "new", "c": "new"}
+
+
+async def test_reset_at_a_gate_voids_what_was_decided(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", then=[toys.put("c")], hold=HOLD)
+    await recovery.approve("bob")
+    await recovery.ended()
+    again = await reset(toys.client, recovery, "put-a.apply")  # the approval is applied again by Temporal
+    report = await again.until("hold: go on after the reset")
+    assert not report.gates or not report.gates[0].decisions
+    await again.resolve("compensate")
+    assert (await again.ended()).outcome == "compensated"
+    assert toys.has() == {}
+
+
+async def test_reset_of_a_reset_run_is_known(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", then=[toys.put("c"), toys.put("d")], hold=HOLD)
+    await recovery.approve("bob")
+    await recovery.ended()
+    first = await reset(toys.client, recovery, "put-a.apply")
+    await first.resolve("continue")
+    await first.until("gate")
+    second = await reset(toys.client, first, "put-a.apply")
+    await second.until("hold: go on after the reset")
+    await second.resolve("compensate")
+    report = await second.ended()
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}
+
+
+async def test_terminated_reset_run_is_undone(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", then=[toys.put("c")], hold=HOLD)
+    await recovery.approve("bob")
+    await recovery.ended()
+    again = await reset(toys.client, recovery, "put-a.observe")
+    await again.until("hold: go on after the reset")
+    await again.handle.terminate()
+    report = await undone(toys, again)
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}
