@@ -18,8 +18,13 @@ from temporalio.worker import Interceptor, Worker
 import workflows
 from activities import catalog, history, ssh
 from activities.backups import backups
+from activities.cut_over import fence, install, promote
+from activities.door import close, first_write_seen, open_doors
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
+from activities.redundancy import archive, base_backup
+from activities.salvage import salvage
+from activities.standing import look_at_standing
 from recovery.actions import Action, Probe
 from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper
@@ -31,8 +36,10 @@ from recovery.undoing import Undoing
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 
 WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, Undoing, SystemClaim, UnknownProcedure)
-PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare)
-ACTIONS: Sequence[Action[Any, Any]] = (place, replay)
+PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare, look_at_standing, first_write_seen)
+ACTIONS: Sequence[Action[Any, Any]] = (
+    place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
+)  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,
     history.read,

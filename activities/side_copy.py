@@ -35,7 +35,7 @@ class SideCopy:
     def find(self) -> FindBackups:
         """Return where to look for backups and log."""
         d = self.database
-        return FindBackups(**self._common(), data=d.data, backups=d.backups, archive=d.archive, **self._running())
+        return FindBackups(**self.common(), data=d.data, backups=d.backups, archive=d.archive, **self._running())
 
     def room(self) -> AskReadiness:
         """Return where the copy is to stand."""
@@ -50,7 +50,7 @@ class SideCopy:
     def place(self, choice: Choice, port: int) -> PlaceCopy:
         """Return which backup to lay down, and how it replays."""
         return PlaceCopy(
-            **self._copy(port),
+            **self.of_copy(port),
             backup=choice.backup.path,
             archive=self.database.archive,
             data=self.database.data,
@@ -60,29 +60,31 @@ class SideCopy:
 
     def replay(self, choice: Choice, port: int) -> ReplayCopy:
         """Return how far to replay."""
-        return ReplayCopy(**self._copy(port), enough=choice.enough)
+        return ReplayCopy(**self.of_copy(port), enough=choice.enough)
 
     def verify(self, port: int) -> VerifyCopy:
         """Return what to prove."""
         questions = tuple(Question(**query.model_dump()) for query in self.wanted.queries)
-        return VerifyCopy(**self._copy(port), amcheck=self.wanted.amcheck, questions=questions)
+        return VerifyCopy(**self.of_copy(port), amcheck=self.wanted.amcheck, questions=questions)
 
     def compare(self, port: int) -> CompareCopy:
         """Return what to compare with the running database."""
         where = {"sockets": self.database.sockets, "port": self.database.port}
-        return CompareCopy(**self._copy(port), **where, tables=self.wanted.tables)
+        return CompareCopy(**self.of_copy(port), **where, tables=self.wanted.tables)
 
     def address(self, port: int) -> str:
         """Return how people reach the copy, as the arguments of psql on its host."""
-        return f"psql -h {self._directory()}/run -p {port} -U {self.database.user} -d {self.database.name}"
+        return f"psql -h {self.directory()}/run -p {port} -U {self.database.user} -d {self.database.name}"
 
-    def _directory(self) -> str:
+    def directory(self) -> str:
+        """Return the folder of the copy."""
         return f"{self.database.copies}/{copy_name(self.system, self.wanted.target_time, self.run)}"
 
     def _host(self) -> HostAt:
         return HostAt.model_validate(self.host.model_dump() | {"name": self.database.host})
 
-    def _common(self) -> dict[str, Any]:
+    def common(self) -> dict[str, Any]:
+        """Return what every spec says of the system."""
         d = self.database
         return {
             "system": self.system, "drill": d.drill, "host": self._host(), "bin": d.bin, "dbname": d.name,
@@ -92,9 +94,10 @@ class SideCopy:
     def _running(self) -> dict[str, Any]:
         return {"sockets": self.database.sockets, "port": self.database.port}
 
-    def _copy(self, port: int) -> dict[str, Any]:
+    def of_copy(self, port: int) -> dict[str, Any]:
+        """Return what every spec says of the copy."""
         owner = f"{self.workflow}@{self.run}"
-        return self._common() | {"copy_dir": self._directory(), "copy_port": port, "owner": owner}
+        return self.common() | {"copy_dir": self.directory(), "copy_port": port, "owner": owner}
 
 
 @dataclass(frozen=True)

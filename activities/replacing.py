@@ -1,0 +1,62 @@
+"""What a cut-over needs, decided from what was found; pure: the specs of its steps, one method each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from activities.cut_over import CutSpec
+from activities.door import AwaitWrite
+from activities.redundancy import BackUp
+from activities.salvage import SalvageSpec
+from activities.side_copy import SideCopy
+from activities.standing import LookAtRunning, Standing
+
+
+@dataclass(frozen=True)
+class Replacing:
+    """The place of the running database, for ``copy``."""
+
+    copy: SideCopy
+
+    @property
+    def fenced(self) -> str:
+        """Where the running database's data is put aside: beside it, so that one rename does it."""
+        return f"{self.copy.database.data}.fenced-{self.copy.run[-8:]}"
+
+    def look(self) -> LookAtRunning:
+        """Return where the running database is."""
+        made, d = self.copy.common(), self.copy.database
+        where = {"sockets": d.sockets, "port": d.port, "data": d.data, "copies": d.copies}
+        return LookAtRunning(**made, **where, copy_dir=self.copy.directory(), fenced=self.fenced)
+
+    def cut(self, port: int, standing: Standing) -> CutSpec:
+        """Return what close, fence, promote, install, archive and open take, as ``standing`` was found."""
+        return CutSpec(**self._cut(port, standing), drill=False)
+
+    def promote(self, port: int, standing: Standing) -> CutSpec:
+        """Return what promote takes: it touches the copy alone."""
+        return CutSpec(**self._cut(port, standing), drill=self.copy.database.drill)
+
+    def salvage(self, port: int, standing: Standing) -> SalvageSpec:
+        """Return what to export: everything, whatever the runbook compares, for everything goes back."""
+        out, down = f"{self.copy.directory()}.salvage", not standing.serving
+        return SalvageSpec(**self._cut(port, standing), drill=False, out=out, down=down)
+
+    def first_write(self, port: int, standing: Standing, seconds: int = 30) -> AwaitWrite:
+        """Return how long to wait for a client."""
+        return AwaitWrite(**self._cut(port, standing), drill=False, seconds=seconds)
+
+    def base_backup(self, port: int, standing: Standing, at: datetime) -> BackUp:
+        """Return what to call the base backup that is taken ``at`` a moment."""
+        name = f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
+        return BackUp(**self._cut(port, standing), drill=False, backup=name)
+
+    def _cut(self, port: int, standing: Standing) -> dict[str, Any]:
+        d = self.copy.database
+        made = {key: value for key, value in self.copy.of_copy(port).items() if key != "drill"}
+        return made | {
+            "data": d.data, "archive": d.archive, "backups": d.backups, "sockets": d.sockets, "port": d.port,
+            "fenced": self.fenced, "identity": standing.identity, "rule": standing.rule, "rules": standing.rules,
+        }  # fmt: skip

@@ -1,0 +1,41 @@
+# Try the restored database with a row of the engine's own, let it archive again as the running one did, and wait
+# until the beginning of its own timeline is in the archive.
+. ./running.sh
+kept=$COPY/kept
+export PGOPTIONS='-c default_transaction_read_only=off -c session_replication_role=replica -c lock_timeout=10s'
+copy=$(cat "$kept/copy" 2>/dev/null) timeline=$(cat "$kept/timeline" 2>/dev/null)
+[ -n "$copy" ] && [ "$(identity "$DATA")" = "$copy" ] || fail Drifted "what stands at $DATA is not the restored copy"
+if [ ! -e "$kept/archiving" ]; then
+    for file in "$ARCHIVE/$timeline"*; do [ ! -e "$file" ] || fail Drifted "somebody else archived timeline $timeline: $file"; done
+    remember archiving "$timeline"
+fi
+why() { tail -n 1 "$kept/asked"; }
+ask "drop schema if exists $canary cascade" >/dev/null 2>&1
+ask "create schema $canary; create table $canary.canary as select '$canary'::text as said" 2>"$kept/asked" ||
+    fail Fatal "the restored database takes no write: $(why)"
+said=$(ask "select said from $canary.canary" 2>"$kept/asked")
+ask "drop schema $canary cascade" 2>/dev/null || later "the engine's own table $canary.canary cannot be dropped"
+[ "$said" = "$canary" ] || fail Fatal "the restored database does not give back what was written: $said $(why)"
+cmp -s "$FENCED/postgresql.auto.conf" "$DATA/postgresql.auto.conf" || keep "$FENCED/postgresql.auto.conf" "$DATA/postgresql.auto.conf"
+reread
+since=$(ask 'select failed_count from pg_stat_archiver') || later 'the restored database does not answer'
+segment=$(ask 'select pg_walfile_name(pg_current_wal_lsn())') || later 'the restored database does not answer'
+# What was written while the copy archived nothing: its history, and each segment that is complete.
+status=$DATA/pg_wal/archive_status
+for file in "$DATA/pg_wal/$timeline.history" "$DATA/pg_wal/$timeline"????????????????; do
+    name=${file##*/}
+    [ -e "$file" ] || continue
+    case $name in *.history) ;; *) expr "$name" '<' "$segment" >/dev/null || continue ;; esac
+    [ -e "$status/$name.done" ] || : >"$status/$name.ready" || later "nothing can be written into $DATA: is the disk full?"
+done
+# Its switch wakes the archiver; without a record since the last one it would do nothing.
+ask "select pg_logical_emit_message(false, 'recovery', 'archive')" >/dev/null &&
+    last=$(ask 'select pg_walfile_name(pg_switch_wal())') || later 'the restored database does not answer'
+tries=0
+until [ -f "$ARCHIVE/$timeline.history" ] && [ -f "$ARCHIVE/$last" ] && [ ! -e "$status/$last.ready" ]; do
+    tries=$((tries + 1))
+    failed=$(ask "select last_failed_wal from pg_stat_archiver where failed_count > ${since:-0} + 2")
+    [ -z "$failed" ] || fail Fatal "archive_command fails for $failed; look into the server's log"
+    [ "$tries" -lt 600 ] || later "$last is not in $ARCHIVE after a minute"
+    sleep 0.1
+done

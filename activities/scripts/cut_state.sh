@@ -1,0 +1,59 @@
+# Tell who stands at DATA, who serves, and who is let in: what every step of a cut-over looks at. Changes nothing.
+. ./running.sh
+say() { printf '%s\t%s\n' "$1" "$2"; }
+kept=$COPY/kept
+copy=$(identity "$COPY/data") || copy=$(cat "$kept/copy" 2>/dev/null)
+case $(identity "$DATA") in
+    '') home=nothing ;;
+    "$IDENTITY") home=running ;;
+    "$copy") home=copy ;;
+    *) home=another ;;
+esac
+say home "$home"
+[ -z "$IDENTITY" ] || [ "$(identity "$FENCED")" != "$IDENTITY" ] || say aside yes
+[ ! -e "$kept/fencing" ] || say running leaves
+[ ! -d "$COPY/data" ] || say copy there
+[ ! -e "$kept/installing" ] || say copy moves
+[ -z "$IDENTITY" ] || [ -z "$(servers "$IDENTITY")" ] || say running serves
+[ -z "$copy" ] || [ -z "$(servers "$copy")" ] || serves=yes
+[ -z "$serves" ] || say copy serves
+port=$(printf ':%04X' "$PORT")
+if cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v p="$port" '
+        $4 == "0A" && substr($2, length($2) - 4) == p { found = 1 } END { exit !found }' ||
+    awk -v s="$SOCKETS/.s.PGSQL.$PORT" 'substr($0, length($0) - length(s) + 1) == s { found = 1 } END { exit !found }' \
+        /proc/net/unix; then
+    say listening yes
+fi
+if [ -f "$DATA/pg_hba.conf" ]; then
+    rules=$(digest "$DATA/pg_hba.conf") clients=admitted
+    say rules "$rules"
+    [ "$rules" != "$SHUT" ] || clients=refused
+    # Rules that lie there count once the server has read them, a guard once the last client has gone.
+    if [ -n "$(servers "$(identity "$DATA")")" ] && { [ "$clients" = refused ] || [ -e "$kept/pg_hba.conf" ]; }; then
+        told=$(ask "$doors" 2>/dev/null) && loaded "$told" || clients=closing
+        [ "$clients" != refused ] || [ "${told#* }" = 0 ] || clients=closing
+    fi
+    say clients "$clients"
+fi
+if [ -n "$serves" ] && [ "$home" != copy ]; then
+    # In the copy, too, the guard counts.
+    DATA=$COPY/data SOCKETS=$COPY/run PORT=$COPYPORT
+    say role "$(ask "select case when pg_is_in_recovery() then 'standby' else
+        'primary ' || ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end" 2>/dev/null)"
+    [ "$(digest "$DATA/pg_hba.conf")" != "$SHUT" ] || ! told=$(ask "$doors" 2>/dev/null) || ! loaded "$told" ||
+        [ "${told#* }" != 0 ] || say copy shut
+elif [ "$home" = copy ] && [ -n "$serves" ]; then
+    command=$(ask 'show archive_command' 2>/dev/null) && [ -n "$command" ] && say archiving yes
+fi
+if [ "$home" = copy ]; then
+    if cmp -s "$FENCED/postgresql.auto.conf" "$DATA/postgresql.auto.conf"; then say settings whole
+    elif muted | cmp -s - "$DATA/postgresql.auto.conf"; then say settings muted
+    else say settings "another's"; fi
+fi
+timeline=$(cat "$kept/timeline" 2>/dev/null)
+if [ -n "$timeline" ]; then
+    [ ! -e "$kept/archiving" ] || say archive begun
+    [ ! -e "$ARCHIVE/$timeline.history" ] || say archive history
+    for file in "$ARCHIVE/$timeline"????????????????; do [ ! -e "$file" ] || { say archive log && break; }; done
+fi
+exit 0

@@ -1,0 +1,131 @@
+# Export what the copy lacks, or has in another form, of the running database: every row, as CSV, into OUT.
+# Rows are compared as the text that COPY makes of them, one a line, so that no table needs a key. Reads both only.
+. ./running.sh
+export PGOPTIONS='-c default_transaction_read_only=on -c lock_timeout=30s -c statement_timeout=0 -c search_path=pg_catalog
+    -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=1 -c bytea_output=hex'
+part=$OUT.partial
+full() { fail Fatal "nothing can be written into $part: is the disk full? Free room under $(dirname "$OUT")"; }
+[ ! -e "$OUT" ] || fail Drifted "$OUT stands there already"
+[ ! -s "$part/owner" ] || [ "$(cat "$part/owner")" = "$OWNER" ] || fail Drifted "$part belongs to another recovery"
+rm -rf "$part"
+umask 077
+mkdir -p "$part/work" && printf '%s' "$OWNER" >"$part/owner" || full
+sql() { "$BIN/psql" -wXAtq -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -v VERBOSITY="${2:-default}" -c "$1"; }
+live() { PGHOST=$SOCKETS PGPORT=$PORT sql "$@"; }
+copy() { PGHOST=$COPY/run PGPORT=$COPYPORT sql "$@"; }
+note() { printf 'note\t%s\n' "$(printf '%s' "$1" | tr '\t\n' '  ' | cut -c1-300)" >>"$part/manifest.tsv" || full; }
+printf 'kind\ttable\trows\tfile\tbytes\tsha256\tkeys\n' >"$part/manifest.tsv" || full
+written() { live 'select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) from pg_stat_user_tables'; }
+if ! before=$(written 2>"$part/work/error"); then
+    why=$(tr '\t\n' '  ' <"$part/work/error")
+    [ "$DOWN" = yes ] || later "the running database does not answer: $why"
+    note "nothing was exported: the running database does not answer ($why); its rows are in its data directory"
+    rm -r "$part/work" && mv -T "$part" "$OUT" || full
+    exit 0
+fi
+copy 'select 1' >/dev/null 2>"$part/work/error" || later "the copy does not answer: $(head -n 1 "$part/work/error")"
+# As CSV that COPY takes back: every value quoted, a null not. What is between backslashes is told piece by piece.
+csv() { # $1 number of columns
+    awk -F '\t' -v n="$1" '
+        function told(text) { gsub(/"/, "\"\"", text); printf "%s", text }
+        BEGIN { c["n"] = "\n"; c["t"] = "\t"; c["r"] = "\r"; c["b"] = "\b"; c["f"] = "\f"; c["v"] = "\v" }
+        {
+            for (i = 1; i <= n; i++) {
+                if (i > 1) printf ","
+                if ($i == "\\N") continue
+                printf "\""
+                pieces = split($i, piece, "\\")
+                told(piece[1])
+                for (k = 2; k <= pieces; k++) {
+                    if (piece[k] == "") { # a backslash itself, and the piece after it is plain
+                        printf "\\"
+                        k++
+                        if (k <= pieces) told(piece[k])
+                        continue
+                    }
+                    printf "%s", c[substr(piece[k], 1, 1)]
+                    told(substr(piece[k], 2))
+                }
+                printf "\""
+            }
+            printf "\n"
+        }'
+}
+ranges() { # of the whole numbers on standard input, sorted: 1001-1512, 1600, and how many more when that gets long
+    awk -v most="${MOST:-380}" '
+        function add(  text) {
+            text = (shown == "" ? "" : ", ") (first == last ? first : first "-" last)
+            if (length(shown text) > most) more += size
+            else shown = shown text
+        }
+        NR > 1 && length($1) < 16 && $1 == last + 1 { last = $1; size++; next }
+        NR > 1 { add() }
+        { first = last = $1; size = 1 }
+        END { if (NR) add(); print shown (more ? " and " more " more" : "") }'
+}
+# shellcheck disable=SC2016
+describe='select c.oid, quote_literal(format($f$%I.%I$f$, n.nspname, c.relname))::text from pg_class c'
+tables=$(live "select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r'
+    and c.relpersistence in ('p', 'u') and n.nspname !~ '^(pg_|information_schema\$)' order by n.nspname, c.relname") ||
+    later 'the running database does not tell its tables'
+if [ -n "$TABLES" ]; then
+    list=$(printf '%s\n' "$TABLES" | sed "s/'/''/g; s/.*/to_regclass('&')/" | paste -sd, -)
+    tables=$(live "select oid from pg_class where oid in ($list) order by 1") || later 'the tables of the runbook are not found'
+fi
+of() { # $1 what to tell of the columns of the table $table
+    live "select $1 from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+        where c.oid = $table group by n.nspname, c.relname"
+}
+for table in $tables; do
+    name=$(of "format('%I.%I', n.nspname, c.relname)") &&
+        query=$(of "format('copy (select %s from only %I.%I) to stdout',
+            string_agg(format('%I', a.attname), ', ' order by a.attnum), n.nspname, c.relname)") &&
+        head=$(of "string_agg('\"' || replace(a.attname, '\"', '\"\"') || '\"', ',' order by a.attnum)") &&
+        columns=$(of 'count(a.attnum)') &&
+        key=$(live "select coalesce(min((select count(*) from pg_attribute b where b.attrelid = a.attrelid and b.attnum > 0
+            and b.attnum <= a.attnum and not b.attisdropped and b.attgenerated = '')), 0)
+            from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+            where i.indrelid = $table and i.indisprimary and i.indnkeyatts = 1
+            and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)") || later "table $table cannot be described"
+    file=$(printf '%s' "$name" | tr -c 'A-Za-z0-9_.-' _ | cut -c1-100)
+    [ "$file" = "$name" ] || file=$file-$table
+    new=no
+    copy "$query" sqlstate >"$part/work/raw" 2>"$part/work/error" || case $(cat "$part/work/error") in
+        *42P01* | *3F000* | *42703*) new=yes && : >"$part/work/raw" ;; # no such table, schema, or column
+        *) later "the copy does not tell the rows of $name: $(head -n 1 "$part/work/error")" ;;
+    esac
+    sort -T "$part/work" "$part/work/raw" >"$part/work/copy" || full
+    if ! live "$query" >"$part/work/raw" 2>"$part/work/error"; then
+        [ "$(df --output=avail "$part" | tail -n 1)" -gt 0 ] || full
+        note "not exported: $name: $(head -n 1 "$part/work/error")"
+        continue
+    fi
+    sort -T "$part/work" "$part/work/raw" >"$part/work/live" || full
+    comm -23 "$part/work/live" "$part/work/copy" >"$part/work/rows" || full
+    [ -s "$part/work/rows" ] || [ "$new" = yes ] || continue
+    { printf '%s\n' "$head" && csv "$columns" <"$part/work/rows"; } >"$part/$file.csv" || full
+    keys=$([ "$key" = 0 ] || cut -f "$key" "$part/work/rows" | sort -n -T "$part/work" | ranges)
+    if [ "$new" = yes ]; then
+        quoted=$(of "format('\"%s\".\"%s\"', replace(n.nspname, '\"', '\"\"'), replace(c.relname, '\"', '\"\"'))")
+        "$BIN/pg_dump" -w -s -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -t "$quoted" -f "$part/$file.sql" \
+            2>"$part/work/error" || note "the form of $name was not exported: $(head -n 1 "$part/work/error")"
+    fi
+    printf 'table\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(printf '%s' "$name" | tr '\t\n' '  ')" "$(wc -l <"$part/work/rows")" "$file.csv" \
+        "$(stat -c %s "$part/$file.csv")" "$(digest "$part/$file.csv")" "$keys" >>"$part/manifest.tsv" || full
+done
+standing='select format($f$%I.%I$f$, schemaname, sequencename), last_value from pg_sequences where last_value is not null'
+{ copy "$standing" | sed 's/^/c|/' && live "$standing" | sed 's/^/l|/'; } | awk -F '|' '
+    $1 == "c" { at[$2] = $3; next }
+    $3 + 0 > at[$2] + 0 { print "sequence " $2 " stands at " $3 ", in the copy at " ($2 in at ? at[$2] : "nothing") }
+    ' >"$part/work/notes" || later 'the sequences cannot be compared'
+roles="select rolname from pg_roles where rolname !~ '^pg_' order by rolname collate \"C\""
+copy "$roles" >"$part/work/copy" && live "$roles" >"$part/work/live" || later 'the roles cannot be compared'
+comm -23 "$part/work/live" "$part/work/copy" | sed 's/^/only in the running database: the role /' >>"$part/work/notes"
+blobs='select count(*) from pg_largeobject_metadata'
+[ "$(live "$blobs")" = "$(copy "$blobs")" ] || echo 'large objects differ; they were not exported' >>"$part/work/notes"
+while read -r line; do note "$line"; done <"$part/work/notes"
+after=$(written) || later 'the running database does not answer any more'
+[ "$before" = "$after" ] || later 'rows were written while they were exported, by a login that the guard lets in'
+rm -r "$part/work"
+sync "$part"/* && mv -T "$part" "$OUT" || full

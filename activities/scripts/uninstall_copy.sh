@@ -1,0 +1,36 @@
+# Take the copy out of the place of the running database again, and start it beside it as it was.
+. ./running.sh
+kept=$COPY/kept
+copy=$(cat "$kept/copy" 2>/dev/null)
+if [ ! -d "$COPY/data" ]; then
+    [ -n "$copy" ] && [ "$(identity "$DATA")" = "$copy" ] || fail Drifted "the copy is neither in $COPY nor in $DATA"
+    halt "$copy"
+    mv -T "$DATA" "$COPY/data" || later "$DATA cannot be moved to $COPY/data"
+fi
+copy=$(identity "$COPY/data")
+if [ -d "$kept/settings" ]; then
+    halt "$copy"
+    for file in "$kept/settings"/* "$kept/settings"/.[!.]*; do
+        [ ! -f "$file" ] || cp -a --remove-destination "$file" "$COPY/data/" || later "is the disk of $COPY full?"
+    done
+    for file in "$FENCED"/*; do # what only the running database's configuration had
+        name=${file##*/}
+        case $name in
+            PG_VERSION | postmaster.* | current_logfiles | backup_* | tablespace_map* | *.signal) ;;
+            *) [ ! -f "$file" ] || [ -e "$kept/settings/$name" ] || rm -f "$COPY/data/$name" ;;
+        esac
+    done
+    rm -rf "$kept/settings"
+fi
+rm -f "$kept/copy"
+[ ! -e "$kept/installing" ] || halt "$copy" # it may be about to end
+DATA=$COPY/data SOCKETS=$COPY/run PORT=$COPYPORT
+[ -n "$(servers "$copy")" ] || env -u RECOVERY_JOB -u LC_ALL -u PGAPPNAME RECOVERY_COPY="$COPY" \
+    "$BIN/pg_ctl" -D "$DATA" -l "$COPY/log" -W start >/dev/null 2>&1 </dev/null
+tries=0
+until [ "$(ask 'select 1' 2>"$kept/asked")" = 1 ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 1200 ] || later "the copy does not start: $(tail -n 1 "$COPY/log")"
+    sleep 0.05
+done
+rm -f "$kept/installing"
