@@ -25,6 +25,11 @@ class Replacing:
         """Where the running database's data is put aside: beside it, so that one rename does it."""
         return f"{self.copy.database.data}.fenced-{self.copy.run[-8:]}"
 
+    @property
+    def exported(self) -> str:
+        """Where the rows go that the copy lacks."""
+        return f"{self.copy.directory()}.salvage"
+
     def look(self) -> LookAtRunning:
         """Return where the running database is."""
         made, d = self.copy.common(), self.copy.database
@@ -41,7 +46,7 @@ class Replacing:
 
     def salvage(self, port: int, standing: Standing) -> SalvageSpec:
         """Return what to export: everything, whatever the runbook compares, for everything goes back."""
-        out, down = f"{self.copy.directory()}.salvage", not standing.serving
+        out, down = self.exported, not standing.serving
         return SalvageSpec(**self._cut(port, standing), drill=False, out=out, down=down)
 
     def first_write(self, port: int, standing: Standing, seconds: int = 30) -> AwaitWrite:

@@ -162,6 +162,7 @@ class Frozen(Wire):
     parameters: dict[str, Any]
     estate: dict[str, Any]
     not_after: timedelta
+    keep_for: timedelta = timedelta(days=14)
     digest: str
 
 

@@ -73,6 +73,8 @@ class Library:
         if start.mode == "live":
             _unproven(runbook)
         parameters = _parameters(runbook, start)
+        if faults := _needed(runbook, parameters):
+            raise Invalid(f"{start.runbook}.yaml: {'; '.join(faults)}")
         people = {name: person.roles for name, person in estate.people.items()}
         tier = estate.databases[runbook.systems[0]].tier
         frozen = Frozen(
@@ -84,11 +86,13 @@ class Library:
             systems=runbook.systems,
             tier=tier,
             objectives=estate.tiers[tier],
-            gates=runbook.gates,
+            gates={name: runbook.gates[name] for name in specification(procedure).gates(parameters)},
+            hold=runbook.hold,
             people=people,
             parameters=parameters,
             estate=estate.model_dump(mode="json", include={"hosts", "databases"}),
             not_after=runbook.not_after,
+            keep_for=runbook.keep_for,
             digest="",
         )
         return frozen.model_copy(update={"digest": digest([frozen, start.mode])})
@@ -145,13 +149,16 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     ]
     if len(set(runbook.systems)) < len(runbook.systems):
         faults.append("systems: one is named twice")
-    if set(runbook.gates) != set(spec.GATES):
-        faults.append(f"gates: {runbook.procedure} has exactly these: {', '.join(spec.GATES)}")
+    if more := sorted(set(runbook.gates) - set(spec.GATES)):
+        faults.append(f"gates: {runbook.procedure} has only these: {', '.join(spec.GATES)}; leave out {more[0]}")
+    faults += _needed(runbook, runbook.parameters)
     roles = {role for person in estate.people.values() for role in person.roles}
+    asked = {f"gates.{name}": gate.roles for name, gate in runbook.gates.items()}
+    asked |= {"hold": runbook.hold.roles} if runbook.hold else {}
     faults += [
-        f"gates.{name}.roles: nobody in the estate has the role {role}"
-        for name, gate in runbook.gates.items()
-        for role in gate.roles
+        f"{where}.roles: nobody in the estate has the role {role}"
+        for where, wanted in asked.items()
+        for role in wanted
         if role not in roles
     ]
     faults += [
@@ -167,6 +174,16 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     ]
     if faults:
         raise Invalid(f"{where}: {'; '.join(faults)}")
+
+
+def _needed(runbook: Runbook, parameters: Mapping[str, Any]) -> list[str]:
+    """Return what a run with ``parameters`` needs the runbook to say, and it does not."""
+    spec = specification(runbook.procedure)
+    missing = [name for name in spec.gates(parameters) if name not in runbook.gates]
+    faults = [f"gates.{name}: is missing; say who decides there" for name in missing]
+    if spec.commits(parameters) and runbook.hold is None:
+        faults.append("hold: is missing; say who is asked when a step fails, for after some point there is no way back")
+    return faults
 
 
 def _parameters(runbook: Runbook, start: Start) -> dict[str, Any]:

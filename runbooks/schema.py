@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from recovery.models import Authored, GatePolicy, Name, Text, Tier
+from recovery.models import Authored, GatePolicy, HoldPolicy, Name, Text, Tier
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._@+:/ -]*$", max_length=400)]
@@ -77,7 +77,9 @@ class Estate(Authored):
 class Runbook(Authored):
     """A named, versioned recovery: which procedure, on which systems, with which parameters, decided by whom.
 
-    ``not_after`` is how long an instruction to act stays valid once it was given.
+    ``hold`` says who is asked when a step of a live recovery has failed for good; without it the recovery goes back at
+    once. ``keep_for`` is how long people keep what a recovery put aside. ``not_after`` is how long an instruction to
+    act stays valid once it was given.
     """
 
     title: Text
@@ -87,4 +89,6 @@ class Runbook(Authored):
     why: Text
     parameters: dict[str, Any] = {}
     gates: dict[Name, GatePolicy] = {}
+    hold: HoldPolicy | None = None
     not_after: timedelta = Field(default=timedelta(minutes=30), gt=timedelta(0))
+    keep_for: timedelta = Field(default=timedelta(days=14), gt=timedelta(0))

@@ -1,15 +1,23 @@
-"""DatabasePointInTimeRestore: a PostgreSQL database as it was at a moment, in a verified copy beside it."""
+"""DatabasePointInTimeRestore: a PostgreSQL database as it was at a moment, in a verified copy, and what becomes of it."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from temporalio import workflow
 
 from activities.backups import Choice, backups
+from activities.cut_over import fence, install, promote
+from activities.door import close, first_write_seen, open_doors
 from activities.postgres import Replayed, lag, place, ready, replay
 from activities.proofs import compare, verify
+from activities.redundancy import archive, base_backup
+from activities.replacing import Replacing
+from activities.salvage import Salvaged, salvage
 from activities.side_copy import Assessment, SideCopy, assess, utc
+from activities.standing import Standing, cut_over_blockers, look_at_standing
 from recovery.errors import Fatal
-from recovery.models import Start
+from recovery.models import Start, Wire
 from recovery.procedure import Procedure
 from recovery.report import Report
 from runbooks.procedures.database_point_in_time_restore import Parameters
@@ -18,18 +26,19 @@ from runbooks.schema import Database, Host
 
 @workflow.defn
 class DatabasePointInTimeRestore(Procedure[Parameters]):
-    """Restore a copy to ``target_time``, prove it, and let a person decide whether it is kept."""
+    """Restore a copy to ``target_time``, prove it, let a person decide, and keep it, cut over to it, or copy back."""
 
     parameters = Parameters
 
     @workflow.run
     async def run(self, start: Start) -> Report:
-        """Find, choose, lay down, replay, prove, ask. The running database and its archive are only read."""
+        """Find, choose, lay down, replay, prove, ask; until the gate the running database is only read."""
         async with self.conducting(start) as wanted:
             copy = self._copy(wanted)
             found = await self.look(backups, copy.find())
             room = await self.look(ready, copy.room())
-            choice, port = self._chosen(assess(copy, found, room))
+            standing = await self._standing(copy)
+            choice, port = self._chosen(assess(copy, found, room), standing)
 
             await self.do(place, copy.place(choice, port))
             reached = await self.do(replay, copy.replay(choice, port))
@@ -39,9 +48,37 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
             if proof is not None and proof.failed:
                 raise Fatal(f"the copy is not proven: {'; '.join(proof.failed)}")
 
-            await self.gate("keep the copy", beyond, proof, reached, then="the copy stays, and its address is reported")
-            self.delivered("copy", copy.address(port))
+            if standing is not None:
+                await self._replace(Replacing(copy), port, standing, beyond, proof, reached)
+            else:
+                await self.gate(
+                    "keep the copy", beyond, proof, reached, then="the copy stays, and its address is reported"
+                )
+                self.delivered("copy", copy.address(port))
         return self.report()
+
+    async def _replace(self, new: Replacing, port: int, standing: Standing, *evidence: Wire | None) -> None:
+        """Shut, export, fence, promote, install, archive, open; after that there is only a way forward."""
+        await self.gate("cut over", *evidence, then=f"clients are shut out and the copy replaces {new.copy.system}")
+        cut = new.cut(port, standing)
+        await self.do(close, cut, dark=True)
+        shut = workflow.now()
+        lost = await self.do(salvage, new.salvage(port, standing))
+        await self.do(fence, cut)
+        await self.do(promote, new.promote(port, standing))
+        await self.do(install, cut)
+        await self.do(archive, cut)
+        await self.do(open_doors, cut, commits="clients write into the restored database")
+        first = await self.prove(first_write_seen, new.first_write(port, standing))
+        backup = await self.do(base_backup, new.base_backup(port, standing, workflow.now()))
+        self._account(new, lost, first.at if first else None, shut)
+        self.delivered("redundancy", f"base backup {backup.backup or 'skipped'}; it runs without a standby")
+
+    async def _standing(self, copy: SideCopy) -> Standing | None:
+        """Look at the running database, if it is to be replaced."""
+        if copy.wanted.cutover != "replace":
+            return None
+        return await self.look(look_at_standing, Replacing(copy).look())
 
     def _copy(self, wanted: Parameters) -> SideCopy:
         name, info = self.frozen.systems[0], workflow.info()
@@ -49,11 +86,11 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         host = self.system("hosts", database.host, Host)
         return SideCopy(name, database, host, wanted, info.workflow_id, self.run_name)
 
-    def _chosen(self, assessed: Assessment) -> tuple[Choice, int]:
+    def _chosen(self, assessed: Assessment, standing: Standing | None) -> tuple[Choice, int]:
         if assessed.choice is not None:
             self.measured("restorable from", utc(assessed.choice.earliest))
             self.measured("restorable to", utc(assessed.choice.latest))
-        self.require(assessed.blockers)
+        self.require([*assessed.blockers, *(cut_over_blockers(standing) if standing else ())])
         if assessed.choice is None:
             raise Fatal("no backup was chosen although nothing stands in the way")
         return assessed.choice, assessed.port
@@ -63,3 +100,14 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         if seconds is not None:
             met = seconds <= self.frozen.objectives.rpo.total_seconds()
             self.measured("last commit before the target", seconds, "s", met)
+
+    def _account(self, new: Replacing, lost: Salvaged, first: datetime | None, shut: datetime) -> None:
+        """Say what was lost, for how long clients were shut out, and where what was put aside lies."""
+        until = utc(workflow.now() + self.frozen.keep_for)
+        self.measured("rows exported that the restored database lacks", lost.rows or 0)
+        for table in lost.tables or ():
+            self.measured(f"rows of {table.table}", table.keys or table.rows)
+        if first is not None:
+            self.measured("clients shut out until their first write", round((first - shut).total_seconds(), 3), "s")
+        self.delivered("rows written after the target", f"{new.exported} (keep until {until})")
+        self.delivered("the database that was replaced", f"{new.fenced} (keep until {until})")
