@@ -9,7 +9,7 @@ from typing import Any
 
 from console.output import clean
 from recovery.details import MARKS
-from recovery.report import GateLine, Report, StepLine
+from recovery.report import GateLine, HoldLine, Report, StepLine
 
 _LASTED = ("seen", "changed", "unchanged", "undone", "failed", "undo failed")
 
@@ -42,7 +42,15 @@ def changes(before: Report | None, now: Report) -> Iterator[Change]:
     old_gates = {line.gate: line for line in before.gates} if before else {}
     for gate in now.gates:
         yield from _gate(old_gates.get(gate.gate, GateLine(gate=gate.gate)), gate)
+    old_holds = {hold.token: hold for hold in before.holds} if before else {}
+    for hold in now.holds:
+        yield from _hold(old_holds.get(hold.token), hold)
     at = now.ended_at or datetime.now(UTC)
+    for note in now.notes[len(before.notes) if before else 0 :]:
+        yield Change(note.at, "note", note.by, "note", f"note by {note.by}: {note.text}")
+    if now.committed and not (before and before.committed):
+        yield Change(now.committed.at, "commit", now.committed.step, "committed",
+                     f"! past the point of no return: {now.committed.what}")  # fmt: skip
     for kind, said in (("blocker", "blockers"), ("not accepted", "refusals")):
         for text in getattr(now, said)[len(getattr(before, said, ())) :]:
             yield Change(at, kind, "", kind, f"! {kind}: {text}")
@@ -57,6 +65,16 @@ def _step(line: StepLine) -> Change:
     why = f": {line.failure}" if line.failure else ""
     text = f"{MARKS[line.state]} {line.title}: {line.state}{lasted}{why}"
     return Change(line.ended, "step", line.step, line.state, text)
+
+
+def _hold(before: HoldLine | None, now: HoldLine) -> Iterator[Change]:
+    if before is None:
+        until = f"{now.until.astimezone(UTC):%H:%M:%S}Z"
+        text = f"! held at “{now.step}” until {until}: {now.why}; answers: {', '.join(now.answers)}"
+        yield Change(now.opened, "hold", now.token, "open", text)
+    if now.closed and not (before and before.closed):
+        at = now.answered_at or datetime.now(UTC)
+        yield Change(at, "hold", now.token, "closed", f"“{now.step}”: {now.closed}")
 
 
 def _gate(before: GateLine, now: GateLine) -> Iterator[Change]:

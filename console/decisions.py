@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -140,17 +140,22 @@ def _decision(verdict: Verdict, ask: _Ask, gate: str, plan: str, evidence: str) 
 
 
 async def _send(client: Client, found: Run, decision: Decision) -> Answer:
+    from recovery.models import Answer
+
+    answer: Answer = await update(client, found, "decide", decision, Answer)
+    return answer
+
+
+async def update(client: Client, found: Run, name: str, said: Any, gives: type[Any]) -> Any:
     """Send the update to the very run that was shown; raises what the recovery answers."""
     from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
     from temporalio.exceptions import ApplicationError
 
     from recovery.errors import Invalid, Refused, Transient
-    from recovery.models import Answer
 
     handle = client.get_workflow_handle(found.workflow, run_id=found.run)
     try:
-        answer: Answer = await handle.execute_update("decide", decision, result_type=Answer, rpc_timeout=_ANSWER)
-        return answer
+        return await handle.execute_update(name, said, result_type=gives, rpc_timeout=_ANSWER)
     except WorkflowUpdateFailedError as failure:
         cause = failure.cause
         said = cause.message if isinstance(cause, ApplicationError) else str(cause)
@@ -158,5 +163,5 @@ async def _send(client: Client, found: Run, decision: Decision) -> Answer:
         raise kind(said) from None
     except WorkflowUpdateRPCTimeoutOrCancelledError:
         raise Transient(
-            f"no worker took the decision within {_ANSWER.seconds} s; look at the status before you send it again"
+            f"no worker took it within {_ANSWER.seconds} s; look at the status before you send it again"
         ) from None

@@ -12,12 +12,12 @@ from rich.text import Text
 from console.output import clean, duration, utc
 from console.reports import Seen
 from recovery.details import MARKS, facts_of
-from recovery.report import GateLine, Report, StepLine
+from recovery.report import GateLine, HoldLine, Report, StepLine
 
 _COLOURS = {
     "recovered": "green", "checked": "green", "drilled": "green", "running": "cyan", "cancelled": "yellow",
     "compensated": "yellow", "failed": "red", "undo failed": "red", "undo blocked": "red", "undone": "yellow",
-    "changing": "cyan", "looking": "cyan", "undoing": "yellow", "would change": "yellow",
+    "changing": "cyan", "looking": "cyan", "undoing": "yellow", "would change": "yellow", "skipped": "yellow",
 }  # fmt: skip
 
 
@@ -27,6 +27,8 @@ def page(seen: Seen, link: str) -> Group:
     parts: list[RenderableType] = [*_head(report, link)]
     if seen.remark:
         parts.append(_text(f"! {seen.remark}", "bold yellow"))
+    parts += _turning(report)
+    parts += held(report, report.hold) if report.hold and report.outcome == "running" else []
     for gate in report.gates:
         if report.outcome == "running" and gate.plan and not gate.closed:
             parts += evidence(report, gate)
@@ -34,6 +36,8 @@ def page(seen: Seen, link: str) -> Group:
     parts += _bullets("NOT UNDONE", report.residual, "bold red")
     parts += [_steps(report.steps)] if report.steps else []
     parts += _bullets("Gates", (f"{gate.gate}: {gate.closed}" for gate in report.gates if gate.closed))
+    parts += _bullets("Holds", (f"{one.step}: {one.closed}" for one in report.holds if one.closed))
+    parts += _bullets("Notes", (f"{note.by}: {note.text}" for note in report.notes))
     parts += _bullets("Measured", (f"{f.name}: {f.value} {f.unit}{_met(f.met)}" for f in report.figures))
     parts += _bullets("Delivered", (f"{name}: {where}" for name, where in report.delivered.items()))
     parts += _bullets("Not accepted", report.refusals[-5:], "yellow")
@@ -50,6 +54,23 @@ def evidence(report: Report, gate: GateLine) -> list[RenderableType]:
     digests = f"  plan {gate.plan}  evidence {gate.evidence or 'none'}"
     how = f"  starter.py approve {report.workflow} --gate '{gate.gate}'   (or reject)"
     return [_text(head, "bold yellow"), *map(_text, rows), _text(digests, "dim"), _text(how, "dim")]
+
+
+def held(report: Report, hold: HoldLine) -> list[RenderableType]:
+    """Return why a recovery is held, and how to answer."""
+    left = duration(max(0.0, (hold.until - datetime.now(UTC)).total_seconds()))
+    silence = "people are asked again" if hold.silence == "ask again" else hold.silence
+    head = f"! held at “{hold.step}” for {' or '.join(hold.roles)}, {left} left, then: {silence}"
+    answers = f"  answers: {', '.join(hold.answers)}" + (f" (skip: {hold.skippable})" if hold.skippable else "")
+    how = f"  starter.py resolve {report.workflow} ANSWER --hold {hold.token} --reason WHY"
+    return [_text(head, "bold yellow"), _text(f"  {hold.why}"), _text(answers), _text(how, "dim")]
+
+
+def _turning(report: Report) -> list[RenderableType]:
+    rows = ["! clients are shut out"] if report.dark and report.outcome == "running" else []
+    if report.committed is not None:
+        rows.append(f"! past the point of no return ({report.committed.what}): nothing is undone any more")
+    return [_text(row, "bold yellow") for row in rows]
 
 
 def clock(report: Report) -> str:

@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from recovery.report import Figure, GateLine, Report, StepLine
+from recovery.report import Figure, GateLine, HoldLine, Report, StepLine
 
 MARKS = {
     "looking": "…", "changing": "…", "undoing": "…", "seen": "✓", "changed": "✓", "unchanged": "=", "undone": "↩",
     "would change": "→", "would look": "→", "failed": "✗", "undo failed": "✗", "undo blocked": "✗",
+    "skipped": "↷",
 }  # fmt: skip
 ROWS = 20
 """How many rows of a list are shown; all of them are in the query ``status``."""
@@ -32,16 +33,21 @@ _CAUSES = ("detect", "decide", "people", "execute", "verify", "undo")
 def markdown(report: Report) -> str:
     """Return what an operator needs at three in the morning: what it waits for first, then facts, then the rest."""
     gate = next((gate for gate in report.gates if report.phase == f"gate: {gate.gate}" and not gate.closed), None)
+    hold = report.hold
     refused = _some("Not accepted", map(_plain, report.refusals[-5:]))
-    parts = [_waiting(gate) if gate else _headline(report), *(refused if gate else [])]
+    head = _held(hold) if hold else _waiting(gate) if gate else _headline(report)
+    parts = [head, *(refused if gate or hold else [])]
     parts[0] += f"\n{_about(report)}"
+    parts += _turning(report)
+    parts += _answers(report, hold) if hold else []
     parts += _some("NOT UNDONE, look at it now", map(_plain, report.residual))
     parts += _some("In the way", map(_plain, report.blockers))
     parts += _some("Delivered", (f"{_plain(name)}: {_code(where)}" for name, where in report.delivered.items()))
     parts += [part for one in report.gates for part in _evidence(one)]
     parts += _some("Measured", map(_figure, sorted(report.figures, key=lambda figure: figure.met is None)))
-    parts += _choice(report, gate) if gate else []
-    parts += [*_steps(report.steps), _clock(report), *([] if gate else refused)]
+    parts += _choice(report, gate) if gate and not hold else []
+    parts += [*_steps(report.steps), _clock(report), *([] if gate or hold else refused)]
+    parts += _some("Notes", (f"{_plain(note.by)}: {_plain(note.text)}" for note in report.notes[-5:]))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -125,11 +131,16 @@ def _objects(rows: list[dict[str, Any]]) -> list[str]:
     return [table, *(["\n".join(told)] if told else [])]
 
 
+def _back(report: Report) -> str:
+    """Return what going back would undo."""
+    undone = [f"“{_plain(line.title)}”" for line in reversed(report.steps) if line.state in ("changed", "skipped")]
+    more = f" and {len(undone) - ROWS} more" if len(undone) > ROWS else ""
+    return f"it stops and undoes {', then '.join(undone[:ROWS])}{more}" if undone else "it stops; nothing was changed"
+
+
 def _choice(report: Report, gate: GateLine) -> list[str]:
     """Return what each answer leads to, and what to paste for it."""
-    undone = [f"“{_plain(line.title)}”" for line in reversed(report.steps) if line.state == "changed"]
-    more = f" and {len(undone) - ROWS} more" if len(undone) > ROWS else ""
-    back = f"it stops and undoes {', then '.join(undone[:ROWS])}{more}" if undone else "it stops; nothing was changed"
+    back = _back(report)
     silence = [f"no decision until {gate.until:%H:%M:%S} UTC: as if rejected"] if gate.until else []
     body = _decision(gate, "YOUR NAME")
     return [
@@ -143,6 +154,55 @@ def _choice(report: Report, gate: GateLine) -> list[str]:
 
 def _decision(gate: GateLine, by: str) -> dict[str, str]:
     return {"gate": gate.gate, "by": by, "plan": gate.plan, "evidence": gate.evidence, "reason": ""}
+
+
+# --- a hold ---------------------------------------------------------------------------------------------------
+
+
+def _held(hold: HoldLine) -> str:
+    what = {"failure": "failed", "residual": "could not be undone", "asked": "waits", "reset": "waits"}[hold.cause]
+    who = f"\nWho may answer: {', '.join(map(_plain, hold.people[:ROWS]))}." if hold.people else ""
+    again = f" Asked {hold.again} times before; **nobody answered**." if hold.again else ""
+    until = f"Answer until **{hold.until:%Y-%m-%d %H:%M:%S} UTC**.{again}{who}"
+    return f"## Held: “{_plain(hold.step)}” {what}\n\n**{_plain(hold.why)}**\n\n{until}"
+
+
+def _answers(report: Report, hold: HoldLine) -> list[str]:
+    """Return what each answer leads to, and what to paste for it."""
+    means = {
+        "retry": "it is tried again; mend the cause first",
+        "skip": f"it goes on without this step; its undo is kept. {_plain(hold.skippable)}",
+        "compensate": _back(report),
+        "withdraw": f"this step has changed nothing: the point of no return is taken back, and {_back(report)}",
+        "continue": "it goes on",
+        "step": "it takes one action, then holds again",
+        "accept": "it ends as failed; what is not undone stays listed, and is yours",
+    }
+    silence = {
+        "compensate": "as if compensate", "accept": "as if accept",
+        "ask again": "people are asked again: after the point of no return nothing is undone",
+    }[hold.silence]  # fmt: skip
+    rows = [f"{answer}: {means[answer]}" for answer in hold.answers]
+    body = {"hold": hold.token, "by": "YOUR NAME", "answer": hold.answers[0], "reason": ""}
+    return [
+        *_lines("What then", [*rows, f"no answer until {hold.until:%H:%M:%S} UTC: {silence}"]),
+        "Replace YOUR NAME, and the answer. **More Actions, Send an Update, `resolve_step`** is answered at once; the"
+        " signal `resolve` takes the same:",
+        _json(body),
+    ]
+
+
+def _turning(report: Report) -> list[str]:
+    """Return what everybody has to know before they touch anything: who is shut out, and whether a way back is left."""
+    rows = []
+    if report.dark and report.outcome == "running":
+        rows.append("**Clients are shut out.**")
+    if report.committed is not None:
+        at, what = report.committed.at, _plain(report.committed.what)
+        rows.append(f"**Past the point of no return** since {at:%H:%M:%S} UTC: {what}. Nothing is undone any more.")
+    if report.was_reset:
+        rows.append("This run was reset: it knows what the run before it did.")
+    return ["\n".join(rows)] if rows else []
 
 
 # --- the rest -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""DatabasePointInTimeRestore: a PostgreSQL database as it was at a moment, in a verified copy, and what becomes of it."""
+"""DatabasePointInTimeRestore: a PostgreSQL database as it was at a moment: proven, then kept, cut over or copied back."""
 
 from __future__ import annotations
 
