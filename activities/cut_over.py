@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeVar
 from activities import ssh
 from activities.postgres import CopySpec
 from recovery.actions import Action
-from recovery.errors import Refused
+from recovery.errors import RecoveryError, Refused, Transient
 from recovery.models import Wire
 
 
@@ -36,7 +36,8 @@ class CutSpec(CopySpec):
         """The pg_hba.conf that lets nobody in but this login, over the socket."""
         role, database = (f'"{name}"' for name in (self.dbuser, self.dbname))
         return (
-            f"# A recovery ({self.owner}) refuses clients. The rules that belong here:\n# {self.copy_dir}/kept/pg_hba.conf\n"
+            f"# A recovery ({self.owner}) refuses clients.\n"
+            f"# The rules that belong here: {self.copy_dir}/kept/pg_hba.conf\n"
             f"local {database} {role} {self.rule}\n"
         )
 
@@ -92,7 +93,16 @@ class CutAction(Action[S, T]):
 
     async def undo(self, spec: S, before: T) -> None:
         """Run the script that takes it back."""
-        await self._run(spec, self.undoes, spec.values())
+        await self._back(spec, spec.values())
+
+    async def _back(self, spec: S, values: dict[str, object]) -> None:
+        try:
+            await self._run(spec, self.undoes, values)
+        except Transient:
+            raise  # what runs on the host is found again by the next attempt
+        except RecoveryError:
+            await self.halt(spec)
+            raise
         await self.halt(spec)
 
     async def halt(self, spec: S) -> None:
@@ -141,8 +151,7 @@ class Fence(CutAction[CutSpec, Fenced]):
 
     async def undo(self, spec: CutSpec, before: Fenced) -> None:
         """Put it back; started only if it served."""
-        await self._run(spec, self.undoes, spec.values() | {"served": "yes" if before.serving else "no"})
-        await self.halt(spec)
+        await self._back(spec, spec.values() | {"served": "yes" if before.serving else "no"})
 
 
 def fenced(found: Seen) -> Fenced:

@@ -60,6 +60,13 @@ def fresh_lab() -> Iterator[FreshLab]:
         yield lambda: stack.enter_context(_lab())
 
 
+@pytest.fixture(scope="module")
+def fresh_labs() -> Iterator[FreshLab]:
+    """Make labs that the tests of one file share; they are not up yet, and are taken down after the last test."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(_lab())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_state() -> Iterator[None]:
     """Keep every test away from the state of this checkout."""

@@ -54,17 +54,18 @@ def contents(lab: Lab, copy: Path) -> dict[str, str]:
     return {table: ask_copy(lab, rows.format(table), copy)[0] for table in tables}
 
 
-def postmasters(lab: Lab) -> list[Process]:
-    """Return the servers of copies, one process each."""
-    found = servers_of_copies(lab)
+def postmasters(lab: Lab, copy: Path | None = None) -> list[Process]:
+    """Return the servers of copies (or of the given one), one process each."""
+    found = processes.postgres_in(copy or lab.place.copies)
     pids = {process.pid for process in found}
     return [process for process in found if parent(process.pid) not in pids]
 
 
-def sweep(lab: Lab) -> None:
-    """End every remote command, drop every copy, and remove every job."""
+def sweep(lab: Lab, drop: bool = True) -> None:
+    """End every remote command, drop every copy unless told otherwise, and remove every job."""
     processes.stop(_strangers(lab), signal.SIGKILL, 5)
-    drop_all(lab)
+    if drop:
+        drop_all(lab)
     for found in lab.place.jobs.iterdir():
         shutil.rmtree(found)
 

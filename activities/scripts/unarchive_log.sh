@@ -10,13 +10,14 @@ if [ -n "$copy" ] && [ "$(identity "$DATA")" = "$copy" ]; then
     reread
     PGOPTIONS='-c default_transaction_read_only=off -c session_replication_role=replica' \
         ask "drop schema if exists $canary cascade" >/dev/null 2>&1
-    # One that is just archiving a file is asked to end after it; its successor knows the new settings only.
+    # It goes by the new settings before it begins with another file; one that it is just archiving is waited for.
     archiver=$(ask "select pid from pg_stat_activity where backend_type = 'archiver'")
-    [ -z "$archiver" ] || kill -USR2 "$archiver" 2>/dev/null
-    tries=0
-    while [ -n "$archiver" ] && [ -d "/proc/$archiver" ]; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 500 ] || later 'the archiver does not end: does archive_command hang?'
+    idle=0 since=$(date +%s)
+    while [ -n "$archiver" ] && [ -d "/proc/$archiver" ] && [ "$idle" -lt 3 ]; do
+        [ $(($(date +%s) - since)) -lt 60 ] || later 'the archiver is busy for a minute: does archive_command hang?'
+        idle=$((idle + 1))
+        ! grep -qE '^S(ig|hd)Pnd:.*[1-9a-f]' "/proc/$archiver/status" || idle=0
+        [ -z "$(cat "/proc/$archiver/task/$archiver/children")" ] || idle=0
         sleep 0.02
     done
     # Whoever archives it later archives all of it.

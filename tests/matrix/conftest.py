@@ -9,10 +9,12 @@ import pytest_asyncio
 
 from activities import ssh
 from lab.estate import Lab
+from tests.conftest import FreshLab
 from tests.matrix.disturbed import PROGRAM, Undisturbed, undisturbed
 from tests.matrix.relay import relay
 from tests.matrix.restores import RUNS
 from tests.matrix.scenes import Stage
+from tests.matrix.theatre import Theatre
 from tests.running import Running, running
 from tests.workflows.test_side_copy import restorable
 
@@ -39,3 +41,13 @@ async def stage(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     async with relay(lab.ports["ssh"]) as between:
         yield await Stage.built(lab, between, await restorable(lab), tmp_path_factory.mktemp("stage"))
         await ssh.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def theatre(
+    stage: Stage, fresh_labs: FreshLab, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Theatre]:
+    """The stages of all scenes."""
+    found = Theatre(stage, fresh_labs, tmp_path_factory.mktemp("theatre"))
+    yield found
+    await found.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from activities.backups import Choice, backups
 from activities.postgres import CopySpec, PlaceCopy, Placed, ReplayCopy, Replayed, place, ready, replay
@@ -47,7 +47,7 @@ class Stage:
     port: int
 
     @classmethod
-    async def built(cls, lab: Lab, relay: Relay, target: datetime, folder: Path) -> Stage:
+    async def built(cls, lab: Lab, relay: Relay, target: datetime, folder: Path) -> Self:
         """Assess a restore to ``target``; ``folder`` takes the known_hosts for the relay's port."""
         parameters = {"target_time": target.isoformat()}
         start = Start(runbook="lab/restore-orders", reason="a test", parameters=parameters)
@@ -68,10 +68,15 @@ class Stage:
 
 
 class Scene(Generic[S, T]):
-    """One action on the lab. ``accidents`` strike while apply is at work; the action must survive each."""
+    """One action on the lab. ``accidents`` strike while apply is at work; the action must survive each.
+
+    ``moments`` is how often it is cancelled in one test; ``rarely`` are accidents that only a soak causes.
+    """
 
     action: ClassVar[Action[Any, Any]]
     accidents: ClassVar[tuple[str, ...]] = ()
+    rarely: ClassVar[tuple[str, ...]] = ()
+    moments: ClassVar[int] = 3
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.lab = stage, stage.lab
@@ -100,7 +105,7 @@ class Scene(Generic[S, T]):
     def release(self) -> None:
         """Let go on what an accident left hanging, if it still lives. By default nothing does."""
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         """Take away whatever a trial left, so that the next one begins like the first."""
         raise NotImplementedError
 
@@ -138,7 +143,7 @@ class CopyScene(Scene[C, T]):
         """Tell whether the job has begun to change the system."""
         raise NotImplementedError
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         """Drop every copy and every job."""
         self.release()
         self.stage.relay.cut()
@@ -158,10 +163,10 @@ class PlaceScene(CopyScene[PlaceCopy, Placed]):
     def shows(self, spec: PlaceCopy) -> Mapping[str, object]:
         """Return every file of every copy with its inode and content, and what else there is."""
         files = {
-            str(file.relative_to(self.lab.place.copies)): (file.lstat().st_ino, _digest(file))
+            str(file.relative_to(self.lab.place.copies)): (file.lstat().st_ino, digest(file))
             for file in sorted(self.lab.place.copies.rglob("*"))
         }
-        return {"files": files, **_around(self.lab)}
+        return {"files": files, **around(self.lab)}
 
     def begun(self, spec: PlaceCopy) -> bool:
         """Tell whether files are being copied."""
@@ -169,12 +174,12 @@ class PlaceScene(CopyScene[PlaceCopy, Placed]):
 
     async def meddle_before(self, spec: PlaceCopy) -> None:
         """Somebody puts something where the copy is to stand."""
-        _folder_of_another(self.lab, Path(spec.copy_dir))
+        folder_of_another(self.lab, Path(spec.copy_dir))
 
     async def meddle_after(self, spec: PlaceCopy) -> None:
         """Somebody puts another copy in its place."""
         shutil.rmtree(spec.copy_dir)
-        _folder_of_another(self.lab, Path(spec.copy_dir))
+        folder_of_another(self.lab, Path(spec.copy_dir))
 
 
 class ReplayScene(CopyScene[ReplayCopy, Replayed]):
@@ -196,7 +201,7 @@ class ReplayScene(CopyScene[ReplayCopy, Replayed]):
         owner = Path(spec.copy_dir, "owner")
         servers = postmasters(self.lab)
         rows = ask_copy(self.lab, "select max(number) from orders") if servers else []
-        return {"servers": servers, "rows": rows, "owner": owner.read_text(), **_around(self.lab)}
+        return {"servers": servers, "rows": rows, "owner": owner.read_text(), **around(self.lab)}
 
     def begun(self, spec: ReplayCopy) -> bool:
         """Tell whether the server is being started."""
@@ -213,18 +218,21 @@ class ReplayScene(CopyScene[ReplayCopy, Replayed]):
         ask_copy(self.lab, "select pg_promote(wait => true)")
 
 
-def _around(lab: Lab) -> dict[str, object]:
+def around(lab: Lab) -> dict[str, object]:
+    """Return what lies in the folders of copies and of jobs, by name."""
     return {
         "folders": sorted(path.name for path in lab.place.copies.iterdir()),
         "jobs": sorted(path.name for path in lab.place.jobs.iterdir()),
     }
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """Return what stands for the content of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() and not file.is_symlink() else "no file"
 
 
-def _folder_of_another(lab: Lab, folder: Path) -> None:
+def folder_of_another(lab: Lab, folder: Path) -> None:
+    """Put a folder there that belongs to nobody's recovery."""
     folder.mkdir(mode=0o700)
     (folder / "owner").write_text("somebody else")
     for path in (folder, folder / "owner"):
@@ -234,6 +242,3 @@ def _folder_of_another(lab: Lab, folder: Path) -> None:
 async def quiet(lab: Lab) -> None:
     """Wait until nothing runs in the lab but its own programs and the servers of copies."""
     await eventually(lambda: not strangers(lab), f"only the lab's own programs run, but {strangers(lab)}", 10)
-
-
-SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in (PlaceScene, ReplayScene)}

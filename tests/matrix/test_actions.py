@@ -14,20 +14,36 @@ import pytest_asyncio
 import worker
 from recovery.actions import agrees
 from recovery.errors import Drifted, Refused, Stale
-from tests.matrix.scenes import SCENES, Stage, quiet
-from tests.matrix.trial import Trial, retried
+from tests.matrix.scenes import quiet
+from tests.matrix.theatre import SCENES, Theatre
+from tests.matrix.trial import Trial, retried, undoable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NAMES = [action.name for action in worker.ACTIONS]
 STAGED = [name for name in NAMES if name in SCENES]
-STRUCK = [(name, accident) for name in STAGED for accident in SCENES[name].accidents]
-MOMENTS = 3
+UNDONE = [action.name for action in worker.ACTIONS if action.name in SCENES and undoable(action)]
+MANY = 10
+many_moments = pytest.mark.parametrize("moments", [0, pytest.param(MANY, marks=pytest.mark.soak)])
+"""How often an apply is cancelled in one test: as often as its scene says, or many times."""
+
+
+def struck(names: list[str]) -> pytest.MarkDecorator:
+    """Try the actions ``names`` with each accident of theirs, the rare ones in a soak only."""
+    cells = [
+        pytest.param(name, accident, marks=[pytest.mark.soak] if accident in SCENES[name].rarely else [])
+        for name in names
+        for accident in SCENES[name].accidents
+    ]
+    return pytest.mark.parametrize(("trial", "accident"), cells, indirect=["trial"])
+
+
+undone = pytest.mark.parametrize("trial", UNDONE, indirect=True)
 
 
 @pytest_asyncio.fixture(loop_scope="module", params=STAGED)
-async def trial(request: pytest.FixtureRequest, stage: Stage) -> AsyncIterator[Trial]:
-    found = await Trial.of(request.param, stage)
+async def trial(request: pytest.FixtureRequest, theatre: Theatre) -> AsyncIterator[Trial]:
+    found = await Trial.of(request.param, await theatre.stage(SCENES[request.param]))
     yield found
     await found.end()
 
@@ -54,25 +70,28 @@ async def test_two_applies_at_once_have_one_effect(trial: Trial) -> None:
     assert trial.shows()["jobs"] == []
 
 
-async def test_cancelled_apply_can_be_applied_again(trial: Trial, chance: random.Random) -> None:
+@many_moments
+async def test_cancelled_apply_can_be_applied_again(trial: Trial, moments: int, chance: random.Random) -> None:
     took = await timed(trial)
-    for _ in range(MOMENTS):
-        await trial.undo()
+    for _ in range(moments or trial.scene.moments):
+        await trial.again()
         await trial.cancelled_after(moment := chance.uniform(0, took))
         assert agrees(trial.desired, await retried(trial.apply)), moment
 
 
-async def test_cancelled_apply_can_be_undone(trial: Trial, chance: random.Random) -> None:
+@many_moments
+@undone
+async def test_cancelled_apply_can_be_undone(trial: Trial, moments: int, chance: random.Random) -> None:
     took = await timed(trial)
     await trial.undo()
-    for _ in range(MOMENTS):
+    for _ in range(moments or trial.scene.moments):
         await trial.cancelled_after(moment := chance.uniform(0, took))
         assert await retried(trial.undo) == trial.before, moment
         await quiet(trial.scene.lab)
         assert trial.shows() == trial.untouched, moment
 
 
-@pytest.mark.parametrize(("trial", "accident"), STRUCK, indirect=["trial"])
+@struck(STAGED)
 async def test_struck_apply_can_be_applied_again(trial: Trial, accident: str, chance: random.Random) -> None:
     await trial.struck_by(accident, chance)
     after = await retried(trial.apply)
@@ -83,7 +102,7 @@ async def test_struck_apply_can_be_applied_again(trial: Trial, accident: str, ch
     assert trial.shows()["jobs"] == []
 
 
-@pytest.mark.parametrize(("trial", "accident"), STRUCK, indirect=["trial"])
+@struck(UNDONE)
 async def test_struck_apply_can_be_undone(trial: Trial, accident: str, chance: random.Random) -> None:
     await trial.struck_by(accident, chance)
     assert await retried(trial.undo) == trial.before
@@ -92,6 +111,7 @@ async def test_struck_apply_can_be_undone(trial: Trial, accident: str, chance: r
     assert trial.shows() == trial.untouched
 
 
+@undone
 async def test_undo_restores_what_was_there(trial: Trial) -> None:
     await trial.apply()
     for _ in range(2):
@@ -100,6 +120,7 @@ async def test_undo_restores_what_was_there(trial: Trial) -> None:
         assert trial.shows() == trial.untouched
 
 
+@undone
 async def test_undo_without_apply_changes_nothing(trial: Trial) -> None:
     assert await trial.undo() == trial.before
     assert trial.shows() == trial.untouched
@@ -113,6 +134,7 @@ async def test_drift_before_apply_is_not_overwritten(trial: Trial) -> None:
     assert trial.shows() == meddled
 
 
+@undone
 async def test_drift_after_apply_is_not_undone(trial: Trial) -> None:
     await trial.apply()
     await trial.scene.meddle_after(trial.spec)
@@ -128,6 +150,7 @@ async def test_late_order_changes_nothing(trial: Trial) -> None:
     assert trial.shows() == trial.untouched
 
 
+@undone
 async def test_late_order_can_be_undone(trial: Trial) -> None:
     await trial.apply()
     assert await trial.undo(not_after=datetime.now(UTC) - timedelta(hours=1)) == trial.before

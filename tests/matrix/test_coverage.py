@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import worker
-from tests.matrix import scenes
-from tests.matrix.scenes import SCENES
+from tests.matrix import theatre
+from tests.matrix.theatre import SCENES
 from tests.matrix.trial import ACTIVITIES
 
 NAMES = [action.name for action in worker.ACTIONS]
@@ -20,7 +20,7 @@ def test_every_apply_belongs_to_an_action() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_action_has_a_scene(name: str) -> None:
-    assert name in SCENES, f"{name} is registered in worker.py, and no scene in {scenes.__name__} tries it"
+    assert name in SCENES, f"{name} is registered in worker.py, and no scene in {theatre.__name__} tries it"
 
 
 def test_every_scene_has_an_action() -> None:

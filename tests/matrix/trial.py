@@ -13,9 +13,10 @@ from temporalio import activity
 from temporalio.testing import ActivityEnvironment
 
 import worker
-from recovery.actions import Order
+from recovery.actions import Action, Order
 from recovery.errors import Transient
-from tests.matrix.scenes import SCENES, Scene, Stage, quiet
+from tests.matrix.scenes import Scene, Stage, quiet
+from tests.matrix.theatre import SCENES
 
 ACTIVITIES = {activity._Definition.must_from_callable(call).name or "": call for call in worker.ACTIVITIES}
 
@@ -41,8 +42,17 @@ class Trial:
 
     async def end(self) -> None:
         """Clear the scene; nothing but the lab's own programs may run then."""
-        self.scene.clear()
+        await self.scene.clear()
         await quiet(self.scene.lab)
+
+    async def again(self) -> None:
+        """Begin anew: by undo, or where there is none on a new scene."""
+        if undoable(self.action):
+            await self.undo()
+            return
+        await self.end()
+        spec = await self.scene.set()
+        self.__init__(self.scene, spec, await self.action.observe(spec))  # type: ignore[misc]
 
     async def apply(self, **changes: Any) -> Any:
         """Run ``<name>.apply`` once, with ``changes`` to the order."""
@@ -81,6 +91,11 @@ class Trial:
         order = self.order.model_copy(update=changes)
         async with asyncio.timeout(40):
             return await self.environment.run(ACTIVITIES[f"{self.action.name}.{part}"], order)
+
+
+def undoable(action: Action[Any, Any]) -> bool:
+    """Tell whether the action can be undone; ``kept`` says why not."""
+    return not getattr(action, "kept", "")
 
 
 async def retried(call: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
