@@ -18,6 +18,7 @@ from temporalio.worker import Interceptor, Worker
 import workflows
 from activities import catalog, ssh
 from activities.backups import backups
+from activities.extraction import copy_back, preview
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
 from recovery.actions import Action, Probe
@@ -30,8 +31,8 @@ from recovery.settings import Settings
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 
 WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, SystemClaim, UnknownProcedure)
-PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare)
-ACTIONS: Sequence[Action[Any, Any]] = (place, replay)
+PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare, preview)
+ACTIONS: Sequence[Action[Any, Any]] = (place, replay, copy_back)
 ACTIVITIES: Sequence[Any] = (
     catalog.load,
     *(activity for step in (*PROBES, *ACTIONS) for activity in step.activities()),

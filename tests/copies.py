@@ -63,8 +63,13 @@ def postmasters(lab: Lab) -> list[Process]:
 
 def sweep(lab: Lab) -> None:
     """End every remote command, drop every copy, and remove every job."""
-    processes.stop(_strangers(lab), signal.SIGKILL, 5)
+    end_jobs(lab)
     drop_all(lab)
+
+
+def end_jobs(lab: Lab) -> None:
+    """End every remote command, and remove every job."""
+    processes.stop(_strangers(lab), signal.SIGKILL, 5)
     for found in lab.place.jobs.iterdir():
         shutil.rmtree(found)
 

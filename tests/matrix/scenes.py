@@ -9,7 +9,8 @@ import secrets
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -45,6 +46,9 @@ class Stage:
     copy: SideCopy
     choice: Choice
     port: int
+    ends: AsyncExitStack = field(default_factory=AsyncExitStack)
+    own: dict[str, Stage] = field(default_factory=dict)
+    """Stages of scenes that change the running database, each on a lab of its own; ``ends`` takes them down."""
 
     @classmethod
     async def built(cls, lab: Lab, relay: Relay, target: datetime, folder: Path) -> Stage:
@@ -236,4 +240,8 @@ async def quiet(lab: Lab) -> None:
     await eventually(lambda: not strangers(lab), f"only the lab's own programs run, but {strangers(lab)}", 10)
 
 
-SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in (PlaceScene, ReplayScene)}
+from tests.matrix.scenes_extraction import ExtractionScene  # noqa: E402  a scene like those above, in its own file
+
+SCENES: Mapping[str, type[Scene[Any, Any]]] = {
+    scene.action.name: scene for scene in (PlaceScene, ReplayScene, ExtractionScene)
+}
