@@ -102,8 +102,9 @@ def previewed(rows: Rows) -> Preview:
     tables = tuple(_table(row, rows) for row in rows if row[0] == "table")
     unmet = [f"{table.table}: {text}" for table in tables for text in table.unmet]
     faults = [f"the running database does not answer: {down}"] if down else []
+    went = tuple(f"{text} went back already" for text in _went(rows))
     return Preview(
-        in_words=tuple(text for table in tables for text in in_words(table)),
+        in_words=went or tuple(text for table in tables for text in in_words(table)),
         tables=tables,
         unreachable=down,
         blockers=(*faults, *_blockers(rows), *unmet),
@@ -223,8 +224,12 @@ def copied_back(rows: Rows) -> CopiedBack:
         absent=absent,
         lacking=any(int(row[5]) > 0 for row in rows if row[0] == "table"),
         put=put,
-        rows=tuple(f"{row[1]}: {row[2]} rows{f': {row[3]}' if row[3] else ''}" for row in rows if row[0] == "went"),
+        rows=_went(rows),
     )
+
+
+def _went(rows: Rows) -> tuple[str, ...]:
+    return tuple(f"{row[1]}: {row[2]} rows{f' ({row[3]})' if row[3] else ''}" for row in rows if row[0] == "went")
 
 
 def _down(rows: Rows) -> str:

@@ -15,8 +15,9 @@ sure "$went"
 [ "$went" != put ] || exit 0
 rm -rf "$extract"
 mkdir -p "$work" || fail Fatal "$extract cannot be made: is the disk full?"
-full() { rm -rf "$work"; fail Fatal "the disk is full; free room under $(dirname "$COPY")"; }
+full() { fail Fatal "the disk is full; free room under $(dirname "$COPY")"; }
 stop() { # what went wrong, from what psql said in $work/error; nothing was done
+    [ "$(df --output=avail "$extract" | tail -n 1)" -gt 0 ] || full
     grep -E '^(Transient|Refused|Drifted|Fatal): ' "$work/error" >&2 && exit 3
     ! grep -q 'No space left' "$work/error" || full
     said=$(sed -n 's/^.*\(ERROR\|FATAL\|PANIC\):  \([0-9A-Z]\{5\}\): /\2 /p' "$work/error" | head -n 1)
@@ -29,7 +30,7 @@ stop() { # what went wrong, from what psql said in $work/error; nothing was done
         23*) fail Refused "nothing was put back; a row does not fit what is there: $text$detail" ;;
         42P07* | 42710*) fail Drifted "nothing was put back; somebody else made it meanwhile: $text" ;;
         42P01*) fail Drifted "nothing was put back; somebody else dropped it meanwhile: $text" ;;
-        42501*) fail Fatal "nothing was put back; $DBUSER may not do it: $text" ;;
+        42501* | *'permission denied'*) fail Fatal "nothing was put back; $DBUSER may not do it: $text" ;;
         25006*) fail Fatal "nothing was put back; the running database is read-only" ;;
         53100*) fail Fatal "nothing was put back; the disk of the running database is full: $text" ;;
         55P03*) fail Transient "nothing was put back; others hold a lock on a table for more than 30 s: $text" ;;
@@ -130,7 +131,7 @@ onward() { # sequences of table $1: past what its columns hold
 }
 transaction() {
     printf '%s\n' 'begin isolation level read committed read write;' 'select pg_current_xact_id() as xid \gset' '\setenv xid :xid'
-    [ -z "$made" ] || printf '%s\n' "\\i '$work/pre'" 'reset search_path;' "set lock_timeout = '30s';"
+    [ -z "$made" ] || printf '%s\n' "\\i '$work/pre'" 'reset search_path;' "set lock_timeout = '${LOCKWAIT:-30s}';"
     locks=''
     for i in $standing; do take "$i"; locks="$locks, only $name"; done
     [ -z "$locks" ] || echo "lock table ${locks#, } in share row exclusive mode;"
@@ -173,8 +174,7 @@ rollback;
 \endif
 SQL
 }
-transaction | extract=$extract PGAPPNAME=$mark PGOPTIONS="$fixed" "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" \
-    -d "$DBNAME" -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -f - >/dev/null 2>"$work/error" || stop
+transaction | extract=$extract PGAPPNAME=$mark PGOPTIONS="$fixed" ask -h "$SOCKETS" -p "$PORT" -f - >/dev/null 2>"$work/error" || stop
 [ -e "$extract/put" ] || stop
 : >"$extract/put.committed" # later the database forgets how a transaction ended
 rm -rf "$work"

@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 rm -rf "$work"
 mkdir -m 700 "$work" || exit 73
 blocker() { printf 'blocker\t%s\n' "$1"; }
-why() { sed -n '1{s/^ERROR:  *//;s/\t/ /g;p;}' "$work/error" | head -c 300; }
+why() { sed -n '1{s/^ERROR:  [0-9A-Z]*: *//;s/\t/ /g;p;}' "$work/error" | head -c 300; }
 compact() { # keys, one a line, sorted by number: 1-512, 600; not more than a person reads
     awk -v most=400 '
         function add(text, keys) {
@@ -149,7 +149,7 @@ one() { # $1 number, $2 table, $3 condition
     [ ! -s "$work/conflict" ] || differing "$1"
     [ ! -s "$work/missing" ] || unmet "$1" "$([ -n "$here" ] && echo live || echo copy)"
     [ -n "$here" ] || { without=$(left_out); [ -z "$without" ] || printf 'without\t%s\t%s\n' "$1" "$without"; }
-    [ -z "$here" ] || silent=$(live "select string_agg(tgname, ', ') from pg_trigger where not tgisinternal and tgenabled <> 'D'
+    [ -z "$here" ] || silent=$(live "select string_agg(tgname, ', ' order by tgname) from pg_trigger where not tgisinternal and tgenabled <> 'D'
         and tgrelid = to_regclass($(lit "$name"))")
     [ -z "$silent" ] || printf 'silent\t%s\t%s\n' "$1" "$silent"
 }

@@ -16,7 +16,9 @@ sure "$went"
 [ "$went" = put ] || fail Drifted "somebody else put the missing rows in; this recovery put in none, and nothing was deleted"
 rm -rf "$work"
 mkdir -p "$work" || fail Fatal "$extract cannot be written to: is the disk full?"
+full() { fail Fatal "the disk is full; free room under $(dirname "$COPY"); nothing was deleted"; }
 stop() { # what went wrong, from what psql said in $work/error; nothing was done
+    [ "$(df --output=avail "$extract" | tail -n 1)" -gt 0 ] || full
     grep -E '^(Transient|Refused|Drifted|Fatal): ' "$work/error" >&2 && exit 3
     said=$(sed -n 's/^.*\(ERROR\|FATAL\|PANIC\):  \([0-9A-Z]\{5\}\): /\2 /p' "$work/error" | head -n 1)
     said=${said:-"     $(tail -n 1 "$work/error")"}
@@ -26,7 +28,7 @@ stop() { # what went wrong, from what psql said in $work/error; nothing was done
         2BP01* | 23*) fail Drifted "nothing was deleted; somebody else made what depends on it: $text" ;;
         42P01* | 42703*) fail Drifted "nothing was deleted; somebody else changed a table: $text" ;;
         55P03*) fail Transient "nothing was deleted; others hold a lock on a table for more than 30 s: $text" ;;
-        42501*) fail Fatal "nothing was deleted; $DBUSER may not do it: $text" ;;
+        42501* | *'permission denied'*) fail Fatal "nothing was deleted; $DBUSER may not do it: $text" ;;
         25006*) fail Fatal "nothing was deleted; the running database is read-only" ;;
         08* | 40* | 53* | 57* | 58* | ' '*) fail Transient "nothing was deleted: $text" ;;
         *) fail Fatal "nothing was deleted: $text" ;;
@@ -128,8 +130,7 @@ rollback;
 \endif
 SQL
 }
-transaction | extract=$extract PGAPPNAME=$mark PGOPTIONS="$fixed" "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" \
-    -d "$DBNAME" -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -f - >/dev/null 2>"$work/error" || stop
+transaction | extract=$extract PGAPPNAME=$mark PGOPTIONS="$fixed" ask -h "$SOCKETS" -p "$PORT" -f - >/dev/null 2>"$work/error" || stop
 [ -e "$extract/taken" ] || stop
 rm -f "$extract/put"
 rm -rf "$extract"

@@ -1,14 +1,15 @@
 export LC_ALL=C PGCONNECT_TIMEOUT=5 PGCLIENTENCODING=UTF8
 # Both sides have to write a value in the same way, whatever roles and databases are set to.
-fixed='-c lock_timeout=30s -c statement_timeout=0 -c datestyle=ISO,MDY -c intervalstyle=postgres -c bytea_output=hex'
+fixed="-c lock_timeout=${LOCKWAIT:-30s} -c statement_timeout=0 -c datestyle=ISO,MDY -c intervalstyle=postgres -c bytea_output=hex"
 fixed="$fixed -c extra_float_digits=1 -c timezone=UTC -c row_security=off -c standard_conforming_strings=on"
 export PGOPTIONS="$fixed -c default_transaction_read_only=on"
 extract=$COPY/extract
 mark="recovery $(printf '%s' "$COPY" | sha256sum | cut -c1-16)" # what our sessions are called that change something
 tab=$(printf '\t')
 fail() { echo "$1: $2" >&2; exit 3; }
-copy() { "$BIN/psql" -wXAtq -h "$COPY/run" -p "$COPYPORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "$1"; }
-live() { "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "$1"; }
+ask() { "$BIN/psql" -wXAtq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -U "$DBUSER" -d "$DBNAME" "$@"; }
+copy() { ask -h "$COPY/run" -p "$COPYPORT" -c "$1"; }
+live() { ask -h "$SOCKETS" -p "$PORT" -c "$1"; }
 lit() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/''/g")"; }
 facts() { # $1 where, $2 table: name, kind, columns, key, same key (t = e), digest of a row, signature; a line each
     "$1" "select concat_ws(chr(10), format('%I.%I', n.nspname, c.relname), c.relkind, a.columns, coalesce(k.key, ''),
