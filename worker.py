@@ -20,6 +20,7 @@ from activities import catalog, history, ssh
 from activities.backups import backups
 from activities.cut_over import fence, install, promote
 from activities.door import close, first_write_seen, open_doors
+from activities.extraction import copy_back, preview
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
@@ -36,9 +37,10 @@ from recovery.undoing import Undoing
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 
 WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, Undoing, SystemClaim, UnknownProcedure)
-PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare, look_at_standing, first_write_seen)
+PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare, look_at_standing, first_write_seen, preview)
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
+    copy_back,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

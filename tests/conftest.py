@@ -3,15 +3,14 @@
 import os
 import random
 import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
 
 from lab.estate import Lab
+from tests.labs import lab_apart
 
 FreshLab = Callable[[], Lab]
 SEED = os.environ.get("RECOVERY_TEST_SEED") or str(secrets.randbelow(1_000_000))
@@ -28,23 +27,10 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(f"{SEED}/{request.node.nodeid}")
 
 
-@contextmanager
-def _lab() -> Iterator[Lab]:
-    # Short, because of unix sockets, and open to all, because under root the servers run as nobody.
-    folder = Path(tempfile.gettempdir()) / f"lab-{secrets.token_hex(3)}"
-    folder.mkdir(mode=0o755)
-    found = Lab(folder / "lab", folder / "state")
-    try:
-        yield found
-    finally:
-        found.down()
-        shutil.rmtree(folder)
-
-
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A lab that runs under load, one for the whole session; a test that breaks it makes its own."""
-    with _lab() as shared:
+    with lab_apart() as shared:
         shared.up()
         # Later than the lab: what reads these finds it, and nobody's own lab is touched.
         with pytest.MonkeyPatch.context() as patch:
@@ -57,14 +43,14 @@ def lab() -> Iterator[Lab]:
 def fresh_lab() -> Iterator[FreshLab]:
     """Make labs that nobody else uses; they are not up yet, and are taken down after the test."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(_lab())
+        yield lambda: stack.enter_context(lab_apart())
 
 
 @pytest.fixture(scope="module")
 def fresh_labs() -> Iterator[FreshLab]:
     """Make labs that the tests of one file share; they are not up yet, and are taken down after the last test."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(_lab())
+        yield lambda: stack.enter_context(lab_apart())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,11 +61,15 @@ def postmasters(lab: Lab, copy: Path | None = None) -> list[Process]:
     return [process for process in found if parent(process.pid) not in pids]
 
 
-def sweep(lab: Lab, drop: bool = True) -> None:
-    """End every remote command, drop every copy unless told otherwise, and remove every job."""
+def sweep(lab: Lab) -> None:
+    """End every remote command, drop every copy, and remove every job."""
+    end_jobs(lab)
+    drop_all(lab)
+
+
+def end_jobs(lab: Lab) -> None:
+    """End every remote command, and remove every job."""
     processes.stop(_strangers(lab), signal.SIGKILL, 5)
-    if drop:
-        drop_all(lab)
     for found in lab.place.jobs.iterdir():
         shutil.rmtree(found)
 

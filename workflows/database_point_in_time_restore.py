@@ -1,4 +1,4 @@
-"""DatabasePointInTimeRestore: a PostgreSQL database as it was at a moment: proven, then kept, cut over or copied back."""
+"""DatabasePointInTimeRestore: a PostgreSQL database as it was at a moment: proven, then kept, cut over, copied back."""
 
 from __future__ import annotations
 

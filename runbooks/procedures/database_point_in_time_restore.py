@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from recovery.models import Authored, Name, Text
 
 GATES = ("keep the copy", "cut over", "copy back")
 OF = {"none": ("keep the copy",), "replace": ("cut over",), "extract": ("copy back",)}
-Table = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]*\.[A-Za-z_][A-Za-z0-9_$]*$", max_length=130)]
+NAME = r"(?:[A-Za-z_][A-Za-z0-9_$]*|\"(?:[^\"$\x00-\x1f]|\"\")+\")"
+Table = Annotated[str, Field(pattern=rf"^{NAME}\.{NAME}$", max_length=260)]
+"""schema.table; as in SQL, a name in double quotes is taken as it is, any other one in lower case."""
 
 
 def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:
@@ -33,6 +35,22 @@ class Query(Authored):
     expect: str = Field(max_length=200)
 
 
+class Extraction(Authored):
+    """Rows to bring back into the running database: those of ``table`` in the copy for which ``where`` holds.
+
+    ``where`` is one SQL condition on the table's columns, asked of the copy alone; without it all rows are meant.
+    """
+
+    table: Table
+    where: str = Field(default="", max_length=2000)
+
+
+def _once(wanted: tuple[Extraction, ...]) -> tuple[Extraction, ...]:
+    if len({extraction.table for extraction in wanted}) < len(wanted):
+        raise ValueError("a table is named twice; join its conditions with or")
+    return wanted
+
+
 class Parameters(Authored):
     """Where to go back to, and what proves that it was reached.
 
@@ -41,8 +59,9 @@ class Parameters(Authored):
     ``amcheck`` can be switched off where the extension cannot be installed; the report says so.
 
     ``cutover`` says what becomes of the proven copy. "none": it stays beside the running database, which is only read.
-    "replace": it takes the running database's place, which is exported and put aside. "extract": chosen rows go back
-    into the running database. ``await_write`` is how long the first client of a replaced database is waited for.
+    "replace": it takes the running database's place, which is exported and put aside. "extract": chosen rows
+    (``extract``) go back into the running database. ``await_write`` is how long the first write into a replaced
+    database is waited for.
     """
 
     target_time: AwareDatetime
@@ -51,3 +70,4 @@ class Parameters(Authored):
     amcheck: bool = True
     cutover: Literal["none", "replace", "extract"] = "none"
     await_write: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(minutes=4))
+    extract: Annotated[tuple[Extraction, ...], AfterValidator(_once)] = Field(default=(), max_length=50)

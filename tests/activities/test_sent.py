@@ -13,6 +13,7 @@ import pytest_asyncio
 import worker
 from activities import scripts, ssh
 from activities.backups import REACH_BACK, SETTLE, backups
+from activities.extraction import copy_back, copying_back, previewing
 from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.ssh import HostAt
 from recovery.actions import Action, Probe, Spec
@@ -45,8 +46,11 @@ async def host(listening: Recorder) -> Recorder:
 
 def specs(at: HostAt) -> dict[type[Spec], Any]:
     """Return the specs that a side copy makes, on this host."""
-    of = copy()
-    made = [of.find(), of.room(), of.place(CHOICE, 6001), of.replay(CHOICE, 6001), of.verify(6001), of.compare(6001)]
+    of = copy(extract=({"table": "public.orders", "where": "number < 7"}, {"table": "public.t"}))
+    made = [
+        of.find(), of.room(), of.place(CHOICE, 6001), of.replay(CHOICE, 6001), of.verify(6001), of.compare(6001),
+        previewing(of, 6001), copying_back(of, 6001),
+    ]  # fmt: skip
     return {type(spec): spec.model_copy(update={"host": at}) for spec in made}
 
 
@@ -81,7 +85,7 @@ async def test_needed_variables_are_found() -> None:
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 async def test_script_gets_every_variable(step: Probe[Any, Any], host: Recorder) -> None:
     for sent in await sent_by(step, host):
-        missing = {v for v in needed(sent.name) - {"QUERY_"} if v not in sent.values}
+        missing = {v for v in needed(sent.name) - {"QUERY_", "TABLE_", "WHERE_"} if v not in sent.values}
         assert not missing, f"{sent.name}.sh uses {missing}, which {step.name} does not give it"
 
 
@@ -96,11 +100,12 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     for step in STEPS:
         await sent_by(step, host)
     assert {sent.name for sent in host.sent} | {"job"} == set(NAMES)
-    assert {sent.name for sent in host.sent if sent.job} == {"place_copy", "drop_copy", "replay_copy", "stop_copy"}
+    jobs = {"place_copy", "drop_copy", "replay_copy", "stop_copy", "copy_back", "take_back"}
+    assert {sent.name for sent in host.sent if sent.job} == jobs
 
 
 async def test_job_is_of_the_copy_alone(host: Recorder) -> None:
-    for step in (place, replay):
+    for step in (place, replay, copy_back):
         jobs = {
             sent.job or sent.values["NAME"] for sent in await sent_by(step, host) if sent.job or "NAME" in sent.values
         }
@@ -111,9 +116,9 @@ async def test_job_is_of_the_copy_alone(host: Recorder) -> None:
 async def test_what_is_wanted_arrives(host: Recorder) -> None:
     for step in STEPS:
         await sent_by(step, host)
-    placed, replayed, verified, compared = (
+    placed, replayed, verified, compared, copied = (
         next(sent.values for sent in host.sent if sent.name == name)
-        for name in ("place_copy", "replay_copy", "verify_copy", "compare_copy")
+        for name in ("place_copy", "replay_copy", "verify_copy", "compare_copy", "copy_back")
     )
     assert placed["TARGET"] == "2026-11-21 22:30:15.250000+00"
     assert (placed["BACKUP"], placed["TIMELINE"], placed["DATA"]) == ("/srv/backups/monday", "3", "/srv/pg data")
@@ -123,6 +128,10 @@ async def test_what_is_wanted_arrives(host: Recorder) -> None:
     assert (verified["AMCHECK"], verified["QUERIES"]) == ("yes", "2")
     assert (verified["QUERY_1"], verified["QUERY_2"]) == ("select count(*) from t", "select 1")
     assert (compared["TABLES"], compared["SOCKETS"], compared["PORT"]) == ("public.orders\npublic.t", "/run/pg", "5432")
+    assert (copied["TABLES"], copied["SOCKETS"], copied["PORT"]) == ("2", "/run/pg", "5432")
+    assert [copied[f"{what}_{n}"] for n in range(2) for what in ("TABLE", "WHERE")] == [
+        "public.orders", "number < 7", "public.t", "",
+    ]  # fmt: skip
 
 
 # --- what is answered --------------------------------------------------------------------------------------------

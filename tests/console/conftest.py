@@ -67,7 +67,9 @@ def starter() -> Starter:
 def catalogs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The lab's catalog in a folder of its own, every placeholder filled by the environment."""
     folder = tmp_path / "catalogs"
-    shutil.copytree(ROOT / "runbooks" / "lab", folder / "lab")
+    (folder / "lab").mkdir(parents=True)
+    for name in ("estate.yaml", "restore-orders.yaml"):
+        shutil.copy(ROOT / "runbooks" / "lab" / name, folder / "lab")
     for name in re.findall(r"\$\{([A-Z0-9_]+)\}", (folder / "lab" / "estate.yaml").read_text()):
         monkeypatch.setenv(name, "5432" if name.endswith("PORT") else "/srv/x")
     monkeypatch.setenv("RECOVERY_CATALOGS", str(folder))

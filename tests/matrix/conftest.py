@@ -39,7 +39,9 @@ async def calm(request: pytest.FixtureRequest, lab: Lab, engine: Running) -> Und
 async def stage(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """The stage on which actions are tried without Temporal."""
     async with relay(lab.ports["ssh"]) as between:
-        yield await Stage.built(lab, between, await restorable(lab), tmp_path_factory.mktemp("stage"))
+        found = await Stage.built(lab, between, await restorable(lab), tmp_path_factory.mktemp("stage"))
+        async with found.ends:
+            yield found
         await ssh.close()
 
 

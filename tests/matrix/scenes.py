@@ -9,7 +9,8 @@ import secrets
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -45,6 +46,9 @@ class Stage:
     copy: SideCopy
     choice: Choice
     port: int
+    ends: AsyncExitStack = field(default_factory=AsyncExitStack)
+    own: dict[str, Stage] = field(default_factory=dict)
+    """Stages of scenes that change the running database, each on a lab of its own; ``ends`` takes them down."""
 
     @classmethod
     async def built(cls, lab: Lab, relay: Relay, target: datetime, folder: Path) -> Self:

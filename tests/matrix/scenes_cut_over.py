@@ -22,7 +22,7 @@ from activities.side_copy import SideCopy
 from activities.standing import Standing, look_at_standing
 from recovery.actions import Action, Spec
 from recovery.models import Wire
-from tests.copies import sweep
+from tests.copies import end_jobs
 from tests.matrix.scenes import CopyScene, Stage, around, digest, folder_of_another
 
 S = TypeVar("S", bound=Spec)
@@ -91,7 +91,7 @@ class CutScene(CopyScene[C, T]):
     built: ClassVar[type[CutStage]] = CutStage
     stage: CutStage
     moments = 1
-    rarely = ("connection cut", "job's programs killed")
+    rarely: ClassVar[tuple[str, ...]] = ("connection cut", "job's programs killed")
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
@@ -116,7 +116,7 @@ class CutScene(CopyScene[C, T]):
         """Mend what was meddled with, then undo what was done."""
         self.release()
         self.stage.relay.cut()
-        sweep(self.lab, drop=False)
+        end_jobs(self.lab)
         while self.mends:
             self.mends.pop()()
         if self.spec is not None and await self.action.observe(self.spec) != self.before:

@@ -10,7 +10,7 @@ from activities.door import Doors, open_doors
 from activities.redundancy import Archived, archive
 from activities.replacing import Replacing
 from activities.side_copy import SideCopy
-from tests.copies import ask_copy, postmasters, sweep
+from tests.copies import ask_copy, end_jobs, postmasters
 from tests.matrix.scenes import around
 from tests.matrix.scenes_cut_over import C, CutScene, Fallen, T, rows, settings
 
@@ -64,7 +64,7 @@ class PromoteScene(CutScene[CutSpec, Promoted]):
         """Drop the copy."""
         self.release()
         self.stage.relay.cut()
-        sweep(self.lab, drop=False)
+        end_jobs(self.lab)
         await self.stage.drop_copy(self.copy, self.port)
 
 

@@ -23,8 +23,8 @@ from lab.estate import Lab
 from recovery import connection
 from recovery.attributes import INCIDENT, RTO_MET
 from recovery.names import recovery_id
-from tests.conftest import _lab
 from tests.copies import drop_all, in_copies
+from tests.labs import lab_apart
 from tests.running import PROCEDURE, Recovery, Running, eventually, running
 from tests.ui.pages import Run, StartForm, photograph
 
@@ -39,7 +39,7 @@ WRONG = "0" * 16
 @pytest.fixture(scope="module")
 def broken() -> Iterator[Lab]:
     """A lab of these tests alone, from which half of the orders were deleted."""
-    with _lab() as lab:
+    with lab_apart() as lab:
         lab.up()
         yield lab
 
