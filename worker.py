@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
 import workflows
-from activities import catalog, ssh
+from activities import catalog, notifications, ssh
 from activities.backups import backups
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
@@ -25,15 +25,18 @@ from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper
 from recovery.errors import RecoveryError
 from recovery.fallback import SystemClaim, UnknownProcedure
+from recovery.notification import Notification
 from recovery.replay import Mismatch, check_open_runs
 from recovery.settings import Settings
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 
-WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, SystemClaim, UnknownProcedure)
+WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, SystemClaim, Notification, UnknownProcedure)
 PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare)
 ACTIONS: Sequence[Action[Any, Any]] = (place, replay)
 ACTIVITIES: Sequence[Any] = (
     catalog.load,
+    notifications.targets,
+    notifications.send,
     *(activity for step in (*PROBES, *ACTIONS) for activity in step.activities()),
 )
 

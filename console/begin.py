@@ -10,7 +10,8 @@ import typer
 
 from console.options import AsJson, By, Pairs, Parameters, Runbook
 from console.output import emit, say
-from console.session import complete, connect, library, run_link, settings, user
+from console.session import complete, connect, library, settings, user
+from recovery.links import run_link
 
 if TYPE_CHECKING:
     from temporalio.client import Client

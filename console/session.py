@@ -1,4 +1,4 @@
-"""What a command works with: settings, catalogs, Temporal, and the addresses of its UI."""
+"""What a command works with: settings, catalogs, Temporal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import pwd
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -63,16 +62,3 @@ def user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container without an entry for this user
         return str(os.getuid())
-
-
-def ui(settings: Settings) -> str:
-    """Return the address of this namespace in the Temporal UI, without a slash at its end."""
-    from recovery.connection import ui
-
-    name = "default" if settings.is_embedded() else settings.connection().get("namespace", "default")
-    return f"{ui(settings)}/namespaces/{quote(name, safe='')}"
-
-
-def run_link(settings: Settings, workflow: str, run: str) -> str:
-    """Return the address of one run in the Temporal UI."""
-    return f"{ui(settings)}/workflows/{quote(workflow, safe='')}/{run}/user-metadata"

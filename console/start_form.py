@@ -10,7 +10,8 @@ import typer
 
 from console.options import AsJson, By, Pairs, Runbook
 from console.output import emit, say
-from console.session import library, settings, ui, user
+from console.session import library, settings, user
+from recovery.links import ui
 
 if TYPE_CHECKING:
     from runbooks.schema import Runbook as RunbookModel

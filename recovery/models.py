@@ -105,6 +105,7 @@ class Frozen(Wire):
     estate: dict[str, Any]
     not_after: timedelta
     digest: str
+    notify: tuple[str, ...] = ()
 
 
 def canonical(value: Any) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 CLAIM = "SystemClaim"
+NOTIFICATION = "Notification"
 
 
 def recovery_id(catalog: str, system: str, mode: str) -> str:
@@ -15,6 +16,11 @@ def recovery_id(catalog: str, system: str, mode: str) -> str:
 def claim_id(catalog: str, system: str) -> str:
     """Return the workflow id that at most one acting recovery of ``system`` holds."""
     return f"claim/{catalog}/{system}"
+
+
+def notice_id(run: str, number: int) -> str:
+    """Return the workflow id under which the notice ``number`` of a recovery's ``run`` is delivered."""
+    return f"notice/{run}/{number}"
 
 
 def activity_id(step: str, part: str) -> str:

@@ -36,9 +36,9 @@ from recovery.models import Authored, Decision, Start
 
 PASSED_THROUGH = (
     "activities", "runbooks", "recovery.actions", "recovery.attributes", "recovery.clock", "recovery.details",
-    "recovery.errors", "recovery.facts", "recovery.gates", "recovery.models", "recovery.names", "recovery.report",
-    "recovery.saga", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "asyncssh", "yaml",
-    "cryptography", "_cffi_backend", "opentelemetry",
+    "recovery.errors", "recovery.facts", "recovery.gates", "recovery.models", "recovery.names", "recovery.notices",
+    "recovery.report", "recovery.saga", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "asyncssh",
+    "yaml", "cryptography", "_cffi_backend", "opentelemetry",
 )  # fmt: skip
 """Models and pure functions; never the engine itself, in which clock and chance must stay forbidden."""
 

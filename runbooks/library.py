@@ -90,6 +90,7 @@ class Library:
             estate=estate.model_dump(mode="json", include={"hosts", "databases"}),
             not_after=runbook.not_after,
             digest="",
+            notify=runbook.notify,
         )
         return frozen.model_copy(update={"digest": digest([frozen, start.mode])})
 
@@ -145,6 +146,8 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     ]
     if len(set(runbook.systems)) < len(runbook.systems):
         faults.append("systems: one is named twice")
+    if len(set(runbook.notify)) < len(runbook.notify):
+        faults.append("notify: one is named twice")
     if set(runbook.gates) != set(spec.GATES):
         faults.append(f"gates: {runbook.procedure} has exactly these: {', '.join(spec.GATES)}")
     roles = {role for person in estate.people.values() for role in person.roles}

@@ -77,7 +77,8 @@ class Estate(Authored):
 class Runbook(Authored):
     """A named, versioned recovery: which procedure, on which systems, with which parameters, decided by whom.
 
-    ``not_after`` is how long an instruction to act stays valid once it was given.
+    ``not_after`` is how long an instruction to act stays valid once it was given. ``notify`` names the channels over
+    which people are told; what stands behind a name is the worker's (RECOVERY_NOTIFY), for it holds secrets.
     """
 
     title: Text
@@ -87,4 +88,5 @@ class Runbook(Authored):
     why: Text
     parameters: dict[str, Any] = {}
     gates: dict[Name, GatePolicy] = {}
+    notify: tuple[Name, ...] = ()
     not_after: timedelta = Field(default=timedelta(minutes=30), gt=timedelta(0))
