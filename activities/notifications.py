@@ -10,7 +10,8 @@ after a death and ``len(LATER)`` times, ever later, to a silent target, and says
 is given up, visibly. Every sending of a notice carries the same id, by which a receiver can tell a repeat: ``id`` in
 the JSON of a webhook and its header ``Idempotency-Key``; in a mail ``X-Recovery-Notice``, because Apprise writes the
 ``Message-ID`` itself. What was sent is remembered on the disk of the worker; another worker with another state folder
-that takes over in the middle does not know of it, and repeats unsaid.
+that takes over in the middle does not know of it, and repeats unsaid. An address is known by its place in the file:
+add new ones at the end while notices are on their way.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def find(file: str, channels: Sequence[str]) -> Targets:
         return Targets(faults=(error.message,))
     found: dict[int, Target] = {}
     for channel in channels:
-        numbers = [n for n, service in enumerate(services, 1) if channel.lower() in map(str, service.tags)]
+        numbers = [n for n, service in enumerate(services, 1) if _is_for(service, channel)]
         if not numbers:
             faults.append(f"channel {channel}: {_VARIABLE}: its file tags no usable address with this name")
         for number in numbers:
@@ -151,10 +152,9 @@ def _name(service: Any, notice: Notice, repeat: bool) -> None:
 
 
 def _service(file: str, target: Target) -> NotifyBase:
-    services, _ = _services(file)
-    if not 0 < target.number <= len(services) or _kind(services[target.number - 1]) != target.service:
+    service = next(iter(_services(file)[0][target.number - 1 :]), None)
+    if service is None or _kind(service) != target.service or not _is_for(service, target.channel):
         raise Invalid(f"{_VARIABLE}: its file was changed while this was on its way")
-    service = services[target.number - 1]
     if "socket_read_timeout" not in vars(service):
         service.socket_read_timeout = READ_SECONDS
     return service
@@ -208,6 +208,10 @@ def _each(service: NotifyBase) -> Sequence[NotifyBase]:
     return alone
 
 
+def _is_for(service: NotifyBase, channel: str) -> bool:
+    return channel.lower() in map(str, service.tags)  # Apprise writes tags in small letters
+
+
 def _kind(service: NotifyBase) -> str:
     return str(service.service_name)
 
@@ -258,4 +262,6 @@ def _apart(work: Callable[[], T]) -> asyncio.Future[T]:
                 done.set_exception(Transient(f"{type(error).__name__} in the worker that sends it"))
 
     threading.Thread(target=run, daemon=True, name="notification").start()
-    return asyncio.wrap_future(done)
+    ending = asyncio.wrap_future(done)
+    ending.add_done_callback(lambda one: one.cancelled() or one.exception())  # seen, also when nobody waits any more
+    return ending
