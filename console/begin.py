@@ -10,8 +10,7 @@ import typer
 
 from console.options import AsJson, By, Pairs, Parameters, Runbook
 from console.output import emit, say
-from console.session import complete, connect, library, settings, user
-from recovery.links import run_link
+from console.session import complete, connect, library, run_link, settings, user
 
 if TYPE_CHECKING:
     from temporalio.client import Client

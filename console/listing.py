@@ -9,8 +9,7 @@ import typer
 
 from console.options import AsJson
 from console.output import duration, emit, say
-from console.session import complete, connect, settings
-from recovery.links import run_link
+from console.session import complete, connect, run_link, settings
 
 if TYPE_CHECKING:
     from console.runs import Run

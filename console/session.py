@@ -1,4 +1,4 @@
-"""What a command works with: settings, catalogs, Temporal."""
+"""What a command works with: settings, catalogs, Temporal, and the addresses of its UI."""
 
 from __future__ import annotations
 
@@ -62,3 +62,17 @@ def user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container without an entry for this user
         return str(os.getuid())
+
+
+def ui(settings: Settings) -> str:
+    """Return the address of this namespace in the Temporal UI, without a slash at its end."""
+    from recovery.links import ui
+
+    return ui(settings)
+
+
+def run_link(settings: Settings, workflow: str, run: str) -> str:
+    """Return the address of one run in the Temporal UI."""
+    from recovery.links import run_link
+
+    return run_link(settings, workflow, run)

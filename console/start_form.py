@@ -10,8 +10,7 @@ import typer
 
 from console.options import AsJson, By, Pairs, Runbook
 from console.output import emit, say
-from console.session import library, settings, user
-from recovery.links import ui
+from console.session import library, settings, ui, user
 
 if TYPE_CHECKING:
     from runbooks.schema import Runbook as RunbookModel

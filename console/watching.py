@@ -9,8 +9,7 @@ import typer
 from console.failures import UNSUCCESSFUL
 from console.options import AsJson, Id, RunId
 from console.output import emit, say
-from console.session import complete, connect, library, settings
-from recovery.links import run_link
+from console.session import complete, connect, library, run_link, settings
 
 if TYPE_CHECKING:
     from temporalio.client import Client

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-if TYPE_CHECKING:
-    from recovery.settings import Settings
+from recovery import connection
+from recovery.settings import Settings
 
 
 def ui(settings: Settings) -> str:
     """Return the address of this namespace in the Temporal UI, without a slash at its end."""
-    from recovery.connection import ui  # imported only when wanted: the command line starts without Temporal
-
     name = "default" if settings.is_embedded() else settings.connection().get("namespace", "default")
-    return f"{ui(settings)}/namespaces/{quote(name, safe='')}"
+    return f"{connection.ui(settings)}/namespaces/{quote(name, safe='')}"
 
 
 def run_link(settings: Settings, workflow: str, run: str) -> str:

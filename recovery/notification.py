@@ -19,7 +19,7 @@ PATIENCE = timedelta(hours=6)
 """After this, who was to be told has heard of it in another way, or the notice is no longer true."""
 
 SENDING_LIMIT = timedelta(minutes=2)
-BEAT = timedelta(seconds=5)
+BEAT = timedelta(seconds=3)
 
 
 async def announce(notice: Notice) -> None:
