@@ -67,7 +67,7 @@ def addresses(*lines: str) -> None:
 
 
 def mailto(port: int, *to: str, more: str = "") -> str:
-    return f"mailto://127.0.0.1:{port}/{'/'.join(to)}?from=recovery@example.org&mode=insecure&format=text&cto=1{more}"
+    return f"mailto://127.0.0.1:{port}/{'/'.join(to)}?from=recovery@example.org&mode=insecure&cto=1{more}"
 
 
 def order(number: int = 1, service: str = "JSON", **fields: Any) -> Sending:
@@ -293,6 +293,16 @@ def test_addresses_are_found_once_each_in_their_order() -> None:
 def test_yaml_is_read_as_well() -> None:
     addresses("urls:", "  - json://127.0.0.1:1/a:", "      tag: ops")
     assert [target.service for target in find(os.environ["RECOVERY_NOTIFY"], ["ops"]).found] == ["JSON"]
+
+
+def test_example_of_the_readme_can_be_used() -> None:
+    blocks = (ROOT / "README.md").read_text().split("```")
+    addresses(*next(block for block in blocks if "\ndba=" in block).splitlines())
+    found = find(os.environ["RECOVERY_NOTIFY"], ["dba", "pager"])
+    assert [(target.channel, target.service) for target in found.found] == [
+        ("dba", "E-Mail"), ("dba", "E-Mail"), ("pager", "JSON"),
+    ]  # fmt: skip
+    assert found.faults == ()
 
 
 def test_unknown_channel_is_named_and_hides_no_other() -> None:

@@ -18,6 +18,7 @@ class Wanted(Authored):
     notify: tuple[str, ...] = ()
     system: str = "files"
     fails: bool = False
+    waits: bool = False
 
 
 @workflow.defn
@@ -32,8 +33,10 @@ class Telling(Procedure[Wanted]):
         try:
             async with self.conducting(start) as wanted:
                 await announce(gate_waits(self.report(), "go on", self.frozen.notify, 1))
+                await workflow.wait_condition(lambda: not wanted.waits)
                 if wanted.fails:
                     raise Refused("told to fail")
         finally:
-            await announce(ended(self.report(), self.frozen.notify, 2))
+            if self._frozen:  # without a runbook nobody knows whom to tell
+                await announce(ended(self.report(), self.frozen.notify, 2))
         return self.report()

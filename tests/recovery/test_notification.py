@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -64,9 +65,14 @@ async def notice(client: Client, handle: WorkflowHandle[Any, Any], number: int) 
     return client.get_workflow_handle(notice_id(run, number))
 
 
+async def end(handle: WorkflowHandle[Any, Any]) -> Any:
+    async with asyncio.timeout(60):
+        return await handle.result()
+
+
 async def failure(handle: WorkflowHandle[Any, Any]) -> str:
     with pytest.raises(WorkflowFailureError) as raised:
-        await handle.result()
+        await end(handle)
     assert isinstance(raised.value.cause, ApplicationError)
     return sentence(raised.value.cause)
 
@@ -76,9 +82,9 @@ async def test_people_are_told_what_waits_and_what_ended_how(client: Client, hoo
     addresses(f"ops=json://127.0.0.1:{hook.port}/in")
     async with worker(client, cached):
         handle = await started(client, f"told-{cached}", "ops")
-        assert (await handle.result()).outcome == "recovered"
+        assert (await end(handle)).outcome == "recovered"
         for number in (1, 2):
-            await (await notice(client, handle, number)).result()
+            await end(await notice(client, handle, number))
     run = (await handle.describe()).run_id
     assert {(body["id"], body["kind"]) for body in hook.bodies} == {(f"{run}/1", "waits"), (f"{run}/2", "ended")}
     ending = next(body for body in hook.bodies if body["kind"] == "ended")
@@ -92,16 +98,29 @@ async def test_failed_recovery_is_told_as_well(client: Client, hook: Webhook) ->
     async with worker(client):
         handle = await started(client, "fails", "ops", parameters={"fails": True})
         assert await failure(handle) == "failed: told to fail"
-        await (await notice(client, handle, 2)).result()
+        await end(await notice(client, handle, 2))
     ending = next(body for body in hook.bodies if body["kind"] == "ended")
     assert (ending["title"], ending["type"]) == ("fails: failed", "failure")
     assert "Refused: told to fail" in ending["message"]
 
 
+async def test_cancelled_recovery_is_told_and_stays_cancelled(client: Client, hook: Webhook) -> None:
+    addresses(f"ops=json://127.0.0.1:{hook.port}/in")
+    async with worker(client):
+        handle = await started(client, "cancelled", "ops", parameters={"waits": True})
+        await eventually(lambda: hook.got, "the first notice")
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await end(handle)
+        assert (await handle.describe()).status == WorkflowExecutionStatus.CANCELED
+        await end(await notice(client, handle, 2))
+    assert [body["title"] for body in hook.bodies if body["kind"] == "ended"] == ["cancelled: cancelled"]
+
+
 async def test_recovery_without_channels_tells_nobody(client: Client) -> None:
     async with worker(client):
         handle = await started(client, "quiet")
-        await handle.result()
+        await end(handle)
     types = {event.start_child_workflow_execution_initiated_event_attributes.workflow_type.name
              for event in (await handle.fetch_history()).events}  # fmt: skip
     assert "Notification" not in types
@@ -115,7 +134,7 @@ async def test_dead_targets_do_not_delay_the_end(client: Client) -> None:
             for name, channels in (("free", ()), ("hindered", ("dead", "nobody"))):
                 began = time.monotonic()
                 handle = await started(client, name, *channels)
-                assert (await handle.result()).outcome == "recovered"
+                assert (await end(handle)).outcome == "recovered"
                 took[name] = time.monotonic() - began
             for told in [await notice(client, handle, number) for number in (1, 2)]:
                 assert (await told.describe()).status == WorkflowExecutionStatus.RUNNING
@@ -129,16 +148,16 @@ async def test_dead_target_neither_stops_nor_repeats_another(client: Client, hoo
     with mailbox() as (box, smtp):
         addresses(
             f"ops=json://127.0.0.1:{port}/late", f"ops=json://127.0.0.1:{hook.port}/in",
-            f"mail=mailto://127.0.0.1:{smtp}/bob@example.org?from=r@example.org&mode=insecure&format=text",
+            f"mail=mailto://127.0.0.1:{smtp}/bob@example.org?from=r@example.org&mode=insecure",
         )  # fmt: skip
         hook.answers, box.answers = [500], ["451 try later"]
         async with worker(client):
             handle = await started(client, "one-dead", "ops", "mail")
-            await handle.result()
+            await end(handle)
             await eventually(lambda: len(hook.got) >= 3 and len(box.got) >= 2, "the living targets")
             with webhook(port) as late:
                 for number in (1, 2):
-                    await (await notice(client, handle, number)).result()
+                    await end(await notice(client, handle, number))
     run = (await handle.describe()).run_id
     ids = [f"{run}/1", f"{run}/2"]
     assert sorted(body["id"] for body in late.bodies) == ids
@@ -151,7 +170,7 @@ async def test_unknown_channel_fails_its_delivery_only(client: Client, hook: Web
     addresses(f"ops=json://127.0.0.1:{hook.port}/in")
     async with worker(client):
         handle = await started(client, "unknown", "nobody", "ops")
-        assert (await handle.result()).outcome == "recovered"
+        assert (await end(handle)).outcome == "recovered"
         for number in (1, 2):
             said = await failure(await notice(client, handle, number))
             assert said.startswith("not delivered: channel nobody: RECOVERY_NOTIFY: its file tags no usable address")
@@ -162,7 +181,7 @@ async def test_missing_file_fails_the_delivery_only(client: Client, monkeypatch:
     monkeypatch.setenv("RECOVERY_NOTIFY", "/nowhere")
     async with worker(client):
         handle = await started(client, "missing", "ops")
-        assert (await handle.result()).outcome == "recovered"
+        assert (await end(handle)).outcome == "recovered"
         said = await failure(await notice(client, handle, 2))
     assert said == "not delivered: RECOVERY_NOTIFY: its file cannot be read (No such file or directory)"
 
@@ -175,7 +194,7 @@ async def test_no_secret_in_any_history(client: Client, hook: Webhook) -> None:
     )  # fmt: skip
     async with worker(client):
         handle = await started(client, "secret", "ops")
-        await handle.result()
+        await end(handle)
         told = await notice(client, handle, 1)
         assert await failure(told)
         histories = [(await one.fetch_history()).to_json() for one in (handle, told)]
@@ -188,7 +207,7 @@ async def test_reset_recovery_replays_its_notices(client: Client, hook: Webhook)
     addresses(f"ops=json://127.0.0.1:{hook.port}/in")
     async with worker(client):
         handle = await started(client, "reset", "ops")
-        await handle.result()
+        await end(handle)
         first = (await handle.describe()).run_id
         second = [
             event.start_child_workflow_execution_initiated_event_attributes
@@ -196,7 +215,7 @@ async def test_reset_recovery_replays_its_notices(client: Client, hook: Webhook)
             if event.start_child_workflow_execution_initiated_event_attributes.workflow_id == notice_id(first, 2)
         ]
         for number in (1, 2):
-            await (await notice(client, handle, number)).result()
+            await end(await notice(client, handle, number))
         answer = await client.workflow_service.reset_workflow_execution(
             ResetWorkflowExecutionRequest(
                 namespace=client.namespace,
@@ -206,30 +225,25 @@ async def test_reset_recovery_replays_its_notices(client: Client, hook: Webhook)
             )
         )
         again = client.get_workflow_handle("reset", run_id=answer.run_id, result_type=Report)
-        assert (await again.result()).outcome == "recovered"
+        assert (await end(again)).outcome == "recovered"
         await eventually(lambda: len(hook.got) == 3, "the end of the reset run")
     assert [body["run"] for body in hook.bodies] == [first, first, answer.run_id]
 
 
 async def test_killed_worker_costs_one_marked_repeat(client: Client, hook: Webhook) -> None:
     addresses(f"ops=json://127.0.0.1:{hook.port}/in")
-    hook.answers = ["hang"]
+    hook.answers = ["hang", "hang"]
     command = [sys.executable, "-m", "tests.recovery.telling_worker"]
     with contextlib.ExitStack() as stack:
         victim = subprocess.Popen(command, cwd=ROOT)
         stack.callback(victim.wait)
         stack.callback(victim.kill)
         handle = await started(client, "killed", "ops")
-        await eventually(lambda: hook.got, "the message")
-        victim.kill()
-    hook.answers = []
+        assert (await end(handle)).outcome == "recovered"
+        await eventually(lambda: len(hook.got) == 2, "both messages")
     async with worker(client):
-        assert (await handle.result()).outcome == "recovered"
         for number in (1, 2):
-            await (await notice(client, handle, number)).result()
-    by_id: dict[str, list[bool]] = {}
-    for body in hook.bodies:
-        by_id.setdefault(body["id"], []).append(body["repeat"])
-    assert [False, True] in by_id.values()
-    assert all(marks in ([False], [False, True]) for marks in by_id.values())
-    assert len(by_id) == 2
+            await end(await notice(client, handle, number))
+    run = (await handle.describe()).run_id
+    for number in (1, 2):
+        assert [body["repeat"] for body in hook.bodies if body["id"] == f"{run}/{number}"] == [False, True]
