@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -19,7 +18,6 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import notifications
 from activities.notifications import LATER, find
-from activities.sendings import KEPT_SECONDS
 from recovery.errors import Fatal, Invalid, RecoveryError, Transient
 from recovery.models import digest
 from recovery.notices import Notice, Sending, Sent, Target
@@ -260,15 +258,6 @@ async def test_second_kill_ends_the_repeats(hook: Webhook) -> None:
     await killed_while_sending(hook)
     assert "may have arrived" in (await fails(order(), Fatal)).message
     assert [body["repeat"] for body in hook.bodies] == [False, True]
-
-
-async def test_old_records_are_swept(hook: Webhook, state: Path) -> None:
-    addresses(f"ops=json://127.0.0.1:{hook.port}/in")
-    await send(order())
-    [old] = (state / "notified").iterdir()
-    os.utime(old, (time.time() - KEPT_SECONDS - 1,) * 2)
-    await send(order(id="run-1/4"))
-    assert [file.name for file in (state / "notified").iterdir()] == [digest(["run-1/4", 1])]
 
 
 # --- the file -----------------------------------------------------------------------------------------------------
