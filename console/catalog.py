@@ -49,11 +49,14 @@ def show(name: Runbook, as_json: AsJson = False) -> None:
 
 def validate(names: Names = None, as_json: AsJson = False) -> None:
     """Validate the named runbooks, or all; every fault is listed with its file and field."""
-    from console.inspection import faults
+    from console.inspection import faults, unreachable
 
-    catalogs = library(settings())
+    installation = settings()
+    catalogs = library(installation)
     chosen = names or catalogs.names()
     found = [fault for name in chosen for fault in faults(catalogs, name)]
+    if installation.notify:
+        found += [fault for name in chosen for fault in unreachable(installation, catalogs, name)]
     unique = list({tuple(fault.values()): fault for fault in found}.values())
     if as_json:
         emit({"runbooks": chosen, "faults": unique})
@@ -68,7 +71,8 @@ def _page(name: str, runbook: RunbookModel, wanted: list[dict[str, Any]], aims: 
     lines = [f"{runbook.title}", f"{name}, version {runbook.version}, {runbook.procedure}", "", runbook.why, ""]
     lines += [f"Systems     {', '.join(runbook.systems)}"]
     lines += [f"Objectives  {aims.get('fault') or 'tier {tier}: RTO {rto}, RPO {rpo}'.format(**aims)}"]
-    lines += [f"Valid for   {span(runbook.not_after)} after an instruction was given", "", "Parameters"]
+    lines += [f"Valid for   {span(runbook.not_after)} after an instruction was given"]
+    lines += [f"Told        {', '.join(runbook.notify) or 'nobody'}", "", "Parameters"]
     lines += [f"  {row['name']:<14} {_origin(row)}" for row in wanted]
     lines += ["", "Gates" if runbook.gates else "Gates: none, nobody is asked"]
     for gate, policy in runbook.gates.items():

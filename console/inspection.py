@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
@@ -12,6 +12,9 @@ from console.output import span
 from recovery.errors import Invalid
 from runbooks.library import Library, specification
 from runbooks.schema import Runbook
+
+if TYPE_CHECKING:
+    from recovery.settings import Settings
 
 _NEXT_FAULT = re.compile(r"; (?=[a-z_]+(?:\.[^:;]+)*: )")
 
@@ -64,6 +67,18 @@ def faults(library: Library, name: str) -> list[dict[str, str]]:
         except Invalid:
             return found
     return found + _parameters(runbook, f"{name}.yaml")
+
+
+def unreachable(settings: Settings, library: Library, name: str) -> list[dict[str, str]]:
+    """Return each channel of the runbook ``name`` behind which RECOVERY_NOTIFY, as it is set here, has nobody."""
+    from activities.notifications import find  # only when wanted: it brings a driver
+
+    try:
+        channels = library.read(name).notify
+    except Invalid:  # told already
+        return []
+    found = find(settings.notify, channels).faults if channels else ()
+    return [{"file": f"{name}.yaml", "field": "notify", "message": fault} for fault in found]
 
 
 def _split(message: str, file: str) -> list[dict[str, str]]:

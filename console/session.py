@@ -6,7 +6,6 @@ import os
 import pwd
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -67,12 +66,13 @@ def user() -> str:
 
 def ui(settings: Settings) -> str:
     """Return the address of this namespace in the Temporal UI, without a slash at its end."""
-    from recovery.connection import ui
+    from recovery.links import ui
 
-    name = "default" if settings.is_embedded() else settings.connection().get("namespace", "default")
-    return f"{ui(settings)}/namespaces/{quote(name, safe='')}"
+    return ui(settings)
 
 
 def run_link(settings: Settings, workflow: str, run: str) -> str:
     """Return the address of one run in the Temporal UI."""
-    return f"{ui(settings)}/workflows/{quote(workflow, safe='')}/{run}/user-metadata"
+    from recovery.links import run_link
+
+    return run_link(settings, workflow, run)

@@ -8,7 +8,7 @@ from typing import Any
 
 from temporalio import workflow
 
-from recovery import gates
+from recovery import gates, notices
 from recovery.errors import Refused
 from recovery.facts import GateClosed, GateOpened
 from recovery.models import Frozen, Wire, digest
@@ -66,6 +66,7 @@ class Asking(Stepping):
         early, self._decisions = self._decisions, [d for d in self._decisions if d.gate != name]
         self._gates[name] = gate
         self._record(GateOpened(workflow.now(), gate, workflow.now() + within, shown, then))
+        await self._tell(notices.gate_waits, name)
         for decision in (d for d in early if d.gate == name and not again):
             self._again(decision)
         if await self._decided(name, within) == RESET:

@@ -225,12 +225,12 @@ def _steps(steps: tuple[StepLine, ...]) -> list[str]:
 
 def _clock(report: Report) -> str:
     clock = report.clock
-    split = ", ".join(f"{cause} {_span(getattr(clock, cause))}" for cause in _CAUSES if getattr(clock, cause))
+    split = ", ".join(f"{cause} {span(getattr(clock, cause))}" for cause in _CAUSES if getattr(clock, cause))
     running = report.outcome == "running"
     verdict = ", within it so far" if running and clock.rto_met else _met(clock.rto_met)
-    rto = f" of RTO {_span(clock.rto)}{verdict}" if clock.rto else ""
+    rto = f" of RTO {span(clock.rto)}{verdict}" if clock.rto else ""
     written = ", as this was written" if running else ""
-    return f"Clock since {clock.since}{written}: **{_span(clock.total)}**{rto} ({split or 'nothing yet'})"
+    return f"Clock since {clock.since}{written}: **{span(clock.total)}**{rto} ({split or 'nothing yet'})"
 
 
 # --- Markdown -------------------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def _met(met: bool | None) -> str:
     return "" if met is None else " (met)" if met else " (**missed**)"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """Return seconds as people say them: 0.4 s, 42 s, 5 min 12 s, 1 h 3 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"

@@ -14,6 +14,7 @@ carries them by type name. Only ``Transient`` is retried.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import ValidationError
@@ -25,8 +26,11 @@ class RecoveryError(ApplicationError):
 
     retry: ClassVar[bool] = False
 
-    def __init__(self, message: str, *details: object) -> None:
-        super().__init__(message, *details, type=type(self).__name__, non_retryable=not self.retry)
+    def __init__(self, message: str, *details: object, after: timedelta | None = None) -> None:
+        """Say ``message``; a retry waits ``after`` instead of what its policy says."""
+        super().__init__(
+            message, *details, type=type(self).__name__, non_retryable=not self.retry, next_retry_delay=after
+        )
 
 
 class Transient(RecoveryError):

@@ -164,6 +164,7 @@ class Frozen(Wire):
     not_after: timedelta
     keep_for: timedelta = timedelta(days=14)
     digest: str
+    notify: tuple[str, ...] = ()
 
 
 def canonical(value: Any) -> bytes:

@@ -6,6 +6,7 @@ import re
 
 CLAIM = "SystemClaim"
 UNDO = "Undo"
+NOTIFICATION = "Notification"
 
 
 def recovery_id(catalog: str, system: str, mode: str) -> str:
@@ -21,6 +22,11 @@ def claim_id(catalog: str, system: str) -> str:
 def undo_id(workflow: str) -> str:
     """Return the workflow id under which the recovery ``workflow`` is undone from its history."""
     return f"undo/{workflow}"
+
+
+def notice_id(run: str, number: int) -> str:
+    """Return the workflow id under which the notice ``number`` of a recovery's ``run`` is delivered."""
+    return f"notice/{run}/{number}"
 
 
 def activity_id(step: str, part: str, attempt: int = 1) -> str:

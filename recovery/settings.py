@@ -16,16 +16,17 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Settings:
-    """Say where state and catalogs are, which task queue is used, and which Temporal."""
+    """Say where state and catalogs are, which task queue is used, who is told how (a file), and which Temporal."""
 
     state: Path
     catalogs: Path
     task_queue: str
+    notify: str = ""
     temporal: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold an API key
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read RECOVERY_STATE, RECOVERY_CATALOGS, RECOVERY_TASK_QUEUE and TEMPORAL_*.
+        """Read RECOVERY_STATE, RECOVERY_CATALOGS, RECOVERY_TASK_QUEUE, RECOVERY_NOTIFY and TEMPORAL_*.
 
         Raises Invalid, which names the variable and what to do about it.
         """
@@ -40,7 +41,8 @@ class Settings:
         if not queue.strip() or queue != queue.strip():
             raise Invalid("RECOVERY_TASK_QUEUE: is empty or has blanks around it; name a queue, or unset it")
         temporal = {name: value for name, value in environ.items() if name.startswith("TEMPORAL_")}
-        return cls(state, catalogs, queue, temporal)
+        # Not looked at here: a fault in who is told must not keep a recovery from running.
+        return cls(state, catalogs, queue, environ.get("RECOVERY_NOTIFY", ""), temporal)
 
     def is_embedded(self) -> bool:
         """Return whether this installation runs a Temporal server of its own (no TEMPORAL_* is set)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 from temporalio.workflow import ActivityCancellationType, ParentClosePolicy
 
-from recovery import attributes
+from recovery import attributes, notices
 from recovery.actions import Action, Probe
 from recovery.clock import Cause
 from recovery.details import markdown
@@ -34,6 +34,8 @@ from recovery.holds import ANYBODY, Hold, Situation, answers, deadline, silence
 from recovery.inbox import Inbox
 from recovery.models import Frozen, HoldPolicy, Mode, Resolution, Start, Wire, digest
 from recovery.names import CLAIM, activity_id, claim_id
+from recovery.notices import Notice
+from recovery.notification import announce
 from recovery.saga import Entry, Fate, following
 
 R = TypeVar("R")
@@ -69,6 +71,7 @@ class Stepping(Inbox):
         self._attempts: dict[tuple[str, str], int] = {}
         self._claims: list[workflow.ChildWorkflowHandle[Any, None]] = []
         self._held = 0
+        self._notices = 0
         self._reset = False
         self._salt = ""
         self._dark = False
@@ -129,6 +132,7 @@ class Stepping(Inbox):
             hold = self._hold_of(now, step, why)
             self._hold, self._resolution = hold, None
             self._record(HoldOpened(workflow.now(), hold, again))
+            await self._tell(notices.hold_waits, hold.token)
             how = await self._answered(hold)
             said, self._hold, self._resolution = self._resolution, None, None
             self._record(HoldClosed(workflow.now(), hold.token, how or _answer(said), said, back_to))
@@ -227,6 +231,7 @@ class Stepping(Inbox):
         self._claims.append(claim)
 
     async def _leave(self) -> None:
+        await self._tell(notices.ended)
         for claim in self._claims:
             # Somebody may have closed the claim by hand; then the system is free already.
             with contextlib.suppress(FailureError):
@@ -244,6 +249,14 @@ class Stepping(Inbox):
             except asyncio.CancelledError:
                 self._record(CancelAsked(workflow.now()))
         return task.result()
+
+    # --- people who are not looking ----------------------------------------------------------------------
+
+    async def _tell(self, make: Callable[..., Notice], *what: str) -> None:
+        """Have people told over the runbook's channels; nothing here waits for them to be reached."""
+        if self._frozen is not None and self._frozen.notify and self.start.mode != "check":
+            self._notices += 1
+            await announce(make(self.report(), *what, self._frozen.notify, self._notices))
 
     # --- the record --------------------------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ class Library:
             not_after=runbook.not_after,
             keep_for=runbook.keep_for,
             digest="",
+            notify=runbook.notify,
         )
         return frozen.model_copy(update={"digest": digest([frozen, start.mode])})
 
@@ -149,6 +150,8 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     ]
     if len(set(runbook.systems)) < len(runbook.systems):
         faults.append("systems: one is named twice")
+    if len(set(runbook.notify)) < len(runbook.notify):
+        faults.append("notify: one is named twice")
     if more := sorted(set(runbook.gates) - set(spec.GATES)):
         faults.append(f"gates: {runbook.procedure} has only these: {', '.join(spec.GATES)}; leave out {more[0]}")
     faults += _needed(runbook, runbook.parameters)

@@ -79,7 +79,8 @@ class Runbook(Authored):
 
     ``hold`` says who is asked when a step of a live recovery has failed for good; without it the recovery goes back at
     once. ``keep_for`` is how long people keep what a recovery put aside. ``not_after`` is how long an instruction to
-    act stays valid once it was given.
+    act stays valid once it was given. ``notify`` names the channels over which people are told; what
+    stands behind a name is the worker's (RECOVERY_NOTIFY), for it holds secrets.
     """
 
     title: Text
@@ -90,5 +91,6 @@ class Runbook(Authored):
     parameters: dict[str, Any] = {}
     gates: dict[Name, GatePolicy] = {}
     hold: HoldPolicy | None = None
+    notify: tuple[Name, ...] = ()
     not_after: timedelta = Field(default=timedelta(minutes=30), gt=timedelta(0))
     keep_for: timedelta = Field(default=timedelta(days=14), gt=timedelta(0))

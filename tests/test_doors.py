@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-HEAVY = {"workflows", "asyncssh", "azure", "kubernetes", "psycopg"}
+HEAVY = {"workflows", "apprise", "asyncssh", "azure", "kubernetes", "psycopg"}
 
 
 def test_starter_loads_no_workflow_or_driver() -> None:

@@ -104,6 +104,26 @@ def test_every_fault_names_file_and_field(
     assert {fault["file"] for fault in found["faults"]} == {f"{NAME}.yaml"}
 
 
+def test_channels_are_tried_where_their_addresses_are(
+    catalogs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    change(catalogs, "gates:", "notify: [dba, pager]\ngates:")
+    assert answer(capsys, "validate")[0] == 0  # here nobody knows them
+    monkeypatch.setenv("RECOVERY_NOTIFY", str(tmp_path / "notify.conf"))
+    code, found = answer(capsys, "validate")
+    why = "RECOVERY_NOTIFY: its file cannot be read (No such file or directory)"
+    assert (code, found["faults"]) == (2, [{"file": f"{NAME}.yaml", "field": "notify", "message": why}])
+    (tmp_path / "notify.conf").write_text("dba=json://me:hunter2@127.0.0.1/in\n")
+    code, found = answer(capsys, "validate")
+    assert (code, len(found["faults"])) == (2, 1)
+    assert found["faults"][0]["message"].startswith("channel pager: RECOVERY_NOTIFY: ")
+    assert "hunter2" not in str(found)
+    change(catalogs, "[dba, pager]", "[dba]")
+    assert answer(capsys, "validate")[0] == 0
+    assert main(["show", NAME]) == 0
+    assert "Told        dba\n" in capsys.readouterr().out
+
+
 def test_faults_of_several_files_are_listed_together(catalogs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(catalogs, "roles: [dba]", "roles: [nobody]")
     change(catalogs, "rto: PT1H", "rto: PT0S", file="estate")

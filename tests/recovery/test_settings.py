@@ -22,6 +22,11 @@ def test_temporal_variables_name_the_server() -> None:
     assert settings.connection() == {"target_host": "temporal.example:7233", "namespace": "dr"}
 
 
+def test_whom_to_tell_is_not_looked_at() -> None:
+    assert Settings.from_environment({"RECOVERY_NOTIFY": "/nowhere"}).notify == "/nowhere"
+    assert Settings.from_environment({}).notify == ""
+
+
 def test_address_has_a_default() -> None:
     settings = Settings.from_environment({"TEMPORAL_NAMESPACE": "dr"})
     assert settings.connection()["target_host"] == "localhost:7233"

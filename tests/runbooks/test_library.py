@@ -410,6 +410,19 @@ def test_frozen_holds_what_the_runbook_says(catalog: Catalog) -> None:
     assert Frozen.model_validate_json(frozen.model_dump_json()) == frozen
 
 
+def test_channels_are_frozen_by_name(catalog: Catalog) -> None:
+    assert catalog.freeze().notify == ()
+    catalog.runbook(put("notify", value=["dba", "pager"]))
+    assert catalog.freeze().notify == ("dba", "pager")
+    old = catalog.freeze().model_dump(exclude={"notify"})
+    assert Frozen.model_validate(old).notify == ()  # as recorded before there were any
+
+
+def test_channel_named_twice_is_a_fault(catalog: Catalog) -> None:
+    catalog.runbook(put("notify", value=["dba", "dba"]))
+    assert "notify: one is named twice" in catalog.fault()
+
+
 # --- approvals and digest ---------------------------------------------------------------------------------------
 
 
