@@ -68,7 +68,7 @@ def held(report: Report, hold: HoldLine) -> list[RenderableType]:
 
 def _turning(report: Report) -> list[RenderableType]:
     rows = ["! clients are shut out"] if report.dark and report.outcome == "running" else []
-    if report.committed is not None:
+    if report.committed is not None and report.outcome != "recovered":
         rows.append(f"! past the point of no return ({report.committed.what}): nothing is undone any more")
     return [_text(row, "bold yellow") for row in rows]
 

@@ -197,7 +197,7 @@ def _turning(report: Report) -> list[str]:
     rows = []
     if report.dark and report.outcome == "running":
         rows.append("**Clients are shut out.**")
-    if report.committed is not None:
+    if report.committed is not None and report.outcome != "recovered":
         at, what = report.committed.at, _plain(report.committed.what)
         rows.append(f"**Past the point of no return** since {at:%H:%M:%S} UTC: {what}. Nothing is undone any more.")
     if report.was_reset:

@@ -66,7 +66,7 @@ class Measured(Fact):
     """A figure was measured on the systems."""
 
     name: str
-    value: float | str
+    value: int | float | str
     unit: str
     met: bool | None = None
 

@@ -121,7 +121,7 @@ class Procedure(Resets, Generic[P]):
                 raise _Enough
             raise Refused("; ".join(blockers))
 
-    def measured(self, name: str, value: float | str, unit: str = "", met: bool | None = None) -> None:
+    def measured(self, name: str, value: int | float | str, unit: str = "", met: bool | None = None) -> None:
         """Report a figure that was measured on the systems."""
         self._record(Measured(workflow.now(), name, value, unit, met))
 

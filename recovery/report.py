@@ -126,7 +126,7 @@ class Figure(Wire):
     """A figure measured on the systems, with its verdict against the tier where there is one."""
 
     name: str
-    value: float | str
+    value: int | float | str
     unit: str
     met: bool | None = None
 

@@ -9,6 +9,7 @@ from temporalio import workflow
 from activities.backups import Choice, backups
 from activities.cut_over import fence, install, promote
 from activities.door import close, first_write_seen, open_doors
+from activities.extraction import copy_back, copying_back, preview, previewing
 from activities.postgres import Replayed, lag, place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
@@ -48,14 +49,29 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
             if proof is not None and proof.failed:
                 raise Fatal(f"the copy is not proven: {'; '.join(proof.failed)}")
 
-            if standing is not None:
-                await self._replace(Replacing(copy), port, standing, beyond, proof, reached)
-            else:
-                await self.gate(
-                    "keep the copy", beyond, proof, reached, then="the copy stays, and its address is reported"
-                )
-                self.delivered("copy", copy.address(port))
+            await self._decide(copy, port, standing, beyond, proof, reached)
         return self.report()
+
+    async def _decide(self, copy: SideCopy, port: int, standing: Standing | None, *evidence: Wire | None) -> None:
+        """Ask, then do with the proven copy what the runbook says."""
+        if standing is not None:
+            return await self._replace(Replacing(copy), port, standing, *evidence)
+        if copy.wanted.cutover == "extract":
+            return await self._extract(copy, port, *evidence)
+        await self.gate("keep the copy", *evidence, then="the copy stays, and its address is reported")
+        return self.delivered("copy", copy.address(port))
+
+    async def _extract(self, copy: SideCopy, port: int, *evidence: Wire | None) -> None:
+        """Show which rows would go back and which are there with other content, ask, copy them back at once."""
+        rows = await self.prove(preview, previewing(copy, port))
+        self.require(rows.blockers if rows else ())
+        await self.gate("copy back", rows, *evidence, then=f"the rows go back into {copy.system}, in one transaction")
+        commits = "clients see and use the rows that went back"
+        await self.do(copy_back, copying_back(copy, port), commits=commits)
+        for table in rows.tables if rows else ():
+            self.measured(f"rows of {table.table} that went back", table.missing)
+            self.measured(f"rows of {table.table} left as they are, with other content", table.conflicts)
+        self.delivered("copy", copy.address(port))
 
     async def _replace(self, new: Replacing, port: int, standing: Standing, *evidence: Wire | None) -> None:
         """Shut, export, fence, promote, install, archive, open; after that there is only a way forward."""

@@ -148,6 +148,7 @@ async def test_reset_run_holds_and_knows_what_was_done(toys: Toys) -> None:
 
 async def test_reset_run_goes_on_without_old_approvals(toys: Toys) -> None:
     recovery = await toys.start(puts=[toys.put("a")], then=[toys.put("c", slow=5)], gate="go on", hold=HOLD)
+    old = (await recovery.until("gate")).gates[0]
     await recovery.approve("bob")
     await eventually(lambda: "c" in toys.has(), "what was approved is on its way")
     again = await reset(toys.client, recovery, "put-a.apply")
@@ -155,7 +156,6 @@ async def test_reset_run_goes_on_without_old_approvals(toys: Toys) -> None:
     await again.resolve("continue")
     report = await again.until("gate")
     assert not report.gates[0].decisions
-    old = (await recovery.status() or report).gates[0]
     with pytest.raises(WorkflowUpdateFailedError):
         await again.handle.execute_update(
             "decide", {"gate": "go on", "by": "carol", "plan": old.plan, "evidence": old.evidence}
