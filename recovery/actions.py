@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
@@ -23,7 +23,7 @@ from temporalio import activity
 from temporalio.client import AsyncActivityCancelledError
 from temporalio.service import RPCError
 
-from recovery.errors import Drifted, RecoveryError, Refused, Stale, Transient
+from recovery.errors import Drifted, Fatal, RecoveryError, Refused, Stale, Transient
 from recovery.models import Mode, Wire
 
 Activity = Callable[..., Coroutine[Any, Any, Any]]
@@ -43,6 +43,7 @@ T = TypeVar("T", bound=Wire)
 class Order(Wire, Generic[S, T]):
     """Tell an activity to change a system that was seen in state ``before``; void after ``not_after``.
 
+    What fails transiently is tried again until ``give_up``: while clients are shut out, people have to hear of it soon.
     The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
     what), and why there is nothing to undo (``kept``).
     """
@@ -51,6 +52,7 @@ class Order(Wire, Generic[S, T]):
     before: T
     mode: Mode
     not_after: AwareDatetime
+    give_up: AwareDatetime | None = None
     step: str = ""
     commits: str = ""
     kept: str = ""
@@ -131,7 +133,8 @@ class Action(Probe[S, T]):
 
         async def apply(order: Any) -> Any:
             async with _beating(self.beat), _counting(self.beat):
-                return await self.carry_out(order)
+                with _giving_up(order.give_up):
+                    return await self.carry_out(order)
 
         async def undo(order: Any) -> Any:
             async with _beating(self.beat), _counting(self.beat):
@@ -202,6 +205,17 @@ def differences(wanted: Wire, seen: Wire) -> str:
         if value is not None and found.get(field) != value
     ]
     return ", ".join(rows)
+
+
+@contextlib.contextmanager
+def _giving_up(at: datetime | None) -> Iterator[None]:
+    """Let a transient failure be final after ``at``; what is at work is not disturbed."""
+    try:
+        yield
+    except Transient as error:
+        if at is None or datetime.now(UTC) < at:
+            raise
+        raise Fatal(f"{error.message} (tried again until {at:%H:%M:%S} UTC)") from None
 
 
 def _refuse(order: Order[Any, Any]) -> None:

@@ -211,7 +211,7 @@ class Procedure(Resets, Generic[P]):
             await self._heed_reset()
             self._step(step, "looking", cause)
             # A check tells what is wrong now; only who acts waits for it to pass.
-            patience = timedelta(0) if self.start.mode == "check" else probe.patience
+            patience = timedelta(0) if self.start.mode == "check" else self._within(probe.patience)
             attempt = self._attempt(step, "observe")
             call = Call(f"{probe.name}.observe", probe.state_type, step, "observe", probe, patience, attempt)
             try:
@@ -258,9 +258,11 @@ class Procedure(Resets, Generic[P]):
         """Return the order to act, void when what it was decided on is no longer news."""
         until = [began + min(change.action.expires, self.frozen.not_after)]
         until += [] if self._committed else [approval.until for approval in self._approvals.values()]
+        dark = self._dark or change.dark
+        give_up = workflow.now() + self._policy().dark_within if dark else None
         return Order(
-            spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), step=change.step,
-            commits=change.commits, kept=change.action.kept,
+            spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
+            step=change.step, commits=change.commits, kept=change.action.kept,
         )  # fmt: skip
 
     def _register(self, entry: Entry) -> None:

@@ -135,7 +135,7 @@ class Stepping(Inbox):
             await self._tell(notices.hold_waits, hold.token)
             how = await self._answered(hold)
             said, self._hold, self._resolution = self._resolution, None, None
-            self._record(HoldClosed(workflow.now(), hold.token, how or _answer(said), said, back_to))
+            self._record(HoldClosed(workflow.now(), hold.token, _answer(said) or how, said, back_to))
             if how == CANCELLED:
                 raise asyncio.CancelledError
             if how == RESET:

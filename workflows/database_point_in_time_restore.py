@@ -77,8 +77,8 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         """Shut, export, fence, promote, install, archive, open; after that there is only a way forward."""
         await self.gate("cut over", *evidence, then=f"clients are shut out and the copy replaces {new.copy.system}")
         cut = new.cut(port, standing)
+        shut = workflow.now()  # no later than that: what is measured is not less than clients felt
         await self.do(close, cut, dark=True)
-        shut = workflow.now()
         lost = await self.do(salvage, new.salvage(port, standing))
         await self.do(fence, cut)
         await self.do(promote, new.promote(port, standing))
