@@ -80,10 +80,11 @@ def strangers(lab: Lab) -> list[str]:
 
 
 def _strangers(lab: Lab) -> list[Process]:
+    found = processes.members(lab.place.root)  # first: a session that begins later must not be taken for a stranger
     own = [processes.recall(lab.place.run / f"{name}.json") for name in ("sshd", "load")]
     known = {*(program[0] for program in own if program), *processes.postgres_in(lab.place.data)}
     known |= set(servers_of_copies(lab))
-    return [process for process in processes.members(lab.place.root) if process not in known]
+    return [process for process in found if process not in known]
 
 
 def parent(pid: int) -> int:
