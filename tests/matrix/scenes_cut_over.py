@@ -91,7 +91,11 @@ class CutScene(CopyScene[C, T]):
     built: ClassVar[type[CutStage]] = CutStage
     stage: CutStage
     moments = 1
-    rarely = ("connection cut", "job's programs killed")
+    often: ClassVar[str]
+    """The one accident of each action that is not left to a soak; together they are all of them."""
+
+    def __init_subclass__(cls) -> None:
+        cls.rarely = tuple(accident for accident in cls.accidents if accident != cls.often)
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
@@ -173,6 +177,7 @@ class CloseScene(CutScene[CutSpec, Doors]):
 
     action = close
     what = "close"
+    often = "job's shell killed"
 
     async def prepared(self) -> CutSpec:
         """Nothing has to be done."""
@@ -200,6 +205,7 @@ class SalvageScene(CutScene[SalvageSpec, Salvaged]):
 
     action = salvage
     what = "salvage"
+    often = "job's programs killed"
 
     async def prepared(self) -> SalvageSpec:
         """Nothing has to be done: nobody writes."""
@@ -233,6 +239,7 @@ class FenceScene(CutScene[CutSpec, Fenced]):
 
     action = fence
     what = "fence"
+    often = "job's script killed"
 
     async def prepared(self) -> CutSpec:
         """Nothing has to be done."""
@@ -268,7 +275,7 @@ class BaseBackupScene(CutScene[BackUp, BackedUp]):
 
     action = base_backup
     what = "base_backup"
-    rarely = (*CutScene.rarely, "job's script killed")  # each takes a second of waiting for the archive
+    often = "connection cut"
 
     async def prepared(self) -> BackUp:
         """Nothing has to be done: any database can be backed up."""
