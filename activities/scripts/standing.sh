@@ -6,6 +6,7 @@ device() { stat -c %d "$1" 2>/dev/null; }
 say identity "$(identity "$DATA")"
 "$BIN/pg_controldata" -D "$DATA" 2>/dev/null | sed -n -e "s/^Latest checkpoint's TimeLineID: */timeline\t/p"
 say version "$(cat "$DATA/PG_VERSION" 2>/dev/null)"
+[ -d "$DATA" ] || exit 0
 [ ! -L "$DATA" ] || say bar link
 [ "$(device "$DATA")" = "$(device "$(dirname "$DATA")")" ] || say bar mount
 [ "$(device "$DATA")" = "$(device "$COPIES")" ] || say bar device
