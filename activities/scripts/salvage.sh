@@ -91,6 +91,7 @@ for table in $tables; do
     new=no
     copy "$query" sqlstate >"$part/work/raw" 2>"$part/work/error" || case $(cat "$part/work/error") in
         *42P01* | *3F000* | *42703*) new=yes && : >"$part/work/raw" ;; # no such table, schema, or column
+        *0A000*) : >"$part/work/raw" ;; # an unlogged table is not restored, and cannot be read before promotion
         *) later "the copy does not tell the rows of $name: $(head -n 1 "$part/work/error")" ;;
     esac
     sort -T "$part/work" "$part/work/raw" >"$part/work/copy" || full

@@ -85,6 +85,12 @@ async def carried_out(action: Action[S, T], spec: S) -> None:
     await action.halt(spec)
 
 
+async def carried_back(action: Action[S, T], spec: S, before: T) -> None:
+    """Undo ``action`` as it is."""
+    await action.halt(spec)
+    await action.undo(spec, before)
+
+
 class CutScene(CopyScene[C, T]):
     """An action of a cut-over, tried again and again on one stage; what a trial left is taken back."""
 
@@ -124,7 +130,7 @@ class CutScene(CopyScene[C, T]):
         while self.mends:
             self.mends.pop()()
         if self.spec is not None and await self.action.observe(self.spec) != self.before:
-            await self.action.undo(self.spec, self.before)
+            await carried_back(self.action, self.spec, self.before)
             assert await self.action.observe(self.spec) == self.before
 
     def move(self, here: Path, there: Path) -> None:
