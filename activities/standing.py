@@ -135,7 +135,7 @@ def standing(text: str) -> Standing:
 _TOLD = ("identity", "version", "timeline", "rules", "free", "log", "parent", "service", "hangs", "spare")
 
 
-def cut_over_blockers(found: Standing, copies: str = "") -> list[str]:
+def cut_over_blockers(found: Standing) -> list[str]:
     """Return everything that stands in the way of a cut-over: the field, and what to do about it."""
     if not found.identity:
         return ["data: is not there; a cut-over puts a running database aside, and there is none"]

@@ -19,7 +19,7 @@ def in_copies(lab: Lab) -> list[str]:
 
 def copies(lab: Lab) -> list[Path]:
     """Return the folders of whole copies."""
-    return sorted(p for p in lab.place.copies.iterdir() if p.suffix != ".partial")
+    return sorted(p for p in lab.place.copies.iterdir() if p.suffix not in (".partial", ".salvage"))
 
 
 def ask_copy(lab: Lab, sql: str, copy: Path | None = None) -> list[str]:

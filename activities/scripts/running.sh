@@ -56,6 +56,14 @@ reread() { # let the server of DATA read its settings, and wait until it has; no
         [ $(($(date +%s) - since)) -lt 60 ] || later "the server of $DATA does not answer: $(tail -n 1 "$COPY/kept/asked")"
     done
 }
+knocking() { # $1 identity: the pids of logins on their way, which the rules before may still let in
+    known=$(ask 'select pid from pg_stat_activity' 2>/dev/null) || return
+    known=" $(postmaster "$1") $(echo "$known" | tr '\n' ' ') "
+    for pid in $(servers "$1"); do
+        case $known in *" $pid "*) continue ;; esac
+        grep -qs 'postgres: .*logger' "/proc/$pid/cmdline" || echo "$pid"
+    done
+}
 guard() { # shut the doors of DATA: nobody comes in but DBUSER over the socket, and nobody stays
     mkdir -p "$COPY/kept" && printf '%s' "$GUARD" >"$COPY/kept/guard.new" && mv "$COPY/kept/guard.new" "$COPY/kept/guard" || full
     chmod --reference="$DATA/pg_hba.conf" "$COPY/kept/guard"
@@ -66,7 +74,11 @@ guard() { # shut the doors of DATA: nobody comes in but DBUSER over the socket, 
         left=$(ask "with ended as materialized (select backend_type, pg_terminate_backend(pid) as done
             from pg_stat_activity where $others) select count(*) from ended
             where backend_type in ('client backend', 'walsender') and done is not null" 2>"$COPY/kept/asked")
-        [ "$left" != 0 ] || return 0
+        if [ "$left" = 0 ]; then
+            coming=$(knocking "$(identity "$DATA")")
+            [ -n "$coming" ] || return 0
+            kill -TERM $coming 2>/dev/null
+        fi
         [ $(($(date +%s) - since)) -lt 60 ] || later "clients of $DBNAME do not end: ${left:-$(tail -n 1 "$COPY/kept/asked")}"
         sleep 0.02
     done

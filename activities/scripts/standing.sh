@@ -6,6 +6,7 @@ device() { stat -c %d "$1" 2>/dev/null; }
 say identity "$(identity "$DATA")"
 "$BIN/pg_controldata" -D "$DATA" 2>/dev/null | sed -n -e "s/^Latest checkpoint's TimeLineID: */timeline\t/p"
 say version "$(cat "$DATA/PG_VERSION" 2>/dev/null)"
+[ -d "$DATA" ] || exit 0
 [ ! -L "$DATA" ] || say bar link
 [ "$(device "$DATA")" = "$(device "$(dirname "$DATA")")" ] || say bar mount
 [ "$(device "$DATA")" = "$(device "$COPIES")" ] || say bar device
@@ -71,13 +72,14 @@ live=$(ask "select json_build_object(
     'synchronous', current_setting('synchronous_standby_names'),
     'senders', current_setting('max_wal_senders')::int,
     'commit_times', current_setting('track_commit_timestamp') = 'on',
-    'size', pg_database_size(current_database()))" 2>/dev/null)
+    'size', pg_database_size(current_database()))" 2>&1)
+case $live in *'{'*'}') live={${live#*\{} ;; *) down=$live live='' ;; esac # before it there may be warnings
 if [ -n "$live" ]; then
     say live "$live"
     [ "$DBNAME" = postgres ] || DBNAME=postgres ask "select 'spare', count(*) from pg_class c join pg_namespace n
         on n.oid = relnamespace where relkind in ('r', 'p', 'm', 'S') and nspname !~ '^(pg_|information_schema\$)'" 2>/dev/null |
         tr '|' '\t'
 elif [ -n "$server" ]; then
-    say hangs "$(ask 'select 1' 2>&1 >/dev/null)"
+    say hangs "${down:-it does not answer within 30 s}"
 fi
 exit 0
