@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from recovery.errors import Refused
-from recovery.past import Fold, Past, Which, base_of
+from recovery.past import Fold, Past, Which, resets
 
 
 @activity.defn(name="history.read")
@@ -34,10 +34,10 @@ async def read(which: Which) -> Past:
 async def _chain(client: Client, workflow: str, events: list[HistoryEvent]) -> list[list[HistoryEvent]]:
     """Return the events of every run of the chain, oldest first, each event once."""
     parts, own = [], events
-    while (base := base_of(own)) is not None:
-        run, copied = base
+    while found := resets(own):
+        base, _, copied = found[-1]
         parts.append([event for event in own if event.event_id > copied])
-        own = await _events(client, workflow, run)
+        own = await _events(client, workflow, base)
     return [own, *reversed(parts)]
 
 

@@ -35,7 +35,7 @@ async def announce(notice: Notice) -> None:
 
 async def _begin(notice: Notice) -> None:
     # A reset keeps its events but gets another run id: the id of a child must not change when they are replayed.
-    run = workflow.info().original_execution_run_id
+    run = workflow.info().first_execution_run_id
     try:
         delivery = await workflow.start_child_workflow(
             NOTIFICATION,

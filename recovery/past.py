@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
@@ -168,14 +168,20 @@ def _start(plain: Any) -> Start | None:
         return None
 
 
-def base_of(events: Sequence[HistoryEvent]) -> tuple[str, int] | None:
-    """Return the run that ``events`` were reset from and the last event copied from it, or None.
+class ResetPoint(NamedTuple):
+    """One reset: of which run, into which, and the last event that was copied."""
 
-    Of several resets the newest counts: what lies before it was copied from that run.
-    """
-    found = None
-    for event in events:
-        failed = event.workflow_task_failed_event_attributes
-        if failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW and failed.base_run_id:
-            found = (failed.base_run_id, event.event_id)
-    return found
+    base_run_id: str
+    new_run_id: str
+    copied: int
+
+
+def resets(events: Sequence[HistoryEvent]) -> list[ResetPoint]:
+    """Return the resets that led to the run of ``events``, the newest last: what lies before that was copied."""
+    cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
+    failed = ((event.workflow_task_failed_event_attributes, event.event_id) for event in events)
+    return [
+        ResetPoint(one.base_run_id, one.new_run_id, number)
+        for one, number in failed
+        if one.cause == cause and one.base_run_id
+    ]

@@ -137,7 +137,7 @@ class Procedure(Resets, Generic[P]):
     @property
     def run_name(self) -> str:
         """The run in names that are given to things on systems: the same one also after a reset."""
-        return workflow.info().original_execution_run_id
+        return workflow.info().first_execution_run_id
 
     # --- opening and closing -----------------------------------------------------------------------------
 

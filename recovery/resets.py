@@ -38,7 +38,7 @@ class Resets(Asking):
 
     def _awake(self) -> None:
         info = workflow.info()
-        if self._reset or info.run_id == (self._merged_run or info.original_execution_run_id):
+        if self._reset or info.run_id == (self._merged_run or info.first_execution_run_id):
             return
         self._awakenings += 1
         if workflow.patched(f"reset-{self._awakenings}"):

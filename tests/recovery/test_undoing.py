@@ -9,10 +9,16 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.worker import Replayer
 
+from recovery.fallback import SystemClaim
+from recovery.plugin import plugin
+from recovery.replay import check_open_runs, of_its_run
 from recovery.report import Report
+from recovery.undoing import Undoing
 from tests.recovery.box import Toys
 from tests.recovery.test_holding import HOLD, failing
+from tests.recovery.toys import Toy
 from tests.running import Recovery, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -202,3 +208,22 @@ async def test_terminated_reset_run_is_undone(toys: Toys) -> None:
     report = await undone(toys, again)
     assert (report.outcome, report.residual) == ("compensated", ())
     assert toys.has() == {}
+
+
+async def test_reset_run_can_be_replayed(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", then=[toys.put("c")], hold=HOLD)
+    await recovery.approve("bob")
+    await recovery.ended()
+    first = await reset(toys.client, recovery, "put-a.apply")
+    await first.resolve("continue")
+    await first.until("gate")
+    second = await reset(toys.client, first, "put-a.apply")
+    await second.until("hold: go on after the reset")
+    for run in (recovery, first, second):
+        history = await run.handle.fetch_history()
+        replayer = Replayer(workflows=[Toy], plugins=[plugin()])
+        result = await replayer.replay_workflow(of_its_run(history), raise_on_replay_failure=False)
+        assert result.replay_failure is None
+    assert await check_open_runs(toys.client, "toy", [Toy, Undoing, SystemClaim]) > 0
+    await second.resolve("compensate")
+    assert (await second.ended()).outcome == "compensated"
