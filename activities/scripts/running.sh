@@ -124,6 +124,7 @@ launch() { # $1 postmaster.opts: start the server of DATA with these options, wh
         case $(readlink "/proc/$(head -n 1 "$lock" 2>/dev/null)/exe") in */postgres*) ;; *) rm -f "$lock" ;; esac
         log=$(cat "$COPY/kept/log" 2>/dev/null)
         case $log in /*' (deleted)' | [!/]* | '') log=$DATA.log ;; esac
+                options=${options#"\"-D\" \"$DATA\""} # pg_ctl says that itself: else it would be there once more each time
         # It must not carry this job's mark, nor end with it; its own one shows it before it works in DATA.
         env -u RECOVERY_JOB -u LC_ALL -u PGCONNECT_TIMEOUT -u PGTZ -u PGAPPNAME RECOVERY_SERVER="$COPY $at" \
             "$BIN/pg_ctl" -D "$DATA" -l "$log" -W -o "$(sed 's/^[^"]*//; s/"-D" "[^"]*"//g' "$1")" start >/dev/null 2>&1 </dev/null
