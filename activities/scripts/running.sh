@@ -34,8 +34,10 @@ others="pid <> pg_backend_pid() and application_name <> '$PGAPPNAME' and backend
     'autovacuum launcher', 'background writer', 'checkpointer', 'io worker', 'logger', 'logical replication launcher',
     'slotsync worker', 'startup', 'walreceiver', 'walsummarizer', 'walwriter')"
 # A login is judged by the rules as they lie there once the server has read its settings after they were put there.
+# Whoever began to log in after that is judged by them, and is nobody who is in: clients knock at shut doors all the time.
 doors="select coalesce(extract(epoch from pg_conf_load_time()), 0) || ' ' || (select count(*) from pg_stat_activity
-    where $others and backend_type in ('client backend', 'walsender'))"
+    where $others and backend_type in ('client backend', 'walsender')
+    and not (coalesce(state, '') = 'starting' and backend_start > pg_conf_load_time()))"
 loaded() { # $1 what "doors" told
     awk -v read="${1% *}" -v put="$(stat -c %.9Z "$DATA/pg_hba.conf")" 'BEGIN { exit !(read > put + 0.01) }'
 }
