@@ -86,7 +86,7 @@ class Ground:
         await asyncio.to_thread(self._lab.up, rate=self.rate)
         catalogs = catalog(self.folder / f"catalogs-{self._count}", **self.changes)
         more = {"FAILING": str(self.failing), "RECOVERY_CATALOGS": str(catalogs)}
-        self._engine = await self._open.enter_async_context(running(self._lab, PROGRAM, **more))
+        self._engine = await self._open.enter_async_context(running(self._lab, PROGRAM, worker=True, **more))
 
     async def close(self) -> None:
         """Take everything down."""

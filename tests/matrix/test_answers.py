@@ -281,7 +281,7 @@ def _copy(report: Report) -> str:
     """Return the folder of the copy, which the export lies beside."""
     aside = report.delivered["the database that was replaced"].partition(" (keep")[0]
     run = aside.rpartition("-")[2]
-    found = [path for path in Path(aside).parent.glob(f"copies/*-{run}")]
+    found = list(Path(aside).parent.glob(f"copies/*-{run}"))
     return str(found[0])
 
 
