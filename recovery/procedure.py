@@ -32,6 +32,10 @@ class _Enough(Exception):
     """A check has seen what it can see."""
 
 
+class _Left(Exception):
+    """A proof was left out, as a person said."""
+
+
 @dataclass(frozen=True)
 class Change(Generic[S, T]):
     """A step that is to act: on what, from which state to which, and what it means to the recovery as a whole."""
@@ -82,13 +86,16 @@ class Procedure(Resets, Generic[P]):
         return await self._look(probe, spec, step, "decide")
 
     async def prove(self, probe: Probe[S, T], spec: S, step: str = "") -> T | None:
-        """Look at what this recovery made; None where it was only planned (check, or no drill target)."""
+        """Look at what this recovery made; None where that was only planned, or is left out as a person said."""
         step = step or probe.title(spec)
         self._name(step)
         if self._imagined:
             self._step(step, "would look", "verify")
             return None
-        return await self._look(probe, spec, step, "verify")
+        try:
+            return await self._look(probe, spec, step, "verify")
+        except _Left:
+            return None
 
     async def do(self, action: Action[S, T], spec: S, step: str = "", *, commits: str = "", dark: bool = False) -> T:
         """Bring a system into the state that ``action`` desires, proven; its undo is registered before.
@@ -218,9 +225,14 @@ class Procedure(Resets, Generic[P]):
             try:
                 seen: T = await self._activity(call, spec, cause)
             except FailureError as failure:
-                if await self._again_or_raise(Situation("failure", bool(self._committed)), step, failure, cause):
-                    continue
-                raise
+                now = Situation("failure", bool(self._committed), skippable=probe.skip if cause == "verify" else "")
+                said = await self._answer(now, step, failure, cause)
+                if said is None or said.answer == "compensate":
+                    raise
+                if said.answer == "skip":
+                    self._step(step, "skipped", cause, failure=f"skipped by {said.by}: {said.reason}")
+                    raise _Left from None
+                continue
             self._heed_cancel()
             self._step(step, "seen", cause, seen)
             return seen
@@ -326,10 +338,6 @@ class Procedure(Resets, Generic[P]):
             if await self._unchanged(change):  # it is seen once more: the answer may have taken its time
                 self._withdraw(change, said.by)
                 raise failure
-
-    async def _again_or_raise(self, now: Situation, step: str, failure: FailureError, cause: Cause) -> bool:
-        said = await self._answer(now, step, failure, cause)
-        return said is not None and said.answer == "retry"
 
     async def _answer(self, now: Situation, step: str, failure: FailureError, cause: Cause) -> Resolution | None:
         """Hold for an answer to ``failure``, unless there is nobody to ask: then what follows is as with silence."""
