@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from temporalio import activity
+from temporalio.api.common.v1 import Payload
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from recovery.errors import Refused
+from recovery.errors import Fatal, Refused
 from recovery.past import Fold, Past, Which, resets
 
 
@@ -22,13 +24,22 @@ async def read(which: Which) -> Past:
     An attempt whose run was terminated stops by itself when no heartbeat of it is confirmed: that time is waited
     out, so that nothing is undone beside it. Raises Refused when there is no such run.
     """
-    client, fold = activity.client(), Fold(lambda payload: json.loads(payload.data))
+    client, fold = activity.client(), Fold(_plain)
     events = await _events(client, which.workflow, which.run)
     run = which.run or await _newest(client, which.workflow)
     for part in await _chain(client, which.workflow, events):
         fold.take(part)
         await _wait_out(fold)
     return fold.past(which.workflow, run)
+
+
+def _plain(payload: Payload) -> Any:
+    try:
+        return json.loads(payload.data)
+    except ValueError:  # skipped, an order would never be undone
+        raise Fatal(
+            "history: what it holds is no JSON (it was sent by hand, or is encrypted); nothing was undone"
+        ) from None
 
 
 async def _chain(client: Client, workflow: str, events: list[HistoryEvent]) -> list[list[HistoryEvent]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -103,6 +103,8 @@ class Asking(Stepping):
         except TimeoutError:
             self._record(GateClosed(workflow.now(), name, "nobody decided in time"))
             raise Refused(f"gate {name}: nobody decided within {within}") from None
+        finally:  # who decides now is not heard any more, and has to know
+            self._gates[name] = replace(self._gates[name], closed=True)
         if self._reset:
             self._record(GateClosed(workflow.now(), name, RESET))
             return RESET

@@ -107,12 +107,14 @@ class Procedure(Resets, Generic[P]):
         self._name(step)
         began = workflow.now()
         before = await self._look(action, spec, step, "execute")
+        # A drill puts everything back: there is no point of no return in it, and nobody to shut out.
+        commits, dark = (commits, dark) if self.start.mode == "live" else ("", False)
         change = Change(action, spec, step, began, before, action.desired(spec, before), commits, dark)
-        if agrees(change.desired, before):
+        # What commits is ordered even so: whoever reads the history has to find that it was passed.
+        if agrees(change.desired, before) and not change.commits:
             self._step(step, "unchanged", "execute", before)
             if self._acts(spec):
                 self._mark(change)
-                self._settle(change)
             return before
         if not self._acts(spec):
             self._imagined = True
@@ -204,7 +206,11 @@ class Procedure(Resets, Generic[P]):
 
     async def _go_back(self, reason: str) -> None:
         """Unwind, unless the point of no return was passed: then nothing is undone."""
-        await self._merge()
+        try:
+            await self._merge()
+        except FailureError as lost:  # what the run before it did is not known, or others act there now
+            self._step("go on after the reset", "undo blocked", "undo", failure=sentence(lost))
+            return
         # Who cancels asks to go back: a commit that was seen to have changed nothing is taken back with it.
         if self._committing is not None and await self._unchanged(self._committing):
             self._withdraw(self._committing, "nobody: it was cancelled before it had changed anything")

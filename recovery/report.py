@@ -253,7 +253,7 @@ class Fold:
             case Withdrawn():
                 self.fields["committed"] = None
             case WasReset(entries=entries, commits=commits):
-                self.fields["was_reset"] = True
+                self.fields |= {"was_reset": True, "committed": None}
                 if commits:
                     home = tuple(reversed(entries))
                     self.fields["committed"] = Commit(at=fact.at, step="before the reset", what=commits, home=home)

@@ -48,7 +48,10 @@ RESET = "the run was reset"
 
 
 class Call(NamedTuple):
-    """An activity to run as ``part`` of ``step``, and with whose limits; ``attempt`` counts what people had retried."""
+    """An activity to run as ``part`` of ``step``, and with whose limits; ``attempt`` counts what people had retried.
+
+    ``whole`` gives one attempt all of the patience.
+    """
 
     activity: str
     gives: type[Any]
@@ -57,6 +60,7 @@ class Call(NamedTuple):
     limits: Probe[Any, Any] | type[Probe[Any, Any]]
     patience: timedelta
     attempt: int = 1
+    whole: bool = False
 
 
 class Stepping(Inbox):
@@ -73,6 +77,7 @@ class Stepping(Inbox):
         self._held = 0
         self._notices = 0
         self._reset = False
+        self._unwinding = False
         self._salt = ""
         self._dark = False
         self._shown: tuple[str, str] = ("", "")
@@ -99,7 +104,7 @@ class Stepping(Inbox):
                 argument,
                 result_type=call.gives,
                 activity_id=activity_id(call.step, call.part, call.attempt),
-                start_to_close_timeout=call.limits.limit,
+                start_to_close_timeout=call.patience if call.whole else call.limits.limit,
                 schedule_to_close_timeout=max(call.patience, call.limits.limit),
                 heartbeat_timeout=max(call.limits.beat * 4, timedelta(seconds=3)),
                 retry_policy=RETRIES,
@@ -132,7 +137,6 @@ class Stepping(Inbox):
             hold = self._hold_of(now, step, why)
             self._hold, self._resolution = hold, None
             self._record(HoldOpened(workflow.now(), hold, again))
-            await self._tell(notices.hold_waits, hold.token)
             how = await self._answered(hold)
             said, self._hold, self._resolution = self._resolution, None, None
             self._record(HoldClosed(workflow.now(), hold.token, _answer(said) or how, said, back_to))
@@ -146,8 +150,9 @@ class Stepping(Inbox):
             again += 1
 
     async def _answered(self, hold: Hold) -> str:
-        """Wait for the answer; return "" when there is one, else why there is none."""
+        """Tell people and wait for the answer; return "" when there is one, else why there is none."""
         try:
+            await self._tell(notices.hold_waits, hold.token)
             await workflow.wait_condition(
                 lambda: self._resolution is not None or self._reset,
                 timeout=hold.until - workflow.now(),
@@ -175,6 +180,7 @@ class Stepping(Inbox):
 
     async def _unwind(self, reason: str) -> None:
         """Undo the stack, last first; what could not be undone is held for people, where the runbook says whom."""
+        self._unwinding = True
         self._record(Unwinding(workflow.now(), reason))
         await self._unwind_once()
         while (left := self._left()) and self._start is not None and self._holds(self._start.mode):
@@ -183,7 +189,7 @@ class Stepping(Inbox):
             if said is None or said.answer == "accept":
                 return
             for entry in left:
-                del self._fates[entry.step]
+                self._fates.pop(entry.step, None)
             await self._unwind_once()
 
     async def _unwind_once(self) -> None:
@@ -204,7 +210,9 @@ class Stepping(Inbox):
     async def _undo(self, entry: Entry) -> Fate:
         self._step(entry.step, "undoing", "undo")
         attempt = self._attempt(entry.step, "undo")
-        call = Call(f"{entry.action}.undo", entry.gives, entry.step, "undo", Action, Action.undo_patience, attempt)
+        name, patience = f"{entry.action}.undo", Action.undo_patience
+        # A second attempt halts the first: cut off early, an undo that starts a database would never end.
+        call = Call(name, entry.gives, entry.step, "undo", Action, patience, attempt, whole=True)
         try:
             after = await self._activity(call, entry.order, "undo")
         except FailureError:
@@ -256,7 +264,7 @@ class Stepping(Inbox):
         """Have people told over the runbook's channels; nothing here waits for them to be reached."""
         if self._frozen is not None and self._frozen.notify and self.start.mode != "check":
             self._notices += 1
-            await announce(make(self.report(), *what, self._frozen.notify, self._notices))
+            await announce(make(self.report(), *what, self._frozen.notify, self._notices), self._salt)
 
     # --- the record --------------------------------------------------------------------------------------
 

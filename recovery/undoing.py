@@ -45,6 +45,8 @@ class Undoing(Stepping):
             raise Refused(f"workflow: {past.workflow} is still running; cancel it, that undoes what it did")
         if past.start is None or past.frozen is None:
             raise Refused(f"workflow: {past.workflow} was never under way as a recovery; there is nothing to undo")
+        if past.start.mode == "check":
+            raise Refused(f"workflow: {past.workflow} was a check, which changes nothing; there is nothing to undo")
         self._start = past.start.model_copy(update={"reason": undo.reason, "requested_by": undo.requested_by})
         self._frozen, self._people = past.frozen, dict(past.frozen.people)
         self._began(self._start)

@@ -42,13 +42,18 @@ async def reset(client: Client, recovery: Recovery, after: str) -> Recovery:
         if done and event.event_id > done and event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             done = event.event_id
             break
+    return await reset_at(client, recovery, done)
+
+
+async def reset_at(client: Client, recovery: Recovery, event: int) -> Recovery:
+    """Reset a run to the workflow task that completed with ``event``."""
     answer = await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=recovery.handle.id),
             reason="a test",
-            workflow_task_finish_event_id=done,
-            request_id=f"{recovery.handle.id}-{done}",
+            workflow_task_finish_event_id=event,
+            request_id=f"{recovery.handle.id}-{event}",
         )
     )
     return Recovery(client.get_workflow_handle(recovery.handle.id, run_id=answer.run_id))
@@ -227,3 +232,30 @@ async def test_reset_run_can_be_replayed(toys: Toys) -> None:
     assert await check_open_runs(toys.client, "toy", [Toy, Undoing, SystemClaim]) > 0
     await second.resolve("compensate")
     assert (await second.ended()).outcome == "compensated"
+
+
+async def test_check_leaves_nothing_to_undo(toys: Toys) -> None:
+    recovery = await toys.start("check", puts=[toys.put("a")])
+    await recovery.ended()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "was a check" in report.failure
+
+
+async def test_history_that_is_no_json_is_refused_at_once(toys: Toys) -> None:
+    handle = await toys.client.start_workflow("Toy", b"\x00\xff", id=f"raw-{toys.folder.name}", task_queue="toy")
+    await handle.terminate()
+    report = await undone(toys, Recovery(handle))
+    assert (report.outcome, report.kind) == ("failed", "Fatal")
+    assert report.failure.startswith("history: what it holds is no JSON")
+
+
+async def test_commit_of_what_stood_already_is_in_the_history(toys: Toys) -> None:
+    (toys.folder / "b").write_text("new")
+    puts = [toys.put("a"), toys.put("b", commits="clients may write")]
+    recovery = await toys.start(puts=puts, gate="go on")
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert toys.has() == {"a": "new", "b": "new"}
