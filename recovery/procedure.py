@@ -230,7 +230,8 @@ class Procedure(Resets, Generic[P]):
             await self._may_act(change.step)
             order = self._order(change, began)
             if not change.action.kept:
-                self._register(Entry(change.step, change.action.name, order, change.action.state_type))
+                action = change.action
+                self._register(Entry(change.step, action.name, order, action.state_type, action.guards))
             self._mark(change)
             self._step(change.step, "changing", "execute", change.desired)
             try:
@@ -260,7 +261,7 @@ class Procedure(Resets, Generic[P]):
         until += [] if self._committed else [approval.until for approval in self._approvals.values()]
         return Order(
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), step=change.step,
-            commits=change.commits, kept=change.action.kept,
+            commits=change.commits, kept=change.action.kept, guards=change.action.guards,
         )  # fmt: skip
 
     def _register(self, entry: Entry) -> None:
