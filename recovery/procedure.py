@@ -249,7 +249,8 @@ class Procedure(Resets, Generic[P]):
             await self._may_act(change.step)
             order = self._order(change, began)
             if not change.action.kept:
-                self._register(Entry(change.step, change.action.name, order, change.action.state_type))
+                action = change.action
+                self._register(Entry(change.step, action.name, order, action.state_type, action.guards))
             self._mark(change)
             self._step(change.step, "changing", "execute", change.desired)
             try:
@@ -281,7 +282,7 @@ class Procedure(Resets, Generic[P]):
         give_up = workflow.now() + self._policy().dark_within if dark else None
         return Order(
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
-            step=change.step, commits=change.commits, kept=change.action.kept,
+            step=change.step, commits=change.commits, kept=change.action.kept, guards=change.action.guards,
         )  # fmt: skip
 
     def _register(self, entry: Entry) -> None:

@@ -14,10 +14,10 @@ from activities.postgres import Replayed, lag, place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
 from activities.replacing import Replacing
-from activities.salvage import Salvaged, salvage
+from activities.salvage import Salvaged, SalvageSpec, salvage
 from activities.side_copy import Assessment, SideCopy, assess, utc
 from activities.standing import Standing, cut_over_blockers, look_at_standing
-from recovery.errors import Fatal
+from recovery.errors import Drifted, Fatal
 from recovery.models import Start, Wire
 from recovery.procedure import Procedure
 from recovery.report import Report
@@ -84,11 +84,18 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         await self.do(promote, new.promote(port, standing))
         await self.do(install, cut)
         await self.do(archive, cut)
+        await self._exported(new.salvage(port, standing), lost)
         await self.do(open_doors, cut, commits="clients write into the restored database")
         first = await self.prove(first_write_seen, new.first_write(port, standing))
         backup = await self.do(base_backup, new.base_backup(port, standing, workflow.now()))
         self._account(new, lost, first.at if first else None, shut)
         self.delivered("redundancy", new.redundancy(backup))
+
+    async def _exported(self, export: SalvageSpec, lost: Salvaged) -> None:
+        """Go no further where what would be lost is not where it was put any more."""
+        found = await self.prove(salvage, export, "see that the export stands")
+        if found is not None and lost.stage == "exported" and found != lost:
+            raise Drifted(f"{export.out}: somebody else changed or removed the export; the running database goes back")
 
     async def _standing(self, copy: SideCopy) -> Standing | None:
         """Look at the running database, if it is to be replaced."""

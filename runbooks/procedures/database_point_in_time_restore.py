@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationInfo
 
 from recovery.models import Authored, Name, Text
 
@@ -45,6 +45,15 @@ class Extraction(Authored):
     where: str = Field(default="", max_length=2000)
 
 
+def _meant(wanted: tuple[Extraction, ...], info: ValidationInfo) -> tuple[Extraction, ...]:
+    cutover = info.data.get("cutover")
+    if wanted and cutover in ("none", "replace"):
+        raise ValueError("rows go back only where cutover is extract; leave it out")
+    if not wanted and cutover == "extract":
+        raise ValueError("is empty; say which rows go back")
+    return wanted
+
+
 def _once(wanted: tuple[Extraction, ...]) -> tuple[Extraction, ...]:
     if len({extraction.table for extraction in wanted}) < len(wanted):
         raise ValueError("a table is named twice; join its conditions with or")
@@ -70,4 +79,6 @@ class Parameters(Authored):
     amcheck: bool = True
     cutover: Literal["none", "replace", "extract"] = "none"
     await_write: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(minutes=4))
-    extract: Annotated[tuple[Extraction, ...], AfterValidator(_once)] = Field(default=(), max_length=50)
+    extract: Annotated[tuple[Extraction, ...], AfterValidator(_once), AfterValidator(_meant)] = Field(
+        default=(), max_length=50, validate_default=True
+    )
