@@ -1,3 +1,4 @@
+# What the scripts share that put rows into the running database, or take them out.
 end_sessions() { # what a killed attempt left running in the server must have ended before anybody asks how
     tries=0
     while left=$(live "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where application_name = '$mark'" \
