@@ -105,9 +105,9 @@ class Probe(ABC, Generic[S, T]):
 class Action(Probe[S, T]):
     """Something that changes a system: made of observe, desired, apply and undo.
 
-    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so. ``guards`` tells
-    that nothing beneath it may be undone where its own undo failed; not where that leaves behind what stands in nobody's
-    way.
+    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so. ``guards``
+    tells that nothing beneath it may be undone where its own undo failed; not where that leaves behind what stands in
+    nobody's way.
     """
 
     expires: ClassVar[timedelta] = timedelta(minutes=30)

@@ -64,7 +64,8 @@ class Parameters(Authored):
     """Where to go back to, and what proves that it was reached.
 
     ``target_time`` is inclusive: the copy holds exactly the transactions that were committed up to it, in the order
-    of the log. ``tables`` (schema.table) are compared row by row with the running database; empty means all.
+    of the log. ``tables`` (schema.table) are compared row by row with the running database; empty means all, and so
+    does a ``cutover`` that replaces it, whatever is named.
     ``amcheck`` can be switched off where the extension cannot be installed; the report says so.
 
     ``cutover`` says what becomes of the proven copy. "none": it stays beside the running database, which is only read.
