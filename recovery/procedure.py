@@ -213,7 +213,8 @@ class Procedure(Resets, Generic[P]):
             # A check tells what is wrong now; only who acts waits for it to pass.
             patience = timedelta(0) if self.start.mode == "check" else self._within(probe.patience)
             attempt = self._attempt(step, "observe")
-            call = Call(f"{probe.name}.observe", probe.state_type, step, "observe", probe, patience, attempt)
+            limits = Probe if isinstance(probe, Action) else probe  # an action's own are those of acting
+            call = Call(f"{probe.name}.observe", probe.state_type, step, "observe", limits, patience, attempt)
             try:
                 seen: T = await self._activity(call, spec, cause)
             except FailureError as failure:
@@ -338,7 +339,7 @@ class Procedure(Resets, Generic[P]):
     async def _unchanged(self, change: Change[Any, Any]) -> bool:
         """Look afresh whether the step that commits has changed nothing."""
         action, step, number = change.action, change.step, self._attempt(change.step, "observe")
-        call = Call(f"{action.name}.observe", action.state_type, step, "observe", action, action.patience, number)
+        call = Call(f"{action.name}.observe", action.state_type, step, "observe", Probe, action.patience, number)
         try:
             return agrees(change.before, await self._activity(call, change.spec, "execute"))
         except FailureError as failure:

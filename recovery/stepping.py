@@ -54,7 +54,7 @@ class Call(NamedTuple):
     gives: type[Any]
     step: str
     part: Literal["observe", "apply", "undo"]
-    limits: Probe[Any, Any] | type[Action[Any, Any]]
+    limits: Probe[Any, Any] | type[Probe[Any, Any]]
     patience: timedelta
     attempt: int = 1
 
@@ -104,7 +104,7 @@ class Stepping(Inbox):
                 heartbeat_timeout=max(call.limits.beat * 4, timedelta(seconds=3)),
                 retry_policy=RETRIES,
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                summary=_summary(call.step, call.part, isinstance(call.limits, Action)),
+                summary=_summary(call.step, call.part, call.limits is Probe),
             )
         except FailureError as failure:
             self._step(call.step, "undo failed" if cause == "undo" else "failed", cause, failure=sentence(failure))

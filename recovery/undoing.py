@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from recovery.actions import Action
+from recovery.actions import Probe
 from recovery.errors import Fatal, Refused, kind, sentence
 from recovery.facts import CancelAsked, Committed, Loaded, Withdrawn
 from recovery.models import Authored, Start, Undo
@@ -73,7 +73,7 @@ class Undoing(Stepping):
         self._record(Withdrawn(workflow.now(), one.step, "nobody: it was seen to have changed nothing"))
 
     async def _unchanged(self, one: Done) -> bool:
-        call = Call(f"{one.action}.observe", dict, one.step, "observe", Action, timedelta(minutes=2))
+        call = Call(f"{one.action}.observe", dict, one.step, "observe", Probe, timedelta(minutes=2))
         found: dict[str, Any] = await self._activity(call, one.order["spec"], "decide")
         return all(found.get(name) == value for name, value in one.order["before"].items() if value is not None)
 

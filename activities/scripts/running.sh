@@ -11,11 +11,13 @@ servers() { # $1 identity of a data directory: the pids of everything of Postgre
         case $(readlink "${path%cwd}exe") in */postgres | */postgres\ *) path=${path%/cwd} && echo "${path#/proc/}" ;; esac
     done
 }
+parent() { sed -n 's/^PPid:[^0-9]*//p' "/proc/$1/status" 2>/dev/null; } # $1 pid; nothing once it has ended
 postmaster() { # $1 identity: the pid of the one that started the others
     all=" $(servers "$1" | tr '\n' ' ')"
     for pid in $all; do
-        parent=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$pid/status" 2>/dev/null)
-        case $all in *" $parent "*) ;; *) echo "$pid" && return ;; esac
+        by=$(parent "$pid")
+        case $by in '') continue ;; esac
+        case $all in *" $by "*) ;; *) echo "$pid" && return ;; esac
     done
 }
 canary=recovery_$(printf '%s' "${COPY##*-}" | tr -c a-z0-9 _) # a schema of the engine's own
@@ -57,10 +59,12 @@ reread() { # let the server of DATA read its settings, and wait until it has; no
     done
 }
 knocking() { # $1 identity: the pids of logins on their way, which the rules before may still let in
-    known=$(ask 'select pid from pg_stat_activity' 2>/dev/null) || return
-    known=" $(postmaster "$1") $(echo "$known" | tr '\n' ' ') "
+    first=$(postmaster "$1")
+    known=$(ask 'select pid from pg_stat_activity' 2>/dev/null) && [ -n "$first" ] || return
+    known=" $(echo "$known" | tr '\n' ' ') "
     for pid in $(servers "$1"); do
         case $known in *" $pid "*) continue ;; esac
+        [ "$(parent "$pid")" = "$first" ] || continue # one that has ended, or the first itself
         grep -qs 'postgres: .*logger' "/proc/$pid/cmdline" || echo "$pid"
     done
 }

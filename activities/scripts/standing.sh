@@ -24,7 +24,7 @@ say free "$(df -B1 --output=avail "$COPIES" 2>/dev/null | tail -n 1 | tr -d ' ')
 server=$(postmaster "$(identity "$DATA")")
 if [ -n "$server" ]; then
     say log "$(readlink "/proc/$server/fd/1")"
-    say parent "$(cat "/proc/$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$server/status")/comm" 2>/dev/null)"
+    say parent "$(cat "/proc/$(parent "$server")/comm" 2>/dev/null)"
     say service "$(sed -n 's|^.*/\([^/]*\.service\)$|\1|p' "/proc/$server/cgroup" 2>/dev/null | head -n 1)"
 fi
 # Which rule lets this login in over the socket: the first that fits decides. Where nobody can be asked, the file tells.
