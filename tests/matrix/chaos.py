@@ -29,7 +29,6 @@ class Faults:
         self.lab, self.engine, self.relay = lab, engine, relay
         self.log: list[str] = []
         self.began = time.monotonic()
-        self.database_died = False
         self._strikes = {
             "the worker is killed": self._worker_killed,
             "the worker stands still": self._worker_stopped,
@@ -43,6 +42,10 @@ class Faults:
             "connections are half-open": self._half_open,
         }
 
+    def start(self) -> None:
+        """Begin a new log."""
+        self.log, self.began = [], time.monotonic()
+
     def note(self, what: str) -> None:
         """Write down that something happened now."""
         self.log.append(f"{time.monotonic() - self.began:6.1f} s  {what}")
@@ -50,12 +53,11 @@ class Faults:
     @contextlib.asynccontextmanager
     async def striking(self, plan: Plan) -> AsyncIterator[None]:
         """Have the faults of ``plan`` strike while the body runs; those that have begun are brought to their end."""
-        self.log, self.began, self.database_died = [], time.monotonic(), False
-        begun: set[asyncio.Task[None]] = set()
+        began, begun = time.monotonic(), set[asyncio.Task[None]]()
 
         async def strike_all() -> None:
             for strike in plan.strikes:
-                await asyncio.sleep(max(0.0, self.began + strike.at - time.monotonic()))
+                await asyncio.sleep(max(0.0, began + strike.at - time.monotonic()))
                 begun.add(asyncio.create_task(self._strike(strike)))
 
         striking = asyncio.create_task(strike_all())
@@ -81,7 +83,7 @@ class Faults:
         await self._strikes[strike.fault](strike.seconds)
 
     async def _worker_killed(self, seconds: float) -> None:
-        self.engine.kill_worker()
+        await asyncio.to_thread(self.engine.kill_worker)
         await asyncio.sleep(seconds / 2)
         if self.engine.died() is not None:
             self.engine.start_worker()
@@ -126,7 +128,6 @@ class Faults:
         server = self.lab.postgres.running()
         if server is None:
             return
-        self.database_died = True
         everything = processes.postgres_in(self.lab.place.data) if int(seconds * 10) % 2 else []
         for victim in (server, *everything):
             processes.send(victim, signal.SIGKILL)
@@ -145,26 +146,28 @@ class Faults:
             )
 
     async def _copy_killed(self, _: float) -> None:
-        for server in postmasters(self.lab):
+        for server in await asyncio.to_thread(postmasters, self.lab):
             processes.send(server, signal.SIGKILL)
 
     async def _disk_full(self, seconds: float) -> None:
-        self.database_died = True  # a database that cannot write its log ends itself
-        room = os.statvfs(self.lab.place.root)
-        with self._ballast.open("ab") as file, contextlib.suppress(OSError):
-            os.posix_fallocate(file.fileno(), 0, room.f_bfree * room.f_frsize)
-        with self._ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-            while file.write(b"\0" * 4096):
-                pass
         try:
+            await asyncio.to_thread(self._fill)
             await asyncio.sleep(seconds / 2)
         finally:
             self._ballast.unlink(missing_ok=True)
-        await self._database_up()
+        await self._database_up()  # one that cannot write its log ends itself
+
+    def _fill(self) -> None:
+        room = os.statvfs(self.lab.place.north)
+        with self._ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(file.fileno(), 0, room.f_bfree * room.f_frsize)
+            while file.write(b"\0" * 4096):
+                pass
 
     @property
     def _ballast(self) -> Path:
-        return self.lab.place.root / "ballast"
+        return self.lab.place.north / "ballast"
 
     async def _host_hung(self, seconds: float) -> None:
         found = processes.recall(self.lab.place.run / "sshd.json")

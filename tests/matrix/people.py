@@ -30,6 +30,7 @@ class People:
 
     def __init__(self, plan: Plan, note: Callable[[str], None]) -> None:
         self._chance, self._note, self.calm = Random(f"{plan.name}/people"), note, False
+        self.approved = asyncio.Event()
         self._seen: set[str] = set()
         self._asked: Counter[str] = Counter()
 
@@ -67,6 +68,7 @@ class People:
         said = {"gate": gate.gate, "by": "bob", "plan": gate.plan, "evidence": gate.evidence, "verdict": verdict}
         self._note(f"bob decides: {verdict} at {gate.gate}")
         await recovery.handle.execute_update("decide", said)
+        self.approved.set()
 
     async def _answer(self, recovery: Recovery, hold: HoldLine) -> None:
         answers = list(hold.answers)
@@ -100,8 +102,18 @@ class Meddling:
     note: Callable[[str], None]
     terminated: bool = False
 
-    async def all(self) -> None:
-        """Interfere as planned, at the planned seconds."""
+    @contextlib.asynccontextmanager
+    async def interfering(self) -> AsyncIterator[None]:
+        """Interfere while the body runs."""
+        task = asyncio.create_task(self._all())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _all(self) -> None:
         moments: list[tuple[float, Callable[[], Any]]] = [(at, self._cancel) for at in self.plan.cancels]
         asked = ((self.plan.pause, self._pause), (self.plan.reset, self._reset), (self.plan.terminate, self._terminate))
         moments += [(at, call) for at, call in asked if at is not None]

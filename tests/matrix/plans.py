@@ -22,7 +22,7 @@ FAULTS: dict[str, int] = {
 
 @dataclass(frozen=True)
 class Strike:
-    """A fault: seconds after the start of the recovery, and how long it lasts."""
+    """A fault: when it strikes, and how long it lasts, in seconds."""
 
     at: float
     fault: str
@@ -46,11 +46,20 @@ class Plan:
     reset: float | None
     pause: float | None
     undo_in_peace: bool
+    late: bool
+    """Seconds count from the approval, not from the start: everything falls into the cut-over."""
+
+    @property
+    def seconds(self) -> float:
+        """Return how long something may still begin."""
+        moments = [one.at for one in self.strikes]
+        return max([*moments, *self.cancels, self.terminate or 0, self.reset or 0, self.pause or 0]) + 0.1
 
     def __str__(self) -> str:
         asked = {"cancel": self.cancels, "terminate": self.terminate, "reset": self.reset, "hold": self.pause}
         besides = ", ".join(f"{what} at {when}" for what, when in asked.items() if when)
         head = f"{self.name}: {self.mode} {self.cutover} after {self.accident}; {besides or 'nobody interferes'}"
+        head += "; from the approval on:" if self.late else ""
         return "\n".join([head, *map(str, self.strikes)])
 
 
@@ -59,27 +68,30 @@ def drawn(name: str, window: float, full: bool) -> Plan:
     chance = Random(name)
     cutover = chance.choices(["replace", "extract", "none"], [5, 2, 3])[0]
     mode = chance.choices(["live", "drill", "check"], [8, 1, 1])[0]
+    late = mode == "live" and cutover != "none" and chance.random() < 0.6
+    window = window / 2 if late else window
     return Plan(
         name=name,
         mode=mode,
         cutover=cutover,
         accident=chance.choices(["rows deleted", "rows rewritten", "a table dropped"], [5, 2, 2])[0],
-        strikes=_strikes(chance, window, full),
+        strikes=_strikes(chance, window, 2 if late else 4, full),
         cancels=_moments(chance, window) if chance.random() < 0.2 else (),
         terminate=_moment(chance, window, 0.12),
         reset=_moment(chance, window, 0.1),
         pause=_moment(chance, window, 0.1),
         undo_in_peace=chance.random() < 0.5,
+        late=late,
     )
 
 
-def _strikes(chance: Random, window: float, full: bool) -> tuple[Strike, ...]:
+def _strikes(chance: Random, window: float, pause: float, full: bool) -> tuple[Strike, ...]:
     faults = {name: share for name, share in FAULTS.items() if full or name != "the disk is full"}
-    at, found = chance.uniform(0.2, 4), []
+    at, found = chance.uniform(0.05, 2), []
     while at < window:
         fault = chance.choices(list(faults), list(faults.values()))[0]
-        found.append(Strike(round(at, 2), fault, round(chance.uniform(0.3, 12), 1)))
-        at += chance.uniform(0.2, 7)
+        found.append(Strike(round(at, 2), fault, round(chance.choice([2, 4, 13]) * chance.random(), 1)))
+        at += chance.uniform(0.1, pause)
     return tuple(found)
 
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lab.estate import Lab
+from lab.place import runner
 from recovery.report import Report
 from tests.conftest import SEED, FreshLab
 from tests.matrix.chaos import Faults
@@ -24,7 +25,7 @@ from tests.matrix.verdicts import Case
 from tests.matrix.world import Watch, World
 from tests.running import PROCEDURE, ROOT, Recovery, Running, eventually, running
 
-DISK = 1200  # megabytes; so small that it can be filled at once, so large that nothing but that fills it
+DISK = 800  # megabytes; so small that it can be filled at once, so large that nothing but that fills it
 RUNBOOKS = {"none": "restore-orders", "replace": "replace-orders", "extract": "extract-orders"}
 HOLD = {"roles": ["dba"], "within": "PT15S", "dark_within": "PT8S"}
 SOAK = float(os.environ.get("RECOVERY_SOAK_SECONDS", "600"))
@@ -63,14 +64,17 @@ class Chaos:
     async def one(self, number: int, window: float) -> None:
         """Have one recovery, with whatever chance has in store for it, and compare its end with the world."""
         plan = drawn(f"{SEED}/{number}", window, self.full)
+        self.faults.start()
         report: Report | None = None
         try:
             report = await asyncio.wait_for(self._one(number, plan), 600)
         except BaseException:
-            self._tell(plan)
+            self._tell_logs()
             raise
         finally:
             self.outcomes.append(f"{number} {plan.mode} {plan.cutover}: {report.outcome if report else 'BROKEN'}")
+            print("\n".join([f"RECOVERY_TEST_SEED={SEED}: {plan}", "--- what happened", *self.faults.log]))
+            print(f"--- {self.outcomes[-1]}: {report.failure if report else ''}\n")
 
     async def _one(self, number: int, plan: Plan) -> Report:
         await eventually(lambda: len(self.world.acknowledged()) > 100, "some orders")
@@ -105,31 +109,31 @@ class Chaos:
 
     async def _through(self, recovery: Recovery, plan: Plan) -> Report:
         """Let everything strike until it is over, heal, and see it end."""
-        people, meddling = (
-            People(plan, self.faults.note),
-            Meddling(self.engine.client, recovery, plan, self.faults.note),
-        )
-        interfering = asyncio.create_task(meddling.all())
+        people, note = People(plan, self.faults.note), self.faults.note
+        meddling = Meddling(self.engine.client, recovery, plan, note)
         async with people.around(recovery):
-            async with self.faults.striking(plan):
+            await self._until_it_begins(recovery, plan, people)
+            async with self.faults.striking(plan), meddling.interfering():
                 await self._struck(recovery, plan)
-            interfering.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await interfering
             if meddling.terminated and not plan.undo_in_peace:
-                recovery = await self._undo(recovery)
+                recovery.handle = (await self._undo(recovery)).handle
             await self.faults.healed()
             people.calm = True
-            self.faults.note("nothing strikes any more")
+            note("nothing strikes any more")
             assert await closed(recovery, PATIENCE), f"no end within {PATIENCE} s: {await recovery.status()}"
         if meddling.terminated and plan.undo_in_peace:
             return await self._undone_in_peace(recovery, plan)
         return await self._last(recovery)
 
+    async def _until_it_begins(self, recovery: Recovery, plan: Plan, people: People) -> None:
+        """Wait for the approval, where everything is to fall into the cut-over."""
+        while plan.late and not people.approved.is_set() and not await closed(recovery, 0):
+            await asyncio.sleep(0.05)
+        self.faults.note("it begins")
+
     async def _struck(self, recovery: Recovery, plan: Plan) -> None:
-        last = max((strike.at for strike in plan.strikes), default=0.0)
-        until = self.faults.began + last + 0.1
-        while time.monotonic() < until and not await closed(recovery, 0.1):
+        until = time.monotonic() + plan.seconds
+        while time.monotonic() < until and not await closed(recovery, 0):
             await asyncio.sleep(0.2)
 
     async def _undo(self, recovery: Recovery) -> Recovery:
@@ -160,10 +164,8 @@ class Chaos:
         report: Report = await eventually(recovery.status, "its report", 30)
         return report
 
-    def _tell(self, plan: Plan) -> None:
-        """Print all that is needed to repeat it, and to understand it."""
-        print(f"\nRECOVERY_TEST_SEED={SEED}: {plan}\n--- what happened")
-        print("\n".join(self.faults.log))
+    def _tell_logs(self) -> None:
+        """Print what helps to understand it."""
         for name, file in self._logs().items():
             print(f"--- {name}\n{file.read_text(errors='replace')[-3000:]}" if file.exists() else f"--- no {name}")
 
@@ -173,24 +175,32 @@ class Chaos:
         return {"worker": self.engine.settings.state / "worker.log", "postgres": place.north / "postgres.log", **copies}
 
 
-@contextlib.asynccontextmanager
-async def chaos(lab: Lab, folder: Path) -> AsyncIterator[Chaos]:
-    """Have a lab under load on a small disk of its own, with a worker, a relay before its host, and a watch."""
+@contextlib.contextmanager
+def standing(lab: Lab) -> Iterator[bool]:
+    """Have the lab under load, its host on a small disk where this user may mount; tell whether it is."""
     with contextlib.ExitStack() as stack:
         if mounts():
-            lab.place.root.mkdir(parents=True)
-            stack.enter_context(mounted(lab.place.root, DISK))
+            with lab.place.locked():
+                lab._prepare(runner())
+            stack.enter_context(mounted(lab.place.north, DISK))
         try:
-            await asyncio.to_thread(lab.up, rate=40)
-            async with relay(lab.ports["ssh"]) as between:
-                catalogs = str(catalog(folder, lab, between))
-                async with running(lab, RECOVERY_CATALOGS=catalogs) as engine:
-                    found = Chaos(lab, engine, between, mounts())
-                    async with found.watch.always():
-                        yield found
-                    assert found.watch.looks > 10
+            lab.up(rate=40)
+            yield mounts()
         finally:
-            await asyncio.to_thread(lab.down)
+            lab.down(purge=False)
+
+
+@contextlib.asynccontextmanager
+async def chaos(lab: Lab, folder: Path) -> AsyncIterator[Chaos]:
+    """Have a lab, a worker, a relay before its host, and a watch."""
+    with standing(lab) as full:
+        async with relay(lab.ports["ssh"]) as between:
+            catalogs = str(catalog(folder, lab, between))
+            async with running(lab, RECOVERY_CATALOGS=catalogs) as engine:
+                found = Chaos(lab, engine, between, full)
+                async with found.watch.always():
+                    yield found
+                assert found.watch.looks > 10
 
 
 async def test_chaos_ends_in_outcomes_that_are_true(fresh_lab: FreshLab, tmp_path: Path) -> None:
