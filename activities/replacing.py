@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from activities.cut_over import CutSpec
 from activities.door import AwaitWrite
-from activities.redundancy import BackUp
-from activities.salvage import SalvageSpec
+from activities.redundancy import BackedUp, BackUp, BaseBackup
+from activities.salvage import Salvaged, SalvageSpec
 from activities.side_copy import SideCopy
 from activities.standing import LookAtRunning, Standing
 
@@ -49,14 +50,26 @@ class Replacing:
         out, down = self.exported, not standing.serving
         return SalvageSpec(**self._cut(port, standing), drill=False, out=out, down=down)
 
-    def first_write(self, port: int, standing: Standing, seconds: int = 30) -> AwaitWrite:
-        """Return how long to wait for a client."""
+    def first_write(self, port: int, standing: Standing) -> AwaitWrite:
+        """Return how long to wait for a client, in whole seconds."""
+        seconds = math.ceil(self.copy.wanted.await_write.total_seconds())
         return AwaitWrite(**self._cut(port, standing), drill=False, seconds=seconds)
 
     def base_backup(self, port: int, standing: Standing, at: datetime) -> BackUp:
         """Return what to call the base backup that is taken ``at`` a moment."""
         name = f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
         return BackUp(**self._cut(port, standing), drill=False, backup=name)
+
+    def lost(self, found: Salvaged, until: str) -> str:
+        """Say where the rows are that the restored database lacks."""
+        if found.stage == "exported":
+            return f"{self.exported} (keep until {until})"
+        return f"not exported: they exist only in the database that was put aside, {self.fenced} (keep until {until})"
+
+    def redundancy(self, found: BackedUp) -> str:
+        """Say what would be left if this database were lost, too."""
+        backup = f"base backup {found.backup}" if found.backup else f"none: {BaseBackup.skip}"
+        return f"{backup}; it runs without a standby"
 
     def _cut(self, port: int, standing: Standing) -> dict[str, Any]:
         d = self.copy.database

@@ -65,12 +65,16 @@ def agrees(wanted: Wire, seen: Wire) -> bool:
 
 
 class Probe(ABC, Generic[S, T]):
-    """An activity that only looks. ``limit`` is one attempt's, ``patience`` covers all attempts."""
+    """An activity that only looks. ``limit`` is one attempt's, ``patience`` covers all attempts.
+
+    ``skip`` says what it means to go on without it, "" where it must not be skipped.
+    """
 
     name: ClassVar[str]
     limit: ClassVar[timedelta] = timedelta(seconds=30)
     patience: ClassVar[timedelta] = timedelta(minutes=2)
     beat: ClassVar[timedelta] = timedelta(seconds=1)
+    skip: ClassVar[str] = ""
     spec_type: type[S]
     state_type: type[T]
 
@@ -100,14 +104,12 @@ class Probe(ABC, Generic[S, T]):
 class Action(Probe[S, T]):
     """Something that changes a system: made of observe, desired, apply and undo.
 
-    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so; ``skip``
-    says what it means to go on without this action, "" where it must not be skipped.
+    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so.
     """
 
     expires: ClassVar[timedelta] = timedelta(minutes=30)
     undo_patience: ClassVar[timedelta] = timedelta(minutes=10)
     kept: ClassVar[str] = ""
-    skip: ClassVar[str] = ""
 
     @abstractmethod
     def desired(self, spec: S, before: T) -> T:

@@ -32,6 +32,10 @@ class _Enough(Exception):
     """A check has seen what it can see."""
 
 
+class _Left(Exception):
+    """A proof was left out, as a person said."""
+
+
 @dataclass(frozen=True)
 class Change(Generic[S, T]):
     """A step that is to act: on what, from which state to which, and what it means to the recovery as a whole."""
@@ -82,13 +86,16 @@ class Procedure(Resets, Generic[P]):
         return await self._look(probe, spec, step, "decide")
 
     async def prove(self, probe: Probe[S, T], spec: S, step: str = "") -> T | None:
-        """Look at what this recovery made; None where it was only planned (check, or no drill target)."""
+        """Look at what this recovery made; None where that was only planned, or is left out as a person said."""
         step = step or probe.title(spec)
         self._name(step)
         if self._imagined:
             self._step(step, "would look", "verify")
             return None
-        return await self._look(probe, spec, step, "verify")
+        try:
+            return await self._look(probe, spec, step, "verify")
+        except _Left:
+            return None
 
     async def do(self, action: Action[S, T], spec: S, step: str = "", *, commits: str = "", dark: bool = False) -> T:
         """Bring a system into the state that ``action`` desires, proven; its undo is registered before.
@@ -218,9 +225,14 @@ class Procedure(Resets, Generic[P]):
             try:
                 seen: T = await self._activity(call, spec, cause)
             except FailureError as failure:
-                if await self._again_or_raise(Situation("failure", bool(self._committed)), step, failure, cause):
-                    continue
-                raise
+                now = Situation("failure", bool(self._committed), skippable=probe.skip if cause == "verify" else "")
+                said = await self._answer(now, step, failure, cause)
+                if said is None or said.answer == "compensate":
+                    raise
+                if said.answer == "skip":
+                    self._step(step, "skipped", cause, failure=f"skipped by {said.by}: {said.reason}")
+                    raise _Left from None
+                continue
             self._heed_cancel()
             self._step(step, "seen", cause, seen)
             return seen
@@ -237,8 +249,8 @@ class Procedure(Resets, Generic[P]):
             try:
                 after: T = await self._apply(change, order)
             except FailureError as failure:
-                if await self._go_on(change, failure):
-                    return change.desired
+                if (left := await self._go_on(change, failure)) is not None:
+                    return left
                 began = workflow.now()  # people have looked at it: the order is given anew
                 continue
             self._step(change.step, "changed", "execute", after)
@@ -308,8 +320,8 @@ class Procedure(Resets, Generic[P]):
             raise Refused(_given_up(said, f"at the hold before {step}"))
         self._single = said.answer == "step"
 
-    async def _go_on(self, change: Change[Any, Any], failure: FailureError) -> bool:
-        """Hold a failed action: True to go on without it, False to try again; else raises what leads back."""
+    async def _go_on(self, change: Change[S, T], failure: FailureError) -> T | None:
+        """Hold a failed action: None to try again, what is there of it to go on without it; raises what leads back."""
         while True:
             unchanged = change is self._committing and await self._unchanged(change)
             now = Situation("failure", bool(self._committed), unchanged, change.action.skip)
@@ -317,17 +329,15 @@ class Procedure(Resets, Generic[P]):
             if said is None or said.answer == "compensate":
                 raise failure
             if said.answer == "skip":
-                self._step(change.step, "skipped", "execute", failure=f"skipped by {said.by}: {said.reason}")
-                return True
+                # Not what was wanted: it is missing, or half there, and whoever goes on has to know that.
+                left = await self._afresh(change, timedelta(0)) or change.before
+                self._step(change.step, "skipped", "execute", left, f"skipped by {said.by}: {said.reason}")
+                return left
             if said.answer == "retry":
-                return False
+                return None
             if await self._unchanged(change):  # it is seen once more: the answer may have taken its time
                 self._withdraw(change, said.by)
                 raise failure
-
-    async def _again_or_raise(self, now: Situation, step: str, failure: FailureError, cause: Cause) -> bool:
-        said = await self._answer(now, step, failure, cause)
-        return said is not None and said.answer == "retry"
 
     async def _answer(self, now: Situation, step: str, failure: FailureError, cause: Cause) -> Resolution | None:
         """Hold for an answer to ``failure``, unless there is nobody to ask: then what follows is as with silence."""
@@ -338,14 +348,20 @@ class Procedure(Resets, Generic[P]):
 
     async def _unchanged(self, change: Change[Any, Any]) -> bool:
         """Look afresh whether the step that commits has changed nothing."""
+        seen = await self._afresh(change, change.action.patience)
+        return seen is not None and agrees(change.before, seen)
+
+    async def _afresh(self, change: Change[S, T], patience: timedelta) -> T | None:
+        """Look once more at what ``change`` was to act on; None where that cannot be seen."""
         action, step, number = change.action, change.step, self._attempt(change.step, "observe")
-        call = Call(f"{action.name}.observe", action.state_type, step, "observe", Probe, action.patience, number)
+        call = Call(f"{action.name}.observe", action.state_type, step, "observe", Probe, patience, number)
         try:
-            return agrees(change.before, await self._activity(call, change.spec, "execute"))
+            seen: T = await self._activity(call, change.spec, "execute")
         except FailureError as failure:
             if is_cancelled_exception(failure):
                 raise
-            return False
+            return None
+        return seen
 
     def _withdraw(self, change: Change[Any, Any], by: str) -> None:
         self._committed, self._committing = "", None

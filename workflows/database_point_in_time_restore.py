@@ -88,7 +88,7 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         first = await self.prove(first_write_seen, new.first_write(port, standing))
         backup = await self.do(base_backup, new.base_backup(port, standing, workflow.now()))
         self._account(new, lost, first.at if first else None, shut)
-        self.delivered("redundancy", f"base backup {backup.backup or 'skipped'}; it runs without a standby")
+        self.delivered("redundancy", new.redundancy(backup))
 
     async def _standing(self, copy: SideCopy) -> Standing | None:
         """Look at the running database, if it is to be replaced."""
@@ -120,10 +120,11 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
     def _account(self, new: Replacing, lost: Salvaged, first: datetime | None, shut: datetime) -> None:
         """Say what was lost, for how long clients were shut out, and where what was put aside lies."""
         until = utc(workflow.now() + self.frozen.keep_for)
-        self.measured("rows exported that the restored database lacks", lost.rows or 0)
+        if lost.stage == "exported" and lost.rows is not None:  # not where it was only planned, or skipped
+            self.measured("rows exported that the restored database lacks", lost.rows)
         for table in lost.tables or ():
             self.measured(f"rows of {table.table}", table.keys or table.rows)
         if first is not None:
             self.measured("clients shut out until their first write", round((first - shut).total_seconds(), 3), "s")
-        self.delivered("rows written after the target", f"{new.exported} (keep until {until})")
+        self.delivered("rows written after the target", new.lost(lost, until))
         self.delivered("the database that was replaced", f"{new.fenced} (keep until {until})")

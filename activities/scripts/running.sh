@@ -36,8 +36,10 @@ others="pid <> pg_backend_pid() and application_name <> '$PGAPPNAME' and backend
     'autovacuum launcher', 'background writer', 'checkpointer', 'io worker', 'logger', 'logical replication launcher',
     'slotsync worker', 'startup', 'walreceiver', 'walsummarizer', 'walwriter')"
 # A login is judged by the rules as they lie there once the server has read its settings after they were put there.
+# Whoever began to log in after that is judged by them, and is nobody who is in: clients knock at shut doors all the time.
 doors="select coalesce(extract(epoch from pg_conf_load_time()), 0) || ' ' || (select count(*) from pg_stat_activity
-    where $others and backend_type in ('client backend', 'walsender'))"
+    where $others and backend_type in ('client backend', 'walsender')
+    and not (coalesce(state, '') = 'starting' and backend_start > pg_conf_load_time()))"
 loaded() { # $1 what "doors" told
     awk -v read="${1% *}" -v put="$(stat -c %.9Z "$DATA/pg_hba.conf")" 'BEGIN { exit !(read > put + 0.01) }'
 }
@@ -126,7 +128,7 @@ launch() { # $1 postmaster.opts: start the server of DATA with these options, wh
         case $log in /*' (deleted)' | [!/]* | '') log=$DATA.log ;; esac
         # It must not carry this job's mark, nor end with it; its own one shows it before it works in DATA.
         env -u RECOVERY_JOB -u LC_ALL -u PGCONNECT_TIMEOUT -u PGTZ -u PGAPPNAME RECOVERY_SERVER="$COPY $at" \
-            "$BIN/pg_ctl" -D "$DATA" -l "$log" -W -o "$(sed 's/^[^"]*//' "$1")" start >/dev/null 2>&1 </dev/null
+            "$BIN/pg_ctl" -D "$DATA" -l "$log" -W -o "$(sed 's/^[^"]*//; s/"-D" "[^"]*"//g' "$1")" start >/dev/null 2>&1 </dev/null
     fi
     until [ "$(ask 'select 1' 2>"$COPY/kept/asked")" = 1 ]; do
         ! said=$(refusal "$COPY/kept/asked") || fail Refused "$DBUSER is not let into $DBNAME: $(echo "$said" | tail -n 1)"

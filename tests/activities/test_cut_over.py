@@ -165,7 +165,7 @@ def test_only_what_touches_the_copy_is_drilled() -> None:
 
 def test_specs_survive_the_wire() -> None:
     of = replacing()
-    made: list[Any] = [of.look(), of.cut(1, STANDING), of.salvage(1, STANDING), of.first_write(1, STANDING, 5)]
+    made: list[Any] = [of.look(), of.cut(1, STANDING), of.salvage(1, STANDING), of.first_write(1, STANDING)]
     for spec in [*made, of.base_backup(1, STANDING, TARGET)]:
         assert type(spec).model_validate_json(spec.model_dump_json()) == spec
 

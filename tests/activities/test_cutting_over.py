@@ -231,7 +231,7 @@ async def test_whole_way_loses_no_acknowledged_order(fresh_lab: FreshLab, tmp_pa
             await carried_out(action, stage.cut)
             assert agrees(action.desired(stage.cut, before), await action.observe(stage.cut))
         opened = datetime.now(UTC)
-        first = await first_write_seen.observe(stage.replacing.first_write(stage.port, stage.standing, 20))
+        first = await first_write_seen.observe(stage.replacing.first_write(stage.port, stage.standing))
         assert first.exact
         assert first.at is not None
         assert first.at > opened - timedelta(seconds=1)
@@ -270,5 +270,5 @@ async def safe_again(stage: CutStage) -> None:
 
 
 async def test_idle_database_has_no_first_write(stage: CutStage) -> None:
-    spec = stage.replacing.first_write(stage.port, stage.standing, 1)
+    spec = stage.replacing.first_write(stage.port, stage.standing).model_copy(update={"seconds": 1})
     assert await first_write_seen.observe(spec) == FirstWrite()

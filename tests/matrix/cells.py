@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
@@ -27,8 +28,12 @@ class Cell:
 
 
 def recorded(history: WorkflowHistory) -> dict[str, float]:
-    """Return the activities that ``history`` has, by id, each with the seconds that it ran."""
-    names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
+    """Return the activities that ``history`` has, by id, each with the seconds that it ran.
+
+    A time in an id is a pattern: the next run has another backup to lay down.
+    """
+    ids = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
+    names = {event: re.sub(r"\d{8}t\d{6}-\d+z", "*", found) for event, found in ids.items()}
     started = {
         e.activity_task_started_event_attributes.scheduled_event_id: e.event_time.ToDatetime() for e in history.events
     }

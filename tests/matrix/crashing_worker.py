@@ -1,7 +1,7 @@
 """A worker that hurts itself once, where its environment says; without that it is a worker like any other.
 
-``HURT_ACTIVITY`` names the activity id, ``HURT_POINT`` is before (its body), within (``HURT_SECONDS`` into it), after
-(its effect, the result not reported) or reported (the result is in the history). ``HURT_SIGNAL`` is KILL or STOP.
+``HURT_ACTIVITY`` is a pattern for the activity id, ``HURT_POINT`` is before (its body), within (``HURT_SECONDS`` into
+it), after (its effect, the result not reported) or reported (it is in the history). ``HURT_SIGNAL`` is KILL or STOP.
 ``HURT_ONCE`` is a file that is made at the strike: whoever finds it does not strike again.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Hurting(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         """Run the activity, with the strike at its point."""
         plan = self._plan
-        if activity.info().activity_id != plan.activity or plan.once.exists():
+        if not fnmatch(activity.info().activity_id, plan.activity) or plan.once.exists():
             return await super().execute_activity(input)
         match plan.point:
             case "before":

@@ -54,7 +54,8 @@ class Undisturbed:
     async def shows(self, verdict: Verdict, report: Report) -> None:
         """Compare what the systems show."""
         await quiet(self.lab, self.engine)
-        assert self.run.shows(report) == self.shown[verdict]
+        shown, wanted = self.run.shows(report), self.shown[verdict]
+        assert shown == wanted, {what: (found, wanted[what]) for what, found in shown.items() if found != wanted[what]}
 
 
 async def undisturbed(run: Run, engine: Running) -> Undisturbed:
@@ -70,6 +71,7 @@ async def undisturbed(run: Run, engine: Running) -> Undisturbed:
             assert report.outcome == OUTCOMES[verdict], report.failure
             shown[verdict] = run.shows(report)
             steps[verdict] = recorded(await recovery.handle.fetch_history())
+    run.proves(shown)
     return Undisturbed(run, engine, shown, steps)
 
 
@@ -88,11 +90,11 @@ async def worked(run: Run, engine: Running, **environment: str) -> AsyncIterator
 
 async def decided(recovery: Recovery, verdict: Verdict) -> Report:
     """Decide at the gate, again if the answer was lost on its way, and wait for the end."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(150):
         while not (report := await recovery.status()) or not any(gate.closed for gate in report.gates):
             with contextlib.suppress(RPCError):
                 await recovery.approve(verdict=verdict)
-        return await recovery.ended()
+        return await recovery.ended(120)
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from temporalio.service import RPCError
 
 from lab.estate import Lab
 from lab.processes import Process
+from recovery.models import Verdict
 from recovery.report import Report
 from tests.copies import ask_copy, contents, postmasters, strangers, sweep
 from tests.running import Recovery, Running, eventually
@@ -21,7 +22,11 @@ from tests.running import Recovery, Running, eventually
 class Run:
     """One procedure on the lab, started again and again with the same words: every run must end alike."""
 
-    procedure: ClassVar[str]
+    name: ClassVar[str]
+    apart: ClassVar[bool] = False
+    """Whether it needs a lab of its own."""
+    proper: ClassVar[Mapping[Verdict, Mapping[str, object]]] = {}
+    """What an undisturbed run has to show, by verdict, if that is the same in any lab."""
 
     def __init__(self, lab: Lab, target: datetime) -> None:
         self.lab, self.target = lab, target
@@ -38,6 +43,15 @@ class Run:
         """Return what the systems show, without what differs between two runs that did the same."""
         raise NotImplementedError
 
+    def proves(self, shown: Mapping[Verdict, Mapping[str, object]]) -> None:
+        """Compare what undisturbed runs showed with what has to be so in any lab."""
+        for verdict, wanted in self.proper.items():
+            assert shown[verdict] == wanted, f"{verdict}: {shown[verdict]}"
+
+    def stays(self, approved: Mapping[str, object], told: Report, last: Report) -> None:
+        """Compare the systems, past the point of no return, with an approved run: nothing must have been undone."""
+        raise NotImplementedError
+
     def clear(self) -> None:
         """Take away what a run left."""
         raise NotImplementedError
@@ -46,7 +60,7 @@ class Run:
 class Restore(Run):
     """The restore of the lab's orders to a side copy."""
 
-    procedure = "DatabasePointInTimeRestore"
+    name = "restore"
 
     def __init__(self, lab: Lab, target: datetime) -> None:
         super().__init__(lab, target)
@@ -75,6 +89,11 @@ class Restore(Run):
             "backups": _digest(place.backups, sorted(place.backups.rglob("*"))),
             "archive": _digest(place.archive, [place.archive / name for name in self._archived]),
         }
+
+    def proves(self, shown: Mapping[Verdict, Mapping[str, object]]) -> None:
+        """Compare the two verdicts: only the copy makes the difference."""
+        assert shown["approve"]["copies"]
+        assert shown["reject"] == {**shown["approve"], "copies": [], "servers": 0, "jobs": []}
 
     def clear(self) -> None:
         """Drop every copy and every job."""
@@ -127,6 +146,3 @@ def _digest(root: Path, files: list[Path]) -> str:
         if file.is_file():
             found.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return found.hexdigest()
-
-
-RUNS: Mapping[str, type[Run]] = {run.procedure: run for run in (Restore,)}

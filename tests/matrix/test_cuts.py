@@ -19,7 +19,7 @@ from tests.matrix.disturbed import Undisturbed, deciding, worked
 from tests.matrix.relay import Relay, relay
 from tests.running import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.parametrize("calm", ["restore"], indirect=True)]
 
 JOBS = ("place", pytest.param("replay", marks=pytest.mark.soak))
 NOTICED = 15.0  # seconds; keepalive asks three times, three seconds apart

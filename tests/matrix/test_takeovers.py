@@ -17,7 +17,7 @@ from tests.matrix.disturbed import OUTCOMES, Undisturbed, decided, worked
 from tests.matrix.relay import relay
 from tests.running import Recovery, eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.parametrize("calm", ["restore"], indirect=True)]
 
 POINTS = ("before", "within", "after")
 
@@ -37,7 +37,7 @@ async def asleep(
             recovery, sleeper = await calm.start(), calm.engine.process
             assert sleeper is not None
             try:
-                await eventually((folder / "struck").exists, f"a worker stands still {point} {activity}", 30)
+                await eventually((folder / "struck").exists, f"a worker stands still {point} {activity}", 60)
                 between.cut()  # else Temporal gives it tasks for as long as its polls are open
                 calm.engine.start_worker()
                 yield recovery, sleeper

@@ -80,6 +80,19 @@ async def test_skip_needs_a_reason(toys: Toys) -> None:
     assert toys.has() == {"c": "new"}
 
 
+async def test_proof_that_may_be_missing_is_skipped(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], reads=toys.put("a", text="another"), hold=HOLD)
+    report = await recovery.until("hold: read")
+    assert report.hold is not None
+    assert (report.hold.answers, report.hold.skippable) == (
+        ("retry", "skip", "compensate"),
+        "nobody knows what stands there",
+    )
+    await recovery.resolve("skip")
+    report = await recovery.ended()
+    assert (report.outcome, report.figures[0].value) == ("recovered", "nothing")
+
+
 async def test_skipped_step_keeps_its_undo(toys: Toys) -> None:
     (toys.folder / "a").write_text("old")
     recovery = await toys.start(puts=[failing(toys, "a", "after", how="lay")], gate="go on", hold=HOLD)
