@@ -2,6 +2,7 @@
 # DETAIL=yes also tells which keys, what is there with other content, and all that stands in the way.
 . ./both_sides.sh
 . ./ranges.sh
+[ -d "$COPY" ] || [ "$DETAIL" = yes ] || { echo uncopied; exit 0; } # a check plans for a copy that it has not made
 for old in "$COPY"/look.*; do # what an interrupted look left; another one may be at work
     [ ! -d "$old" ] || kill -0 "${old##*.}" 2>/dev/null || rm -rf "$old"
 done

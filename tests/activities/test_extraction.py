@@ -53,6 +53,12 @@ def test_rows_that_went_are_said_in_words() -> None:
     )  # fmt: skip
 
 
+def test_copy_that_does_not_stand_is_planned_for() -> None:
+    before = copied_back(lines("uncopied\n"))
+    assert before == CopiedBack(uncopied=True)
+    assert copy_back.desired(copying_back(copy(), 5433), before) == CopiedBack(put=None, rows=None)
+
+
 def test_missing_reference_is_a_blocker() -> None:
     found = previewed(lines(f"{LACKS}unmet\t0\ta_fkey\tpublic.c\t2\t50, 51\n"))
     assert found.blockers == (
