@@ -12,7 +12,7 @@ from temporalio.exceptions import FailureError
 
 from recovery.asking import Asking
 from recovery.errors import Refused, sentence
-from recovery.facts import WasReset
+from recovery.facts import Loaded, WasReset
 from recovery.holds import Situation
 from recovery.models import digest
 from recovery.names import claim_id
@@ -74,7 +74,8 @@ class Resets(Asking):
         self._approvals = {n: dataclasses.replace(one, until=now) for n, one in self._approvals.items()}
 
     async def _merge(self) -> None:
-        """Take over the stack of the run that this one came from, once."""
+        """Take over the stack of the run that this one came from, once; also where it fails before its first step."""
+        self._awake()
         if not self._reset:
             return
         past = await read(Which(workflow=workflow.info().workflow_id, run=workflow.info().run_id))
@@ -82,7 +83,10 @@ class Resets(Asking):
         self._stack, self._fates = past.stack(), {}
         self._committed = past.commits
         self._record(WasReset(workflow.now(), tuple(entry.step for entry in self._stack), past.commits))
-        if self.start.mode != "check":
+        if self._frozen is None and past.frozen is not None:
+            self._frozen = past.frozen
+            self._record(Loaded(workflow.now(), past.frozen))
+        if self.start.mode != "check" and self._frozen is not None:
             try:
                 await self._claim_again()
             except Refused as held:  # nothing is undone beneath the hands of whoever acts on these systems now

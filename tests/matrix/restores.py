@@ -43,6 +43,10 @@ class Run:
         """Return what the systems show, without what differs between two runs that did the same."""
         raise NotImplementedError
 
+    def seen(self) -> object:
+        """Return more of what was seen last, for whoever has to find out why it is wrong."""
+        return ""
+
     def proves(self, shown: Mapping[Verdict, Mapping[str, object]]) -> None:
         """Compare what undisturbed runs showed with what has to be so in any lab."""
         for verdict, wanted in self.proper.items():

@@ -32,12 +32,15 @@ async def undone(toys: Toys, recovery: Recovery, **fields: Any) -> Report:
 
 
 async def reset(client: Client, recovery: Recovery, after: str) -> Recovery:
-    """Reset a run to the workflow task that followed the last completion of the activity ``after``, as the UI does."""
+    """Reset a run to the workflow task that followed the last completion of the activity ``after``, as the UI does.
+
+    Without an activity it is the first one.
+    """
     history = await recovery.handle.fetch_history()
     names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
-    done = 0
+    done = 0 if after else 1
     for event in history.events:
-        if names.get(event.activity_task_completed_event_attributes.scheduled_event_id, "") == after:
+        if after and names.get(event.activity_task_completed_event_attributes.scheduled_event_id) == after:
             done = event.event_id
         if done and event.event_id > done and event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             done = event.event_id
@@ -154,6 +157,16 @@ async def test_reset_run_holds_and_knows_what_was_done(toys: Toys) -> None:
     await again.resolve("compensate")
     report = await again.ended()
     assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}
+
+
+async def test_reset_run_that_is_cancelled_at_once_undoes_what_was_done(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a"), toys.put("b")], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    again = await reset(toys.client, recovery, "")
+    await again.handle.cancel()
+    report = await again.ended()
+    assert (report.outcome, report.residual) == ("cancelled", ())
     assert toys.has() == {}
 
 
