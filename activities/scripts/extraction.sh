@@ -139,6 +139,7 @@ one() { # $1 number, $2 table, $3 condition
 }
 locked=$(PGOPTIONS='' live "select current_setting('transaction_read_only')" 2>"$work/error") ||
     { printf 'down\t%s\n' "$(tr '\t\n' '  ' <"$work/error")"; exit 0; }
+copy 'select 1' >/dev/null 2>"$work/error" || fail Transient "the copy does not answer: $(tr '\t\n' '  ' <"$work/error")"
 [ "$locked" = off ] || blocker 'the running database is read-only: rows can only go back into one that is written to'
 tell() {
     i=0

@@ -11,7 +11,7 @@ FAULTS: dict[str, int] = {
     "Temporal is killed": 2,
     "the SSH server is killed": 2,
     "the running database is killed": 2,
-    "the copy's server is killed": 2,
+    "the copy's server is killed": 1,
     "the disk is full": 2,
     "the host hangs": 3,
     "connections are reset": 3,
@@ -67,7 +67,7 @@ def drawn(name: str, window: float, full: bool) -> Plan:
     """Draw what strikes in the first ``window`` seconds of the recovery ``name``; ``full`` lets the disk be full."""
     chance = Random(name)
     cutover = chance.choices(["replace", "extract", "none"], [5, 2, 3])[0]
-    mode = chance.choices(["live", "drill", "check"], [8, 1, 1])[0]
+    mode = chance.choices(["live", "drill", "check"], [10, 1, 1])[0]
     late = mode == "live" and cutover != "none" and chance.random() < 0.6
     window = window / 2 if late else window
     return Plan(

@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ DISK = 800  # megabytes; so small that it can be filled at once, so large that n
 RUNBOOKS = {"none": "restore-orders", "replace": "replace-orders", "extract": "extract-orders"}
 HOLD = {"roles": ["dba"], "within": "PT15S", "dark_within": "PT8S"}
 SOAK = float(os.environ.get("RECOVERY_SOAK_SECONDS", "600"))
-ONLY = os.environ.get("RECOVERY_CHAOS_ONLY", "")  # the number of one recovery, to repeat it alone
+ONLY = os.environ.get("RECOVERY_CHAOS_ONLY", "")  # numbers of recoveries, to repeat those alone: 3,17
 
 
 def catalog(folder: Path, lab: Lab, between: Relay) -> Path:
@@ -211,13 +212,12 @@ async def test_chaos_ends_in_outcomes_that_are_true(fresh_lab: FreshLab, tmp_pat
 @pytest.mark.soak
 async def test_ten_minutes_of_chaos_end_in_outcomes_that_are_true(fresh_lab: FreshLab, tmp_path: Path) -> None:
     async with chaos(fresh_lab(), tmp_path) as found:
-        if ONLY:
-            return await found.one(int(ONLY), window=25)
-        number, until = 1, time.monotonic() + SOAK
+        numbers = iter(map(int, ONLY.split(","))) if ONLY else count(1)
+        until = time.monotonic() + SOAK
         try:
-            while time.monotonic() < until:
+            for number in numbers:
                 await found.one(number, window=25)
-                number += 1
+                if time.monotonic() > until:
+                    break
         finally:
             print("\n".join(found.outcomes))
-    return None

@@ -15,10 +15,10 @@ import pytest_asyncio
 
 from activities import ssh
 from activities.extraction import CopyBack, copy_back
-from lab import ledger
+from lab import ledger, processes
 from lab.estate import Lab
 from recovery.errors import Drifted, Fatal, Refused, Transient
-from tests.copies import sweep
+from tests.copies import servers_of_copies, sweep
 from tests.labs import lab_apart
 from tests.matrix.extracts import Extract
 from tests.matrix.mounts import mounted, mounts
@@ -546,3 +546,16 @@ async def test_many_rows_come_back_fast(extract: Extract, capsys: pytest.Capture
     assert copied_rows >= 99_000
     assert took < 20 * bare + 2
     assert extract.rows("big.many") == whole
+
+
+async def test_copy_that_is_down_is_told_as_that(extract: Extract) -> None:
+    spec = extract.spec("shop.heap")
+    processes.stop(servers_of_copies(extract.lab), signal.SIGQUIT, 5)
+    try:
+        with pytest.raises(Transient, match="the copy does not answer"):
+            await copy_back.observe(spec)
+        with pytest.raises(Transient, match="the copy does not answer"):
+            await extract.preview("shop.heap")
+    finally:
+        data = Path(spec.copy_dir, "data")
+        extract.lab.postgres.run("pg_ctl", "start", "--wait", "-D", data, "-l", data.parent / "log")
