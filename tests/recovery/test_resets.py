@@ -7,6 +7,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowUpdateFailedError
 
 from tests.recovery.box import Toys
+from tests.recovery.putting import PUT
 from tests.recovery.test_holding import HOLD
 from tests.recovery.test_undoing import reset, reset_at
 from tests.running import Recovery, eventually
@@ -87,3 +88,33 @@ async def test_reset_while_an_undo_is_held_goes_on_undoing(toys: Toys) -> None:
     assert (report.outcome, report.residual, report.was_reset) == ("compensated", (), True)
     assert await stuck(again) == []
     assert toys.has() == {"mended": ""}
+
+
+async def notices(recovery: Recovery) -> set[str]:
+    """Return the ids of the notices that this run began, those of the run before it included."""
+    history = await recovery.handle.fetch_history()
+    begun = {e.start_child_workflow_execution_initiated_event_attributes.workflow_id for e in history.events}
+    return {one for one in begun if one.startswith("notice/")}
+
+
+async def test_notices_after_a_reset_are_told_from_those_before(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", hold=HOLD, notify=["page"])
+    await recovery.approve("bob")
+    await recovery.ended()
+    before = await notices(recovery)
+    again = await reset(toys.client, recovery, "put-a.apply")
+    await again.resolve("compensate")
+    await again.ended()
+    after = await notices(again)
+    assert (len(before), len(after)) == (2, 2)
+    assert not before & after  # neither hold nor end is taken for what is on its way already
+    assert await stuck(again) == []
+
+
+async def test_one_undo_may_take_all_its_time(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on")
+    await recovery.approve("carol", "reject")
+    await recovery.ended()
+    asked = [e.activity_task_scheduled_event_attributes for e in (await recovery.handle.fetch_history()).events]
+    (undo,) = [one for one in asked if one.activity_id == "put-a.undo"]
+    assert undo.start_to_close_timeout.ToTimedelta() == PUT.undo_patience
