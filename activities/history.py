@@ -64,7 +64,11 @@ async def _wait_out(fold: Fold) -> None:
 async def _events(client: Client, workflow: str, run: str | None) -> list[HistoryEvent]:
     handle = client.get_workflow_handle(workflow, run_id=run)
     try:
-        plain = [event async for event in handle.fetch_history_events()]
+        plain: list[HistoryEvent] = []
+        async for event in handle.fetch_history_events():
+            plain.append(event)
+            if len(plain) % 500 == 0:
+                activity.heartbeat()
     except RPCError as error:
         if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
             raise

@@ -45,7 +45,8 @@ class Order(Wire, Generic[S, T]):
 
     What fails transiently is tried again until ``give_up``: while clients are shut out, people have to hear of it soon.
     The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
-    what), why there is nothing to undo (``kept``), and whether an undo that failed ``guards`` what is beneath it.
+    what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), and whether an undo that failed
+    ``guards`` what is beneath it.
     """
 
     spec: S
@@ -55,6 +56,7 @@ class Order(Wire, Generic[S, T]):
     give_up: AwareDatetime | None = None
     step: str = ""
     commits: str = ""
+    dark: bool = False
     kept: str = ""
     guards: bool = True
 

@@ -282,7 +282,8 @@ class Procedure(Resets, Generic[P]):
         give_up = workflow.now() + self._policy().dark_within if dark else None
         return Order(
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
-            step=change.step, commits=change.commits, kept=change.action.kept, guards=change.action.guards,
+            step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept,
+            guards=change.action.guards,
         )  # fmt: skip
 
     def _register(self, entry: Entry) -> None:
@@ -331,7 +332,8 @@ class Procedure(Resets, Generic[P]):
         """Hold a failed action: None to try again, what is there of it to go on without it; raises what leads back."""
         while True:
             unchanged = change is self._committing and await self._unchanged(change)
-            now = Situation("failure", bool(self._committed), unchanged, change.action.skip)
+            skip = "" if change.commits else change.action.skip
+            now = Situation("failure", bool(self._committed), unchanged, skip)
             said = await self._answer(now, change.step, failure, "execute")
             if said is None or said.answer == "compensate":
                 raise failure

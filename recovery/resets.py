@@ -81,8 +81,9 @@ class Resets(Asking):
         past = await read(Which(workflow=workflow.info().workflow_id, run=workflow.info().run_id))
         self._reset, self._merged_run = False, past.run
         self._stack, self._fates = past.stack(), {}
-        self._committed = past.commits
-        self._record(WasReset(workflow.now(), tuple(entry.step for entry in self._stack), past.commits))
+        self._committed, self._dark = past.commits, past.dark
+        steps = tuple(entry.step for entry in self._stack)
+        self._record(WasReset(workflow.now(), steps, past.commits, past.dark))
         if self._frozen is None and past.frozen is not None:
             self._frozen = past.frozen
             self._record(Loaded(workflow.now(), past.frozen))
@@ -97,19 +98,11 @@ class Resets(Asking):
 
     async def _claim_again(self) -> None:
         """Hold the systems anew, whether or not the claims of the run before this one still stand."""
-        self._claims = []
-        for system in sorted(self.frozen.systems):
+        for system in self.frozen.systems:
             before = workflow.get_external_workflow_handle(claim_id(self.frozen.catalog, system))
             with contextlib.suppress(FailureError):  # it went with its run
                 await before.signal("hand_over", workflow.info().workflow_id)
-            for last in (False, False, True):
-                try:
-                    await self._claim(system)
-                    break
-                except Refused:
-                    if last:
-                        raise
-                    await workflow.sleep(0.5)  # it takes a moment to let go
+        await self._claim_all()
 
 
 async def read(which: Which) -> Past:

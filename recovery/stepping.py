@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from temporalio import workflow
@@ -43,6 +43,9 @@ R = TypeVar("R")
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5))
 
 
+SLACK = timedelta(seconds=30)
+"""A deadline that is noticed later than this was noticed by a worker that had been away."""
+AWAY = "no worker was there when the time was over"
 CANCELLED = "cancelled"
 RESET = "the run was reset"
 
@@ -77,7 +80,6 @@ class Stepping(Inbox):
         self._held = 0
         self._notices = 0
         self._reset = False
-        self._unwinding = False
         self._salt = ""
         self._dark = False
         self._shown: tuple[str, str] = ("", "")
@@ -145,7 +147,7 @@ class Stepping(Inbox):
             if how == RESET:
                 await self._heed_reset()
                 continue
-            if said is not None or hold.silence != "ask again":
+            if said is not None or (hold.silence != "ask again" and not self._was_away(hold.until)):
                 return said
             again += 1
 
@@ -163,6 +165,11 @@ class Stepping(Inbox):
         except asyncio.CancelledError:
             return CANCELLED
         return RESET if self._reset else ""
+
+    @staticmethod
+    def _was_away(until: datetime) -> bool:
+        """Tell whether a deadline passed while no worker was there: then nobody could have been heard."""
+        return workflow.now() - until > SLACK
 
     async def _heed_reset(self) -> None:
         """Take over what the run did that this one continues."""
@@ -237,6 +244,19 @@ class Stepping(Inbox):
                 " or cancel it"
             ) from None
         self._claims.append(claim)
+
+    async def _claim_all(self) -> None:
+        """Hold every system of the runbook, whether or not an earlier run's claim is still on its way out."""
+        self._claims = []
+        for system in sorted(self.frozen.systems):
+            for last in (False, False, True):
+                try:
+                    await self._claim(system)
+                    break
+                except Refused:
+                    if last:
+                        raise
+                    await workflow.sleep(0.5)
 
     async def _leave(self) -> None:
         await self._tell(notices.ended)

@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 from recovery.actions import Probe
 from recovery.errors import Fatal, Refused, kind, sentence
-from recovery.facts import CancelAsked, Committed, Loaded, Withdrawn
+from recovery.facts import CancelAsked, Committed, Darkened, Loaded, Withdrawn
 from recovery.models import Authored, Start, Undo
 from recovery.names import UNDO
 from recovery.past import Done, Past, Which
@@ -47,12 +47,19 @@ class Undoing(Stepping):
             raise Refused(f"workflow: {past.workflow} was never under way as a recovery; there is nothing to undo")
         if past.start.mode == "check":
             raise Refused(f"workflow: {past.workflow} was a check, which changes nothing; there is nothing to undo")
+        if past.completed and not undo.completed:
+            raise Refused(
+                f"workflow: {past.workflow} ended well; to take away what it left, say so (completed: true, or"
+                " `starter.py undo --completed`)"
+            )
         self._start = past.start.model_copy(update={"reason": undo.reason, "requested_by": undo.requested_by})
         self._frozen, self._people = past.frozen, dict(past.frozen.people)
         self._began(self._start)
         self._record(Loaded(workflow.now(), past.frozen))
-        for system in sorted(past.frozen.systems):
-            await self._claim(system)
+        await self._claim_all()
+        if past.dark:
+            self._dark = True
+            self._record(Darkened(workflow.now(), "before"))
         await self._take_back(past)
         self._stack = past.stack()
         await self._shielded(self._unwind(f"undo of {past.workflow}, run {past.run}: {undo.reason}"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from temporalio import workflow
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 
+from recovery.stepping import Stepping
 from tests.recovery.box import Toys
 from tests.running import Recovery, eventually
 
@@ -290,7 +293,7 @@ async def test_notes_are_kept(toys: Toys) -> None:
 
 async def test_old_approval_is_asked_for_again(toys: Toys) -> None:
     recovery = await toys.start(
-        puts=[], gate="go on", then=[toys.put("a", slow=1.0), toys.put("b")], valid=0.9, hold=HOLD
+        puts=[], gate="go on", then=[toys.put("a", slow=4.0), toys.put("b")], valid=3, hold=HOLD
     )
     await recovery.approve("bob")
     await eventually(lambda: "a" in toys.has(), "it goes on")
@@ -343,3 +346,10 @@ async def test_closed_gate_hears_nobody(toys: Toys) -> None:
     assert "gate: it is closed already" in str(failed.value.cause)
     await recovery.resolve("compensate")
     assert [line.by for line in (await recovery.ended()).gates[0].decisions] == ["bob"]
+
+
+@pytest.mark.parametrize(("late", "away"), [(0, False), (29, False), (31, True), (7200, True)])
+def test_deadline_that_nobody_could_keep_is_known(late: int, away: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    until = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    monkeypatch.setattr(workflow, "now", lambda: until + timedelta(seconds=late))
+    assert Stepping._was_away(until) is away

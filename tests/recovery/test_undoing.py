@@ -272,3 +272,28 @@ async def test_commit_of_what_stood_already_is_in_the_history(toys: Toys) -> Non
     report = await undone(toys, recovery)
     assert (report.outcome, report.kind) == ("failed", "Refused")
     assert toys.has() == {"a": "new", "b": "new"}
+
+
+async def test_what_ended_well_is_not_undone_by_mistake(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")])
+    assert (await recovery.ended()).outcome == "recovered"
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "ended well" in report.failure
+    assert toys.has() == {"a": "new"}
+    assert (await undone(toys, recovery, completed=True)).outcome == "compensated"
+    assert toys.has() == {}
+
+
+async def test_undo_knows_that_clients_are_shut_out(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a", dark=True), toys.put("b", fail_undo=True)], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    ask = {"workflow": recovery.handle.id, "reason": "a test", "requested_by": "bob"}
+    handle = await toys.client.start_workflow("Undo", ask, id=f"undo/{recovery.handle.id}", task_queue="toy")
+    report = await Recovery(handle).until("hold")
+    assert report.dark
+    assert report.hold is not None
+    assert (report.hold.until - report.hold.opened).total_seconds() == 30
+    await Recovery(handle).resolve("accept")
+    assert (await Recovery(handle).ended()).outcome == "failed"
