@@ -11,6 +11,7 @@ from temporalio import workflow
 from recovery import gates, notices
 from recovery.errors import Refused
 from recovery.facts import GateClosed, GateOpened
+from recovery.holds import overslept
 from recovery.models import Frozen, Wire, digest
 from recovery.stepping import AWAY, RESET, Stepping
 
@@ -103,7 +104,7 @@ class Asking(Stepping):
                 timeout_summary=f"gate {name}: the time to decide",
             )
         except TimeoutError:
-            if self._was_away(opened + within):
+            if overslept(opened + within, workflow.now()):
                 self._record(GateClosed(workflow.now(), name, AWAY))
                 return AWAY
             self._record(GateClosed(workflow.now(), name, "nobody decided in time"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from temporalio import workflow
@@ -30,7 +30,7 @@ from recovery.facts import (
     StepState,
     Unwinding,
 )
-from recovery.holds import ANYBODY, Hold, Situation, answers, deadline, silence
+from recovery.holds import ANYBODY, Hold, Situation, answers, deadline, overslept, silence
 from recovery.inbox import Inbox
 from recovery.models import Frozen, HoldPolicy, Mode, Resolution, Start, Wire, digest
 from recovery.names import CLAIM, activity_id, claim_id
@@ -43,8 +43,6 @@ R = TypeVar("R")
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5))
 
 
-SLACK = timedelta(seconds=30)
-"""A deadline that is noticed later than this was noticed by a worker that had been away."""
 AWAY = "no worker was there when the time was over"
 CANCELLED = "cancelled"
 RESET = "the run was reset"
@@ -147,7 +145,7 @@ class Stepping(Inbox):
             if how == RESET:
                 await self._heed_reset()
                 continue
-            if said is not None or (hold.silence != "ask again" and not self._was_away(hold.until)):
+            if said is not None or (hold.silence != "ask again" and not overslept(hold.until, workflow.now())):
                 return said
             again += 1
 
@@ -165,11 +163,6 @@ class Stepping(Inbox):
         except asyncio.CancelledError:
             return CANCELLED
         return RESET if self._reset else ""
-
-    @staticmethod
-    def _was_away(until: datetime) -> bool:
-        """Tell whether a deadline passed while no worker was there: then nobody could have been heard."""
-        return workflow.now() - until > SLACK
 
     async def _heed_reset(self) -> None:
         """Take over what the run did that this one continues."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from temporalio import workflow
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 
-from recovery.stepping import Stepping
 from tests.recovery.box import Toys
 from tests.running import Recovery, eventually
 
@@ -346,10 +343,3 @@ async def test_closed_gate_hears_nobody(toys: Toys) -> None:
     assert "gate: it is closed already" in str(failed.value.cause)
     await recovery.resolve("compensate")
     assert [line.by for line in (await recovery.ended()).gates[0].decisions] == ["bob"]
-
-
-@pytest.mark.parametrize(("late", "away"), [(0, False), (29, False), (31, True), (7200, True)])
-def test_deadline_that_nobody_could_keep_is_known(late: int, away: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    until = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    monkeypatch.setattr(workflow, "now", lambda: until + timedelta(seconds=late))
-    assert Stepping._was_away(until) is away
