@@ -46,7 +46,7 @@ async def host(listening: Recorder) -> Recorder:
 
 def specs(at: HostAt) -> dict[type[Spec], Any]:
     """Return the specs that a side copy makes, on this host."""
-    of = copy(extract=({"table": "public.orders", "where": "number < 7"}, {"table": "public.t"}))
+    of = copy(cutover="extract", extract=({"table": "public.orders", "where": "number < 7"}, {"table": "public.t"}))
     made = [
         of.find(), of.room(), of.place(CHOICE, 6001), of.replay(CHOICE, 6001), of.verify(6001), of.compare(6001),
         previewing(of, 6001), copying_back(of, 6001),
