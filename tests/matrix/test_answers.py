@@ -8,10 +8,10 @@ import csv
 import fnmatch
 import random
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pytest
 import pytest_asyncio
@@ -259,18 +259,13 @@ def exported(scene: Scene, report: Report, skipped: bool, opened: float) -> None
 def backed_up(scene: Scene, report: Report, skipped: bool) -> None:
     """The backup that is said stands, whole; where none is said none does."""
     said = report.delivered["redundancy"]
-    new = {path.name for path in scene.lab.place.backups.iterdir()} - set(_names(scene.world["backups"]))
+    new = {path.name for path in scene.lab.place.backups.iterdir()} - set(cast(dict[str, str], scene.world["backups"]))
     if said.startswith("none"):
         assert (skipped, new) == (True, set())
         assert "no base backup on the new timeline until somebody takes one" in said
     else:
         assert said == f"base backup {next(iter(new))}; it runs without a standby"
         scene.lab.postgres.run("pg_verifybackup", "-n", "-q", scene.lab.place.backups / next(iter(new)))
-
-
-def _names(found: object) -> Mapping[str, object]:
-    assert isinstance(found, dict)
-    return found
 
 
 def _ledger(scene: Scene) -> Sequence[ledger.Acknowledged]:
