@@ -324,3 +324,10 @@ def test_any_order_folds(later: list[Fact], early: list[Fact]) -> None:
     clock = found.clock
     parts = (clock.detect, clock.decide, clock.people, clock.execute, clock.verify, clock.undo)
     assert sum(parts) == pytest.approx(clock.total)
+
+
+def test_doors_that_were_opened_again_are_not_dark() -> None:
+    began = [Started(NOON, Start(runbook="lab/restore", reason="x"), "Restore", "w", "r"), Darkened(NOON, "close")]
+    assert (report(began, NOON).dark, report(began, NOON).dark_since) == (True, NOON)
+    assert report([*began, Stepped(NOON, "other", "other", "undone", "undo")], NOON).dark
+    assert not report([*began, Stepped(NOON, "close", "close", "undone", "undo")], NOON).dark
