@@ -3,8 +3,7 @@
 ``python -m lab.demo`` (``make demo``) restores a copy beside the running database; ``python -m lab.demo replace``
 (``make demo CUTOVER=replace``) has the copy take its place, while customers go on ordering. Everything happens through
 the same commands that an operator types; what is measured at the end is read from the load generator's record and from
-the restored database itself. With KEEP=1 the lab,
-the worker and the Temporal UI stay up afterwards.
+the restored database itself. With KEEP=1 the lab, the worker and the Temporal UI stay up afterwards.
 """
 
 from __future__ import annotations
