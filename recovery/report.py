@@ -255,8 +255,8 @@ class Fold:
                 self.fields["committed"] = Commit(at=fact.at, step=step, what=what, home=home)
             case Withdrawn():
                 self.fields["committed"] = None
-            case WasReset(entries=entries, commits=commits):
-                self.fields |= {"was_reset": True, "committed": None}
+            case WasReset(entries=entries, commits=commits, dark=dark):
+                self.fields |= {"was_reset": True, "committed": None, "dark": dark}
                 if commits:
                     home = tuple(reversed(entries))
                     self.fields["committed"] = Commit(at=fact.at, step="before the reset", what=commits, home=home)

@@ -97,15 +97,15 @@ async def test_cut_over_is_decided_and_held_in_the_ui(broken: Lab, engine: Runni
     assert refusal.startswith("answer: skip is not offered here")
     assert await run.update("resolve_step", await to_paste(details, 0, reason="perhaps it is gone")) == ""
 
-    async def again() -> bool:
+    async def again() -> str:
         hold = (await recovery_of(engine, run).until("hold")).hold
-        return hold is not None and hold.token != first.token
+        return hold.token if hold is not None and hold.token != first.token else ""
 
-    await eventually(again, "it is held again: what stands in the way is still there")
+    second = await eventually(again, "it is held again: what stands in the way is still there")
     obstacle.rmdir()
-    details = await run.details_say("Held: “export what the copy of orders lacks” failed")
+    details = await run.details_say(f'"hold": "{second}"')
     await run.signal("resolve", await to_paste(details, 0, reason="it is gone"))
-    report = await recovery_of(engine, run).ended()
+    report = await recovery_of(engine, run).ended(180)
     assert report.outcome == "recovered"
     await run.open("user-metadata", again=True)
     await run.has_status("Completed")
