@@ -352,6 +352,8 @@ class Procedure(Resets, Generic[P]):
         """Hold for an answer to ``failure``, unless there is nobody to ask: then what follows is as with silence."""
         if is_cancelled_exception(failure) or not (self._holds(self.start.mode) or now.committed):
             return None
+        if not now.committed:
+            self._heed_cancel()  # a worker that dies with the cancel on its way misses a beat: that came back instead
         await self._heed_reset()
         return await self._holding(now, step, f"{kind(failure)}: {sentence(failure)}", cause)
 

@@ -51,7 +51,7 @@ class Case:
     def differs(self) -> dict[str, str]:
         """Return by subject what is not as it was."""
         now = self.world.shown(self.before.archived)
-        return {what: f"{now[what]}, not {was}" for what, was in self.before.shown.items() if now[what] != was}
+        return {what: unlike(now[what], was) for what, was in self.before.shown.items() if now[what] != was}
 
     def _named(self) -> list[str]:
         """Return what is not as it was and no residual names."""
@@ -89,7 +89,7 @@ class Case:
         """The copy stands, with the rows of the moment before the accident; nothing else is new."""
         now, was = self.world.shown(self.before.archived), self.before.shown
         same = [
-            f"{what}: {now[what]}, not {was[what]}"
+            f"{what}: {unlike(now[what], was[what])}"
             for what in was
             if what not in ("copies", "servers", "listening") and now[what] != was[what]
         ]
@@ -116,7 +116,7 @@ class Case:
         aside = [name for name, inode in data.items() if inode == home]
         found = [] if data.get("data") != home and aside and aside[0].startswith("data.fenced-") else [f"data: {data}"]
         found += [
-            f"{what}: {shown[what]}, not {self.before.shown[what]}"
+            f"{what}: {unlike(shown[what], self.before.shown[what])}"
             for what in ("settings", "jobs", "servers", "listening", "archive")
             if shown[what] != self.before.shown[what]
         ]
@@ -141,6 +141,15 @@ class Case:
             return said + [line for line in self._extracted() if not any("back" in one for one in residual)]
         shut = any("let clients" in line for line in residual)
         return said + [line for line in self._replaced() if not (shut and line.startswith(("settings", "orders not")))]
+
+
+def unlike(now: object, was: object) -> str:
+    """Say in what two states differ."""
+    if isinstance(now, dict) and isinstance(was, dict):
+        return ", ".join(
+            f"{key}: {now.get(key)}, not {was.get(key)}" for key in now | was if now.get(key) != was.get(key)
+        )
+    return f"{now}, not {was}"
 
 
 def _said(what: str, numbers: object) -> list[str]:

@@ -17,7 +17,6 @@ import psycopg
 from lab import ledger, processes
 from lab.estate import Lab
 from tests.copies import ask_copy, drop_all, postmasters, strangers
-from tests.matrix.restores import _digest
 from tests.matrix.scenes import digest
 from tests.running import eventually
 
@@ -123,9 +122,9 @@ class World:
             "copies": sorted(path.name for path in place.copies.iterdir()),
             "jobs": sorted(path.name for path in place.jobs.iterdir()),
             "backups": {path.name: digest(path / "backup_manifest") for path in sorted(place.backups.iterdir())},
-            "archive": _digest(place.archive, [place.archive / name for name in archived]),
+            "archive": {name: digest(place.archive / name) for name in archived},
             "timelines": sorted({path.name[:8] for path in place.archive.iterdir() if path.name[:1] != "."}),
-            "servers": sorted(str(processes._leads(f"/proc/{one.pid}/cwd")) for one in self.servers()),
+            "servers": sorted(str(folder) for folder in self.served()),
             "listening": sorted(name for name, port in self.lab.ports.items() if listens(port)),
         }
 
@@ -137,6 +136,14 @@ class World:
         """Return every order in the copy, whole."""
         lines = ask_copy(self.lab, "select number || '|' || o::text from orders o")
         return {int(number): row for number, _, row in (line.partition("|") for line in lines)}
+
+    def served(self) -> list[Path]:
+        """Return the data directories in which servers work."""
+        found = []
+        for server in self.servers():
+            with contextlib.suppress(OSError):  # it has just ended
+                found.append(Path(f"/proc/{server.pid}/cwd").readlink())
+        return found
 
     def exported(self) -> Rows:
         """Return the orders in the export of a cut-over."""
@@ -209,7 +216,7 @@ class Watch:
 
     def _look(self) -> None:
         self.looks += 1
-        folders = [processes._leads(f"/proc/{one.pid}/cwd") for one in self.world.servers()]
+        folders = self.world.served()
         aside = [folder for folder in folders if ".fenced-" in folder.name and self._takes(folder)]
         self.broken += [f"{datetime.now(UTC)}: a client writes into {folder}, which is fenced" for folder in aside]
         if len(folders) > 1:

@@ -51,12 +51,17 @@ class Putting(Action[Put, Content]):
         return Content(text=spec.text)
 
     async def apply(self, spec: Put, before: Content) -> None:
-        """Write it, or fail as told, before or after, until the file ``mend`` stands."""
+        """Write it, or fail as told, before, after or when cancelled, until the file ``mend`` stands."""
         mended = spec.mend and Path(spec.mend).exists()
         if spec.fail_apply == "before" and not mended:
             raise Refused("told to fail before")
         Path(spec.path).write_text(spec.text)
-        await asyncio.sleep(spec.slow)
+        try:
+            await asyncio.sleep(spec.slow)
+        except asyncio.CancelledError:
+            if spec.fail_apply == "cancelled":
+                raise Fatal("told to fail when cancelled") from None
+            raise
         if spec.fail_apply == "after" and not mended:
             raise Fatal("told to fail after")
 

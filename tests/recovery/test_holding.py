@@ -235,6 +235,17 @@ async def test_cancel_at_a_hold_undoes(toys: Toys) -> None:
     assert toys.has() == {}
 
 
+async def test_cancel_that_ends_in_a_failure_asks_nobody(toys: Toys) -> None:
+    """So it is when the worker dies with the cancel on its way: its heartbeat is missed."""
+    puts = [toys.put("a"), toys.put("b", slow=15, fail_apply="cancelled")]
+    recovery = await toys.start(puts=puts, hold=HOLD)
+    await eventually(lambda: "b" in toys.has(), "the second file is being put")
+    await recovery.handle.cancel()
+    report = await recovery.ended(20)
+    assert (report.outcome, report.residual, report.holds) == ("cancelled", (), ())
+    assert toys.has() == {}
+
+
 async def test_failed_undo_is_held_and_tried_again(toys: Toys) -> None:
     mend = str(toys.folder / "mended")
     recovery = await toys.start(puts=[toys.put("a"), toys.put("b", fail_undo=True, mend=mend)], gate="go on", hold=HOLD)
