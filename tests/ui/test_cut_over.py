@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,6 @@ from playwright.async_api import Page
 
 from lab.estate import Lab
 from recovery.names import recovery_id
-from recovery.report import Report
 from tests.labs import lab_apart
 from tests.running import PROCEDURE, Running, eventually, running
 from tests.ui.pages import Run, picture, recovery_of, to_paste
@@ -58,12 +58,15 @@ async def run(broken: Lab, engine: Running, page: Page, ui: str) -> Run:
     return found
 
 
-def in_the_way(lab: Lab, report: Report) -> Path:
-    """Put something where the export is to go, so that the cut-over holds in the middle."""
-    folder = next(lab.place.copies.glob(f"orders-*-{report.run[-8:]}"))
-    found = folder.with_name(f"{folder.name}.salvage")
-    found.mkdir()
-    return found
+@contextlib.contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """Let nobody write into ``folder``, as if its disk were full, so that the cut-over holds in the middle."""
+    mode = folder.stat().st_mode
+    folder.chmod(0o555)
+    try:
+        yield
+    finally:
+        folder.chmod(mode)
 
 
 async def test_cut_over_is_decided_and_held_in_the_ui(broken: Lab, engine: Running, run: Run) -> None:
@@ -83,30 +86,30 @@ async def test_cut_over_is_decided_and_held_in_the_ui(broken: Lab, engine: Runni
     assert "approve: clients are shut out and the copy replaces orders" in text
     await picture(run.page, "cut-over")
 
-    obstacle = in_the_way(broken, report)
-    assert await run.update("decide", await to_paste(details, 0, reason="go back")) == ""
-    await recovery_of(engine, run).until("hold")
-    details = await run.details_say("Held: “export what the copy of orders lacks” failed")
-    text = await details.locator("main").inner_text()
-    assert "Clients are shut out since" in text
-    assert f"{obstacle} stands there already" in text
-    await picture(run.page, "hold")
-    first = (await recovery_of(engine, run).until("hold")).hold
-    assert first is not None
-    refusal = await run.update("resolve_step", await to_paste(details, 0, answer="skip"))
-    assert refusal.startswith("answer: skip is not offered here")
-    assert await run.update("resolve_step", await to_paste(details, 0, reason="perhaps it is gone")) == ""
+    with full(broken.place.copies):
+        assert await run.update("decide", await to_paste(details, 0, reason="go back")) == ""
+        first = (await recovery_of(engine, run).until("hold")).hold
+        assert first is not None
+        details = await run.details_say(f'"hold": "{first.token}"')
+        text = await details.locator("main").inner_text()
+        assert "Held: “export what the copy of orders lacks” failed" in text
+        assert "Clients are shut out since" in text
+        assert "is the disk full?" in text
+        await picture(run.page, "hold")
+        refusal = await run.update("resolve_step", await to_paste(details, 0, answer="skip"))
+        assert refusal.startswith("answer: skip is not offered here")
+        assert await run.update("resolve_step", await to_paste(details, 0, reason="perhaps there is room")) == ""
 
-    async def again() -> str:
-        hold = (await recovery_of(engine, run).until("hold")).hold
-        return hold.token if hold is not None and hold.token != first.token else ""
+        async def again() -> str:
+            hold = (await recovery_of(engine, run).until("hold")).hold
+            return hold.token if hold is not None and hold.token != first.token else ""
 
-    second = await eventually(again, "it is held again: what stands in the way is still there")
-    obstacle.rmdir()
+        second = await eventually(again, "it is held again: there is still no room")
     details = await run.details_say(f'"hold": "{second}"')
-    await run.signal("resolve", await to_paste(details, 0, reason="it is gone"))
-    report = await recovery_of(engine, run).ended(180)
+    await run.signal("resolve", await to_paste(details, 0, reason="there is room"))
+    report = await recovery_of(engine, run).ended(120)
     assert report.outcome == "recovered"
+    assert [hold.answer for hold in report.holds] == ["retry", "retry"]
     await run.open("user-metadata", again=True)
     await run.has_status("Completed")
     details = await run.details_say("“cut over”: bob approves")
