@@ -161,8 +161,10 @@ class CopiedBack(Wire):
 
     How many are missing is no part of it: whoever writes beside the recovery changes that. ``put`` is the digest of
     the file that names every row that was put, ``rows`` says of each table how many they were and their keys.
+    ``uncopied``: no copy stands, so nobody can tell; that is how a check finds it.
     """
 
+    uncopied: bool = False
     absent: tuple[str, ...] = ()
     lacking: bool = False
     put: str | None = ""
@@ -185,7 +187,7 @@ class CopyRowsBack(Action[CopyBack, CopiedBack]):
 
     def desired(self, spec: CopyBack, before: CopiedBack) -> CopiedBack:
         """Want nothing to be missing; which rows go in is known after."""
-        done = not before.lacking and not before.absent
+        done = not before.uncopied and not before.lacking and not before.absent
         return before if done else CopiedBack(put=None, rows=None)
 
     async def apply(self, spec: CopyBack, before: CopiedBack) -> None:
@@ -221,6 +223,7 @@ def copied_back(rows: Rows) -> CopiedBack:
     absent = tuple(row[1] for row in rows if row[0] == "absent")
     put = next((row[1] for row in rows if row[0] == "put"), "")
     return CopiedBack(
+        uncopied=["uncopied"] in rows,
         absent=absent,
         lacking=any(int(row[5]) > 0 for row in rows if row[0] == "table"),
         put=put,
@@ -252,5 +255,5 @@ def copying_back(copy: SideCopy, port: int) -> CopyBack:
 
 def _extract(copy: SideCopy, port: int) -> dict[str, Any]:
     wanted = tuple(Wanted(**extraction.model_dump()) for extraction in copy.wanted.extract)
-    compared = copy.compare(port).model_dump(exclude={"tables"})
+    compared = copy.compare(port).model_dump(exclude={"tables", "replaces"})
     return compared | {"wanted": wanted}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import ClassVar, Literal
 
 from activities import ssh
 from activities.cut_over import CutAction, CutSpec, Seen, look, only
@@ -89,6 +89,7 @@ class BaseBackup(CutAction[BackUp, BackedUp]):
     name = "postgres.base_backup"
     limit = timedelta(hours=4)
     does, undoes = "base_backup", "drop_backup"
+    skip: ClassVar[str] = "there is no base backup on the new timeline until somebody takes one"
 
     def title(self, spec: BackUp) -> str:
         """Say what is taken."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import ClassVar, Literal
 
 from activities import ssh
 from activities.cut_over import CutAction, CutSpec
@@ -56,6 +56,10 @@ class Salvage(CutAction[SalvageSpec, Salvaged]):
     name = "postgres.salvage"
     limit = timedelta(hours=4)
     does, undoes = "salvage", "drop_salvage"
+    guards: ClassVar[bool] = False  # an export that is left behind must not keep clients shut out
+    skip: ClassVar[str] = (
+        "what the copy lacks is not exported: those rows then exist only in the database that is put aside"
+    )
 
     def title(self, spec: SalvageSpec) -> str:
         """Say what is exported."""

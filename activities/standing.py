@@ -51,6 +51,15 @@ class LookAtRunning(Spec):
         }  # fmt: skip
 
 
+class Connected(Wire):
+    """Sessions of one user, application and address."""
+
+    user: str
+    application: str
+    address: str
+    sessions: int
+
+
 class Standing(Wire):
     """The running database. ``rule`` lets this login in over the socket, ``rules`` is the SHA-256 of pg_hba.conf.
 
@@ -86,6 +95,7 @@ class Standing(Wire):
     workers: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
     superusers: tuple[str, ...] = ()
+    connected: tuple[Connected, ...] = ()
     spare: int = 0
     archive_library: str = ""
     archive_command: bool = True
@@ -135,7 +145,7 @@ def standing(text: str) -> Standing:
 _TOLD = ("identity", "version", "timeline", "rules", "free", "log", "parent", "service", "hangs", "spare")
 
 
-def cut_over_blockers(found: Standing, copies: str = "") -> list[str]:
+def cut_over_blockers(found: Standing) -> list[str]:
     """Return everything that stands in the way of a cut-over: the field, and what to do about it."""
     if not found.identity:
         return ["data: is not there; a cut-over puts a running database aside, and there is none"]

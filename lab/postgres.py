@@ -73,10 +73,18 @@ class Postgres:
         return psycopg.connect(where, autocommit=True)
 
     def create(self) -> None:
-        """Make the data directory unless it is there; one that was left half made is made again."""
+        """Make the data directory unless it is there; one that was left half made is made again.
+
+        Raises LabError where a recovery has put one aside: a new one would hide it, and stand in that recovery's way.
+        """
         data, partial = self.place.data, self.place.north / "data.partial"
         if data.exists():
             return
+        if fenced := self.fenced():
+            raise LabError(
+                f"no database in {data}, and a fenced one in {', '.join(map(str, fenced))}: end the recovery that put"
+                " it there, or move it back, or take the lab down"
+            )
         shutil.rmtree(partial, ignore_errors=True)
         password = self.place.home / ".password"
         self._write(password, self.passwords["postgres"] + "\n")
@@ -93,6 +101,10 @@ class Postgres:
         rules = "".join(f"local {database} all peer map=lab\n" for database in ("all", "replication"))
         self._write(partial / "pg_hba.conf", f"{rules}host all all 127.0.0.1/32 scram-sha-256\n")
         partial.rename(data)
+
+    def fenced(self) -> list[Path]:
+        """Return the data directories that recoveries have put aside."""
+        return sorted(self.place.north.glob(f"{self.place.data.name}.fenced-*"))
 
     def _settings(self) -> dict[str, str]:
         return {

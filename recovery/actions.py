@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
@@ -23,7 +23,7 @@ from temporalio import activity
 from temporalio.client import AsyncActivityCancelledError
 from temporalio.service import RPCError
 
-from recovery.errors import Drifted, RecoveryError, Refused, Stale, Transient
+from recovery.errors import Drifted, Fatal, RecoveryError, Refused, Stale, Transient
 from recovery.models import Mode, Wire
 
 Activity = Callable[..., Coroutine[Any, Any, Any]]
@@ -43,17 +43,22 @@ T = TypeVar("T", bound=Wire)
 class Order(Wire, Generic[S, T]):
     """Tell an activity to change a system that was seen in state ``before``; void after ``not_after``.
 
+    What fails transiently is tried again until ``give_up``: while clients are shut out, people have to hear of it soon.
     The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
-    what), and why there is nothing to undo (``kept``).
+    what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), and whether an undo that failed
+    ``guards`` what is beneath it.
     """
 
     spec: S
     before: T
     mode: Mode
     not_after: AwareDatetime
+    give_up: AwareDatetime | None = None
     step: str = ""
     commits: str = ""
+    dark: bool = False
     kept: str = ""
+    guards: bool = True
 
 
 def agrees(wanted: Wire, seen: Wire) -> bool:
@@ -63,12 +68,16 @@ def agrees(wanted: Wire, seen: Wire) -> bool:
 
 
 class Probe(ABC, Generic[S, T]):
-    """An activity that only looks. ``limit`` is one attempt's, ``patience`` covers all attempts."""
+    """An activity that only looks. ``limit`` is one attempt's, ``patience`` covers all attempts.
+
+    ``skip`` says what it means to go on without it, "" where it must not be skipped.
+    """
 
     name: ClassVar[str]
     limit: ClassVar[timedelta] = timedelta(seconds=30)
     patience: ClassVar[timedelta] = timedelta(minutes=2)
     beat: ClassVar[timedelta] = timedelta(seconds=1)
+    skip: ClassVar[str] = ""
     spec_type: type[S]
     state_type: type[T]
 
@@ -98,14 +107,15 @@ class Probe(ABC, Generic[S, T]):
 class Action(Probe[S, T]):
     """Something that changes a system: made of observe, desired, apply and undo.
 
-    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so; ``skip``
-    says what it means to go on without this action, "" where it must not be skipped.
+    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so. ``guards``
+    tells that nothing beneath it may be undone where its own undo failed; not where that leaves behind what stands in
+    nobody's way.
     """
 
     expires: ClassVar[timedelta] = timedelta(minutes=30)
     undo_patience: ClassVar[timedelta] = timedelta(minutes=10)
     kept: ClassVar[str] = ""
-    skip: ClassVar[str] = ""
+    guards: ClassVar[bool] = True
 
     @abstractmethod
     def desired(self, spec: S, before: T) -> T:
@@ -131,7 +141,8 @@ class Action(Probe[S, T]):
 
         async def apply(order: Any) -> Any:
             async with _beating(self.beat), _counting(self.beat):
-                return await self.carry_out(order)
+                with _giving_up(order.give_up):
+                    return await self.carry_out(order)
 
         async def undo(order: Any) -> Any:
             async with _beating(self.beat), _counting(self.beat):
@@ -202,6 +213,17 @@ def differences(wanted: Wire, seen: Wire) -> str:
         if value is not None and found.get(field) != value
     ]
     return ", ".join(rows)
+
+
+@contextlib.contextmanager
+def _giving_up(at: datetime | None) -> Iterator[None]:
+    """Let a transient failure be final after ``at``; what is at work is not disturbed."""
+    try:
+        yield
+    except Transient as error:
+        if at is None or datetime.now(UTC) < at:
+            raise
+        raise Fatal(f"{error.message} (tried again until {at:%H:%M:%S} UTC)") from None
 
 
 def _refuse(order: Order[Any, Any]) -> None:

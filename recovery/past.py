@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
@@ -53,13 +53,16 @@ class Past(Wire):
     """What a recovery did and has not undone, oldest first.
 
     ``commits`` is what its point of no return opened, "" if that was not passed; ``committing`` is the change that
-    passed it. ``open`` tells that the run is still going on.
+    passed it. ``open`` tells that the run is still going on, ``completed`` that it ended well, ``dark`` that it left
+    clients shut out.
     """
 
     workflow: str
     run: str
     procedure: str = ""
     open: bool = False
+    completed: bool = False
+    dark: bool = False
     start: Start | None = None
     frozen: Frozen | None = None
     done: tuple[Done, ...] = ()
@@ -68,7 +71,7 @@ class Past(Wire):
 
     def stack(self) -> list[Entry]:
         """Return the undo stack, the uppermost last."""
-        return [Entry(one.step, one.action, one.order) for one in self.done]
+        return [Entry(one.step, one.action, one.order, guards=one.order.get("guards", True)) for one in self.done]
 
 
 @dataclass
@@ -82,6 +85,8 @@ class Fold:
     done: dict[str, Done] = field(default_factory=dict)
     committing: Done | None = None
     closed: bool = False
+    completed: bool = False
+    shut: str = ""  # by which step clients were shut out
     in_flight: dict[int, float] = field(default_factory=dict)  # event to its heartbeat timeout, seconds
     closed_at: datetime | None = None
     _scheduled: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -102,6 +107,7 @@ class Fold:
             self._ordered(event)
         elif event.event_type in CLOSING:
             self.closed, self.closed_at = True, event.event_time.ToDatetime()
+            self.completed = event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
         else:
             self._over(event)
 
@@ -120,6 +126,8 @@ class Fold:
             # Compensation has begun, so whatever had been committed was withdrawn.
             self.committing = None
             return
+        if order.get("dark"):
+            self.shut = step
         if not order.get("kept"):
             self.done.setdefault(step, one)
         if order.get("commits"):
@@ -140,10 +148,11 @@ class Fold:
             self.frozen = Frozen.model_validate(self.decode(ended.result.payloads[0]))
         elif activity.endswith(".undo"):
             self.done.pop(step, None)
+            self.shut = "" if step == self.shut else self.shut
         elif activity.endswith(".apply") and step in self.done:
             self.done[step] = self.done[step].model_copy(update={"ended": True})
             if self.committing is not None and self.committing.step == step:
-                self.committing = self.committing.model_copy(update={"ended": True})
+                self.committing, self.shut = self.committing.model_copy(update={"ended": True}), ""
 
     def past(self, workflow: str, run: str) -> Past:
         """Return what the chain did."""
@@ -152,6 +161,8 @@ class Fold:
             run=run,
             procedure=self.procedure,
             open=not self.closed,
+            completed=self.completed,
+            dark=bool(self.shut),
             start=self.start,
             frozen=self.frozen,
             done=tuple(self.done.values()),
@@ -168,14 +179,20 @@ def _start(plain: Any) -> Start | None:
         return None
 
 
-def base_of(events: Sequence[HistoryEvent]) -> tuple[str, int] | None:
-    """Return the run that ``events`` were reset from and the last event copied from it, or None.
+class ResetPoint(NamedTuple):
+    """One reset: of which run, into which, and the last event that was copied."""
 
-    Of several resets the newest counts: what lies before it was copied from that run.
-    """
-    found = None
-    for event in events:
-        failed = event.workflow_task_failed_event_attributes
-        if failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW and failed.base_run_id:
-            found = (failed.base_run_id, event.event_id)
-    return found
+    base_run_id: str
+    new_run_id: str
+    copied: int
+
+
+def resets(events: Sequence[HistoryEvent]) -> list[ResetPoint]:
+    """Return the resets that led to the run of ``events``, the newest last: what lies before that was copied."""
+    cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
+    failed = ((event.workflow_task_failed_event_attributes, event.event_id) for event in events)
+    return [
+        ResetPoint(one.base_run_id, one.new_run_id, number)
+        for one, number in failed
+        if one.cause == cause and one.base_run_id
+    ]

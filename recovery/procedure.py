@@ -32,6 +32,10 @@ class _Enough(Exception):
     """A check has seen what it can see."""
 
 
+class _Left(Exception):
+    """A proof was left out, as a person said."""
+
+
 @dataclass(frozen=True)
 class Change(Generic[S, T]):
     """A step that is to act: on what, from which state to which, and what it means to the recovery as a whole."""
@@ -82,13 +86,16 @@ class Procedure(Resets, Generic[P]):
         return await self._look(probe, spec, step, "decide")
 
     async def prove(self, probe: Probe[S, T], spec: S, step: str = "") -> T | None:
-        """Look at what this recovery made; None where it was only planned (check, or no drill target)."""
+        """Look at what this recovery made; None where that was only planned, or is left out as a person said."""
         step = step or probe.title(spec)
         self._name(step)
         if self._imagined:
             self._step(step, "would look", "verify")
             return None
-        return await self._look(probe, spec, step, "verify")
+        try:
+            return await self._look(probe, spec, step, "verify")
+        except _Left:
+            return None
 
     async def do(self, action: Action[S, T], spec: S, step: str = "", *, commits: str = "", dark: bool = False) -> T:
         """Bring a system into the state that ``action`` desires, proven; its undo is registered before.
@@ -100,12 +107,14 @@ class Procedure(Resets, Generic[P]):
         self._name(step)
         began = workflow.now()
         before = await self._look(action, spec, step, "execute")
+        # A drill puts everything back: there is no point of no return in it, and nobody to shut out.
+        commits, dark = (commits, dark) if self.start.mode == "live" else ("", False)
         change = Change(action, spec, step, began, before, action.desired(spec, before), commits, dark)
-        if agrees(change.desired, before):
+        # What commits is ordered even so: whoever reads the history has to find that it was passed.
+        if agrees(change.desired, before) and not change.commits:
             self._step(step, "unchanged", "execute", before)
             if self._acts(spec):
                 self._mark(change)
-                self._settle(change)
             return before
         if not self._acts(spec):
             self._imagined = True
@@ -137,7 +146,7 @@ class Procedure(Resets, Generic[P]):
     @property
     def run_name(self) -> str:
         """The run in names that are given to things on systems: the same one also after a reset."""
-        return workflow.info().original_execution_run_id
+        return workflow.info().first_execution_run_id
 
     # --- opening and closing -----------------------------------------------------------------------------
 
@@ -197,7 +206,11 @@ class Procedure(Resets, Generic[P]):
 
     async def _go_back(self, reason: str) -> None:
         """Unwind, unless the point of no return was passed: then nothing is undone."""
-        await self._merge()
+        try:
+            await self._merge()
+        except FailureError as lost:  # what the run before it did is not known, or others act there now
+            self._step("go on after the reset", "undo blocked", "undo", failure=sentence(lost))
+            return
         # Who cancels asks to go back: a commit that was seen to have changed nothing is taken back with it.
         if self._committing is not None and await self._unchanged(self._committing):
             self._withdraw(self._committing, "nobody: it was cancelled before it had changed anything")
@@ -211,15 +224,21 @@ class Procedure(Resets, Generic[P]):
             await self._heed_reset()
             self._step(step, "looking", cause)
             # A check tells what is wrong now; only who acts waits for it to pass.
-            patience = timedelta(0) if self.start.mode == "check" else probe.patience
+            patience = timedelta(0) if self.start.mode == "check" else self._within(probe.patience)
             attempt = self._attempt(step, "observe")
-            call = Call(f"{probe.name}.observe", probe.state_type, step, "observe", probe, patience, attempt)
+            limits = Probe if isinstance(probe, Action) else probe  # an action's own are those of acting
+            call = Call(f"{probe.name}.observe", probe.state_type, step, "observe", limits, patience, attempt)
             try:
                 seen: T = await self._activity(call, spec, cause)
             except FailureError as failure:
-                if await self._again_or_raise(Situation("failure", bool(self._committed)), step, failure, cause):
-                    continue
-                raise
+                now = Situation("failure", bool(self._committed), skippable=probe.skip if cause == "verify" else "")
+                said = await self._answer(now, step, failure, cause)
+                if said is None or said.answer == "compensate":
+                    raise
+                if said.answer == "skip":
+                    self._step(step, "skipped", cause, failure=f"skipped by {said.by}: {said.reason}")
+                    raise _Left from None
+                continue
             self._heed_cancel()
             self._step(step, "seen", cause, seen)
             return seen
@@ -230,14 +249,15 @@ class Procedure(Resets, Generic[P]):
             await self._may_act(change.step)
             order = self._order(change, began)
             if not change.action.kept:
-                self._register(Entry(change.step, change.action.name, order, change.action.state_type))
+                action = change.action
+                self._register(Entry(change.step, action.name, order, action.state_type, action.guards))
             self._mark(change)
             self._step(change.step, "changing", "execute", change.desired)
             try:
                 after: T = await self._apply(change, order)
             except FailureError as failure:
-                if await self._go_on(change, failure):
-                    return change.desired
+                if (left := await self._go_on(change, failure)) is not None:
+                    return left
                 began = workflow.now()  # people have looked at it: the order is given anew
                 continue
             self._step(change.step, "changed", "execute", after)
@@ -258,9 +278,12 @@ class Procedure(Resets, Generic[P]):
         """Return the order to act, void when what it was decided on is no longer news."""
         until = [began + min(change.action.expires, self.frozen.not_after)]
         until += [] if self._committed else [approval.until for approval in self._approvals.values()]
+        dark = self._dark or change.dark
+        give_up = workflow.now() + self._policy().dark_within if dark else None
         return Order(
-            spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), step=change.step,
-            commits=change.commits, kept=change.action.kept,
+            spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
+            step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept,
+            guards=change.action.guards,
         )  # fmt: skip
 
     def _register(self, entry: Entry) -> None:
@@ -305,26 +328,25 @@ class Procedure(Resets, Generic[P]):
             raise Refused(_given_up(said, f"at the hold before {step}"))
         self._single = said.answer == "step"
 
-    async def _go_on(self, change: Change[Any, Any], failure: FailureError) -> bool:
-        """Hold a failed action: True to go on without it, False to try again; else raises what leads back."""
+    async def _go_on(self, change: Change[S, T], failure: FailureError) -> T | None:
+        """Hold a failed action: None to try again, what is there of it to go on without it; raises what leads back."""
         while True:
             unchanged = change is self._committing and await self._unchanged(change)
-            now = Situation("failure", bool(self._committed), unchanged, change.action.skip)
+            skip = "" if change.commits else change.action.skip
+            now = Situation("failure", bool(self._committed), unchanged, skip)
             said = await self._answer(now, change.step, failure, "execute")
             if said is None or said.answer == "compensate":
                 raise failure
             if said.answer == "skip":
-                self._step(change.step, "skipped", "execute", failure=f"skipped by {said.by}: {said.reason}")
-                return True
+                # Not what was wanted: it is missing, or half there, and whoever goes on has to know that.
+                left = await self._afresh(change, timedelta(0)) or change.before
+                self._step(change.step, "skipped", "execute", left, f"skipped by {said.by}: {said.reason}")
+                return left
             if said.answer == "retry":
-                return False
+                return None
             if await self._unchanged(change):  # it is seen once more: the answer may have taken its time
                 self._withdraw(change, said.by)
                 raise failure
-
-    async def _again_or_raise(self, now: Situation, step: str, failure: FailureError, cause: Cause) -> bool:
-        said = await self._answer(now, step, failure, cause)
-        return said is not None and said.answer == "retry"
 
     async def _answer(self, now: Situation, step: str, failure: FailureError, cause: Cause) -> Resolution | None:
         """Hold for an answer to ``failure``, unless there is nobody to ask: then what follows is as with silence."""
@@ -335,14 +357,20 @@ class Procedure(Resets, Generic[P]):
 
     async def _unchanged(self, change: Change[Any, Any]) -> bool:
         """Look afresh whether the step that commits has changed nothing."""
+        seen = await self._afresh(change, change.action.patience)
+        return seen is not None and agrees(change.before, seen)
+
+    async def _afresh(self, change: Change[S, T], patience: timedelta) -> T | None:
+        """Look once more at what ``change`` was to act on; None where that cannot be seen."""
         action, step, number = change.action, change.step, self._attempt(change.step, "observe")
-        call = Call(f"{action.name}.observe", action.state_type, step, "observe", action, action.patience, number)
+        call = Call(f"{action.name}.observe", action.state_type, step, "observe", Probe, patience, number)
         try:
-            return agrees(change.before, await self._activity(call, change.spec, "execute"))
+            seen: T = await self._activity(call, change.spec, "execute")
         except FailureError as failure:
             if is_cancelled_exception(failure):
                 raise
-            return False
+            return None
+        return seen
 
     def _withdraw(self, change: Change[Any, Any], by: str) -> None:
         self._committed, self._committing = "", None

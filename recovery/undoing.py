@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from recovery.actions import Action
+from recovery.actions import Probe
 from recovery.errors import Fatal, Refused, kind, sentence
-from recovery.facts import CancelAsked, Committed, Loaded, Withdrawn
+from recovery.facts import CancelAsked, Committed, Darkened, Loaded, Withdrawn
 from recovery.models import Authored, Start, Undo
 from recovery.names import UNDO
 from recovery.past import Done, Past, Which
@@ -45,12 +45,21 @@ class Undoing(Stepping):
             raise Refused(f"workflow: {past.workflow} is still running; cancel it, that undoes what it did")
         if past.start is None or past.frozen is None:
             raise Refused(f"workflow: {past.workflow} was never under way as a recovery; there is nothing to undo")
+        if past.start.mode == "check":
+            raise Refused(f"workflow: {past.workflow} was a check, which changes nothing; there is nothing to undo")
+        if past.completed and not undo.completed:
+            raise Refused(
+                f"workflow: {past.workflow} ended well; to take away what it left, say so (completed: true, or"
+                " `starter.py undo --completed`)"
+            )
         self._start = past.start.model_copy(update={"reason": undo.reason, "requested_by": undo.requested_by})
         self._frozen, self._people = past.frozen, dict(past.frozen.people)
         self._began(self._start)
         self._record(Loaded(workflow.now(), past.frozen))
-        for system in sorted(past.frozen.systems):
-            await self._claim(system)
+        await self._claim_all()
+        if past.dark:
+            self._dark = True
+            self._record(Darkened(workflow.now(), "before"))
         await self._take_back(past)
         self._stack = past.stack()
         await self._shielded(self._unwind(f"undo of {past.workflow}, run {past.run}: {undo.reason}"))
@@ -73,7 +82,7 @@ class Undoing(Stepping):
         self._record(Withdrawn(workflow.now(), one.step, "nobody: it was seen to have changed nothing"))
 
     async def _unchanged(self, one: Done) -> bool:
-        call = Call(f"{one.action}.observe", dict, one.step, "observe", Action, timedelta(minutes=2))
+        call = Call(f"{one.action}.observe", dict, one.step, "observe", Probe, timedelta(minutes=2))
         found: dict[str, Any] = await self._activity(call, one.order["spec"], "decide")
         return all(found.get(name) == value for name, value in one.order["before"].items() if value is not None)
 

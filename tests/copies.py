@@ -19,7 +19,7 @@ def in_copies(lab: Lab) -> list[str]:
 
 def copies(lab: Lab) -> list[Path]:
     """Return the folders of whole copies."""
-    return sorted(p for p in lab.place.copies.iterdir() if p.suffix != ".partial")
+    return sorted(p for p in lab.place.copies.iterdir() if p.suffix not in (".partial", ".salvage"))
 
 
 def ask_copy(lab: Lab, sql: str, copy: Path | None = None) -> list[str]:
@@ -80,10 +80,11 @@ def strangers(lab: Lab) -> list[str]:
 
 
 def _strangers(lab: Lab) -> list[Process]:
+    found = processes.members(lab.place.root)  # first: a session that begins later must not be taken for a stranger
     own = [processes.recall(lab.place.run / f"{name}.json") for name in ("sshd", "load")]
     known = {*(program[0] for program in own if program), *processes.postgres_in(lab.place.data)}
     known |= set(servers_of_copies(lab))
-    return [process for process in processes.members(lab.place.root) if process not in known]
+    return [process for process in found if process not in known]
 
 
 def parent(pid: int) -> int:

@@ -1,5 +1,5 @@
-# Try the restored database with a row of the engine's own, let it archive again as the running one did, and wait
-# until the beginning of its own timeline is in the archive.
+# Try the restored database with a row of the engine's own, let it archive again as the running one did,
+# and wait until the beginning of its own timeline is in the archive.
 . ./running.sh
 kept=$COPY/kept
 export PGOPTIONS='-c default_transaction_read_only=off -c session_replication_role=replica -c lock_timeout=10s'

@@ -1,3 +1,4 @@
+# What scripts share that look at both sides, the copy and the running database.
 export LC_ALL=C PGCONNECT_TIMEOUT=5 PGCLIENTENCODING=UTF8
 # Both sides have to write a value in the same way, whatever roles and databases are set to.
 fixed="-c lock_timeout=${LOCKWAIT:-30s} -c statement_timeout=0 -c datestyle=ISO,MDY -c intervalstyle=postgres -c bytea_output=hex"

@@ -1,3 +1,4 @@
+# End the sessions in the running database that a killed attempt of this recovery left there.
 end_sessions() { # what a killed attempt left running in the server must have ended before anybody asks how
     tries=0
     while left=$(live "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where application_name = '$mark'" \

@@ -11,11 +11,13 @@ servers() { # $1 identity of a data directory: the pids of everything of Postgre
         case $(readlink "${path%cwd}exe") in */postgres | */postgres\ *) path=${path%/cwd} && echo "${path#/proc/}" ;; esac
     done
 }
+parent() { sed -n 's/^PPid:[^0-9]*//p' "/proc/$1/status" 2>/dev/null; } # $1 pid; nothing once it has ended
 postmaster() { # $1 identity: the pid of the one that started the others
     all=" $(servers "$1" | tr '\n' ' ')"
     for pid in $all; do
-        parent=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$pid/status" 2>/dev/null)
-        case $all in *" $parent "*) ;; *) echo "$pid" && return ;; esac
+        by=$(parent "$pid")
+        case $by in '') continue ;; esac
+        case $all in *" $by "*) ;; *) echo "$pid" && return ;; esac
     done
 }
 canary=recovery_$(printf '%s' "${COPY##*-}" | tr -c a-z0-9 _) # a schema of the engine's own
@@ -34,8 +36,10 @@ others="pid <> pg_backend_pid() and application_name <> '$PGAPPNAME' and backend
     'autovacuum launcher', 'background writer', 'checkpointer', 'io worker', 'logger', 'logical replication launcher',
     'slotsync worker', 'startup', 'walreceiver', 'walsummarizer', 'walwriter')"
 # A login is judged by the rules as they lie there once the server has read its settings after they were put there.
+# Whoever began to log in after that is judged by them, and is nobody who is in: clients knock at shut doors all the time.
 doors="select coalesce(extract(epoch from pg_conf_load_time()), 0) || ' ' || (select count(*) from pg_stat_activity
-    where $others and backend_type in ('client backend', 'walsender'))"
+    where $others and backend_type in ('client backend', 'walsender')
+    and not (coalesce(state, '') = 'starting' and backend_start > pg_conf_load_time()))"
 loaded() { # $1 what "doors" told
     awk -v read="${1% *}" -v put="$(stat -c %.9Z "$DATA/pg_hba.conf")" 'BEGIN { exit !(read > put + 0.01) }'
 }
@@ -56,6 +60,16 @@ reread() { # let the server of DATA read its settings, and wait until it has; no
         [ $(($(date +%s) - since)) -lt 60 ] || later "the server of $DATA does not answer: $(tail -n 1 "$COPY/kept/asked")"
     done
 }
+knocking() { # $1 identity: the pids of logins on their way, which the rules before may still let in
+    first=$(postmaster "$1")
+    known=$(ask 'select pid from pg_stat_activity' 2>/dev/null) && [ -n "$first" ] || return
+    known=" $(echo "$known" | tr '\n' ' ') "
+    for pid in $(servers "$1"); do
+        case $known in *" $pid "*) continue ;; esac
+        [ "$(parent "$pid")" = "$first" ] || continue # one that has ended, or the first itself
+        grep -qs 'postgres: .*logger' "/proc/$pid/cmdline" || echo "$pid"
+    done
+}
 guard() { # shut the doors of DATA: nobody comes in but DBUSER over the socket, and nobody stays
     mkdir -p "$COPY/kept" && printf '%s' "$GUARD" >"$COPY/kept/guard.new" && mv "$COPY/kept/guard.new" "$COPY/kept/guard" || full
     chmod --reference="$DATA/pg_hba.conf" "$COPY/kept/guard"
@@ -66,7 +80,11 @@ guard() { # shut the doors of DATA: nobody comes in but DBUSER over the socket, 
         left=$(ask "with ended as materialized (select backend_type, pg_terminate_backend(pid) as done
             from pg_stat_activity where $others) select count(*) from ended
             where backend_type in ('client backend', 'walsender') and done is not null" 2>"$COPY/kept/asked")
-        [ "$left" != 0 ] || return 0
+        if [ "$left" = 0 ]; then
+            coming=$(knocking "$(identity "$DATA")")
+            [ -n "$coming" ] || return 0
+            kill -TERM $coming 2>/dev/null
+        fi
         [ $(($(date +%s) - since)) -lt 60 ] || later "clients of $DBNAME do not end: ${left:-$(tail -n 1 "$COPY/kept/asked")}"
         sleep 0.02
     done
@@ -100,6 +118,9 @@ halt() { # $1 identity: stop what works there, fast, then at once, then by force
     done
     later "the server in $1 cannot be stopped: $(servers "$1" | tr '\n' ' ')"
 }
+options() { # $1 postmaster.opts: but for the folder, which is another one for who has started it by hand elsewhere
+    sed 's/^[^"]*//; s/"-D" "[^"]*"//g; s/"-D[^"]*"//g' "$1"
+}
 launch() { # $1 postmaster.opts: start the server of DATA with these options, where it logged before; wait for it
     at=$(identity "$DATA") tries=0
     if [ -z "$(unborn "$at")" ] && [ -z "$(servers "$at")" ]; then
@@ -108,11 +129,9 @@ launch() { # $1 postmaster.opts: start the server of DATA with these options, wh
         case $(readlink "/proc/$(head -n 1 "$lock" 2>/dev/null)/exe") in */postgres*) ;; *) rm -f "$lock" ;; esac
         log=$(cat "$COPY/kept/log" 2>/dev/null)
         case $log in /*' (deleted)' | [!/]* | '') log=$DATA.log ;; esac
-        options=$(sed 's/^[^"]*//' "$1")
-        options=${options#"\"-D\" \"$DATA\""} # pg_ctl says that itself: else it would be there once more each time
         # It must not carry this job's mark, nor end with it; its own one shows it before it works in DATA.
         env -u RECOVERY_JOB -u LC_ALL -u PGCONNECT_TIMEOUT -u PGTZ -u PGAPPNAME RECOVERY_SERVER="$COPY $at" \
-            "$BIN/pg_ctl" -D "$DATA" -l "$log" -W -o "$options" start >/dev/null 2>&1 </dev/null
+            "$BIN/pg_ctl" -D "$DATA" -l "$log" -W -o "$(options "$1")" start >/dev/null 2>&1 </dev/null
     fi
     until [ "$(ask 'select 1' 2>"$COPY/kept/asked")" = 1 ]; do
         ! said=$(refusal "$COPY/kept/asked") || fail Refused "$DBUSER is not let into $DBNAME: $(echo "$said" | tail -n 1)"

@@ -1,6 +1,7 @@
 # Export what the copy lacks, or has in another form, of the running database: every row, as CSV, into OUT.
 # Rows are compared as the text that COPY makes of them, one a line, so that no table needs a key. Reads both only.
 . ./running.sh
+. ./ranges.sh
 export PGOPTIONS='-c default_transaction_read_only=on -c lock_timeout=30s -c statement_timeout=0 -c search_path=pg_catalog
     -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=1 -c bytea_output=hex'
 part=$OUT.partial
@@ -51,18 +52,6 @@ csv() { # $1 number of columns
             printf "\n"
         }'
 }
-ranges() { # of the whole numbers on standard input, sorted: 1001-1512, 1600, and how many more when that gets long
-    awk -v most="${MOST:-380}" '
-        function add(  text) {
-            text = (shown == "" ? "" : ", ") (first == last ? first : first "-" last)
-            if (length(shown text) > most) more += size
-            else shown = shown text
-        }
-        NR > 1 && length($1) < 16 && $1 == last + 1 { last = $1; size++; next }
-        NR > 1 { add() }
-        { first = last = $1; size = 1 }
-        END { if (NR) add(); print shown (more ? " and " more " more" : "") }'
-}
 # shellcheck disable=SC2016
 describe='select c.oid, quote_literal(format($f$%I.%I$f$, n.nspname, c.relname))::text from pg_class c'
 tables=$(live "select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r'
@@ -93,6 +82,7 @@ for table in $tables; do
     new=no
     copy "$query" sqlstate >"$part/work/raw" 2>"$part/work/error" || case $(cat "$part/work/error") in
         *42P01* | *3F000* | *42703*) new=yes && : >"$part/work/raw" ;; # no such table, schema, or column
+        *0A000*) : >"$part/work/raw" ;; # an unlogged table is not restored, and cannot be read before promotion
         *) later "the copy does not tell the rows of $name: $(head -n 1 "$part/work/error")" ;;
     esac
     sort -T "$part/work" "$part/work/raw" >"$part/work/copy" || full
@@ -117,7 +107,8 @@ done
 standing='select format($f$%I.%I$f$, schemaname, sequencename), last_value from pg_sequences where last_value is not null'
 { copy "$standing" | sed 's/^/c|/' && live "$standing" | sed 's/^/l|/'; } | awk -F '|' '
     $1 == "c" { at[$2] = $3; next }
-    $3 + 0 > at[$2] + 0 { print "sequence " $2 " stands at " $3 ", in the copy at " ($2 in at ? at[$2] : "nothing") }
+    !($2 in at) { print "sequence " $2 " stands at " $3 ", and is not in use in the copy"; next }
+    $3 + 0 > at[$2] + 0 { print "sequence " $2 " stands at " $3 ", in the copy at " at[$2] }
     ' >"$part/work/notes" || later 'the sequences cannot be compared'
 roles="select rolname from pg_roles where rolname !~ '^pg_' order by rolname collate \"C\""
 copy "$roles" >"$part/work/copy" && live "$roles" >"$part/work/live" || later 'the roles cannot be compared'

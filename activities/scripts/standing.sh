@@ -6,6 +6,7 @@ device() { stat -c %d "$1" 2>/dev/null; }
 say identity "$(identity "$DATA")"
 "$BIN/pg_controldata" -D "$DATA" 2>/dev/null | sed -n -e "s/^Latest checkpoint's TimeLineID: */timeline\t/p"
 say version "$(cat "$DATA/PG_VERSION" 2>/dev/null)"
+[ -d "$DATA" ] || exit 0
 [ ! -L "$DATA" ] || say bar link
 [ "$(device "$DATA")" = "$(device "$(dirname "$DATA")")" ] || say bar mount
 [ "$(device "$DATA")" = "$(device "$COPIES")" ] || say bar device
@@ -23,7 +24,7 @@ say free "$(df -B1 --output=avail "$COPIES" 2>/dev/null | tail -n 1 | tr -d ' ')
 server=$(postmaster "$(identity "$DATA")")
 if [ -n "$server" ]; then
     say log "$(readlink "/proc/$server/fd/1")"
-    say parent "$(cat "/proc/$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$server/status")/comm" 2>/dev/null)"
+    say parent "$(cat "/proc/$(parent "$server")/comm" 2>/dev/null)"
     say service "$(sed -n 's|^.*/\([^/]*\.service\)$|\1|p' "/proc/$server/cgroup" 2>/dev/null | head -n 1)"
 fi
 # Which rule lets this login in over the socket: the first that fits decides. Where nobody can be asked, the file tells.
@@ -65,19 +66,25 @@ live=$(ask "select json_build_object(
         where datname not in (current_database(), 'postgres') and not datistemplate),
     'superusers', (select array_agg(distinct usename) from pg_stat_activity join pg_roles on usename = rolname
         where rolsuper and usename <> current_user and backend_type = 'client backend'),
+    'connected', (select json_agg(c order by sessions desc) from (
+        select coalesce(usename, '') as user, application_name as application,
+            coalesce(host(client_addr), 'socket') as address, count(*) as sessions from pg_stat_activity
+        where backend_type = 'client backend' and application_name <> '$PGAPPNAME' group by 1, 2, 3
+        order by 4 desc limit 20) c),
     'archive_library', current_setting('archive_library', true),
     'archive_command', (select sourcefile is not null from pg_settings where name = 'archive_command' and setting <> ''),
     'archive_mode', current_setting('archive_mode'),
     'synchronous', current_setting('synchronous_standby_names'),
     'senders', current_setting('max_wal_senders')::int,
     'commit_times', current_setting('track_commit_timestamp') = 'on',
-    'size', pg_database_size(current_database()))" 2>/dev/null)
+    'size', pg_database_size(current_database()))" 2>&1)
+case $live in *'{'*'}') live={${live#*\{} ;; *) down=$live live='' ;; esac # before it there may be warnings
 if [ -n "$live" ]; then
     say live "$live"
     [ "$DBNAME" = postgres ] || DBNAME=postgres ask "select 'spare', count(*) from pg_class c join pg_namespace n
         on n.oid = relnamespace where relkind in ('r', 'p', 'm', 'S') and nspname !~ '^(pg_|information_schema\$)'" 2>/dev/null |
         tr '|' '\t'
 elif [ -n "$server" ]; then
-    say hangs "$(ask 'select 1' 2>&1 >/dev/null)"
+    say hangs "${down:-it does not answer within 30 s}"
 fi
 exit 0

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from activities.backups import Backup, Choice
+from activities.replacing import Replacing
 from activities.side_copy import SideCopy
+from activities.standing import Standing
 from runbooks.procedures.database_point_in_time_restore import Parameters, Query
 from runbooks.schema import Database, Host
 
@@ -29,6 +31,17 @@ QUERIES = (
     Query(name="all there", sql="select count(*) from t", expect="7"),
     Query(name="b", sql="select 1", expect="1"),
 )
+
+
+STANDING = Standing(
+    identity="65024:77", serving=True, live=True, version=18, timeline=3, rule="peer map=dba", rules="b" * 64,
+    free=1 << 40, size=1 << 30, log="/var/log/pg.log", parent="systemd",
+)  # fmt: skip
+
+
+def replacing(**wanted: Any) -> Replacing:
+    """Return the cut-over to the copy."""
+    return Replacing(copy(**wanted))
 
 
 def copy(database: dict[str, Any] | None = None, **wanted: Any) -> SideCopy:

@@ -53,6 +53,12 @@ def test_rows_that_went_are_said_in_words() -> None:
     )  # fmt: skip
 
 
+def test_copy_that_does_not_stand_is_planned_for() -> None:
+    before = copied_back(lines("uncopied\n"))
+    assert before == CopiedBack(uncopied=True)
+    assert copy_back.desired(copying_back(copy(), 5433), before) == CopiedBack(put=None, rows=None)
+
+
 def test_missing_reference_is_a_blocker() -> None:
     found = previewed(lines(f"{LACKS}unmet\t0\ta_fkey\tpublic.c\t2\t50, 51\n"))
     assert found.blockers == (
@@ -105,7 +111,9 @@ def test_nothing_missing_is_unchanged() -> None:
 
 
 def spec() -> CopyBack:
-    return copying_back(copy(extract=({"table": "public.a", "where": "id < 7"}, {"table": '"S x"."T ""x"'})), 6001)
+    return copying_back(
+        copy(cutover="extract", extract=({"table": "public.a", "where": "id < 7"}, {"table": '"S x"."T ""x"'})), 6001
+    )
 
 
 def test_specs_are_of_the_copy() -> None:
@@ -144,11 +152,11 @@ def test_table_may_not_be_named_so(table: str) -> None:
 )
 def test_bad_extraction_is_named(extract: list[Any], field: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        Parameters.model_validate({"target_time": TARGET, "extract": extract})
+        Parameters.model_validate({"target_time": TARGET, "cutover": "extract", "extract": extract})
     assert ".".join(map(str, refused.value.errors()[0]["loc"])) == field
 
 
 def test_parameters_survive_being_frozen() -> None:
     """A condition that is left out is written down as none, and read again."""
-    wanted = Parameters.model_validate({"target_time": TARGET, "extract": [{"table": "a.b"}]})
+    wanted = Parameters.model_validate({"target_time": TARGET, "cutover": "extract", "extract": [{"table": "a.b"}]})
     assert Parameters.model_validate(wanted.model_dump(mode="json")) == wanted

@@ -11,16 +11,16 @@ import pytest
 import pytest_asyncio
 
 import worker
-from activities import scripts, ssh
+from activities import ssh
 from activities.backups import REACH_BACK, SETTLE, backups
-from activities.extraction import copy_back, copying_back, previewing
+from activities.extraction import copying_back, previewing
 from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.ssh import HostAt
 from recovery.actions import Action, Probe, Spec
 from recovery.errors import Drifted, Fatal, Invalid, Refused, Stale, Transient, kind
 from tests.activities.captured import captured
-from tests.activities.recorder import NAMES, Recorder, Sent, recorder
-from tests.activities.sample import CHOICE, copy
+from tests.activities.recorder import FOLDER, NAMES, Recorder, Sent, recorder
+from tests.activities.sample import CHOICE, STANDING, TARGET, copy, replacing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -45,12 +45,13 @@ async def host(listening: Recorder) -> Recorder:
 
 
 def specs(at: HostAt) -> dict[type[Spec], Any]:
-    """Return the specs that a side copy makes, on this host."""
-    of = copy(extract=({"table": "public.orders", "where": "number < 7"}, {"table": "public.t"}))
-    made = [
-        of.find(), of.room(), of.place(CHOICE, 6001), of.replay(CHOICE, 6001), of.verify(6001), of.compare(6001),
-        previewing(of, 6001), copying_back(of, 6001),
-    ]  # fmt: skip
+    """Return the specs that a side copy and its cut-over make, on this host."""
+    of = copy(cutover="extract", extract=({"table": "public.orders", "where": "number < 7"}, {"table": "public.t"}))
+    made: list[Any] = [of.find(), of.room(), of.place(CHOICE, 6001), of.replay(CHOICE, 6001)]
+    made += [of.verify(6001), of.compare(6001), previewing(of, 6001), copying_back(of, 6001)]
+    cut = replacing()
+    made += [cut.look(), cut.cut(6001, STANDING), cut.salvage(6001, STANDING), cut.first_write(6001, STANDING)]
+    made.append(cut.base_backup(6001, STANDING, TARGET))
     return {type(spec): spec.model_copy(update={"host": at}) for spec in made}
 
 
@@ -62,14 +63,29 @@ async def sent_by(step: Probe[Any, Any], host: Recorder) -> list[Sent]:
     before = await step.observe(spec)
     if isinstance(step, Action):
         await step.apply(spec, before)
-        await step.undo(spec, before)
+        if not getattr(step, "kept", ""):
+            await step.undo(spec, before)
         await step.halt(spec)
     return host.sent
 
 
+def used_text(name: str) -> str:
+    """Return the script ``name`` without the shared functions that it does not call."""
+    own, shared = (FOLDER / f"{name}.sh").read_text(), (FOLDER / "running.sh").read_text()
+    if ". ./running.sh" not in own:
+        return own
+    functions = {m[1]: m[0] for m in re.finditer(r"^([a-z]+)\(\) \{(?:.*\}$|.*\n(?:.*\n)*?\}$)", shared, re.MULTILINE)}
+    for body in functions.values():
+        shared = shared.replace(body, "")
+    used = shared + own
+    while called := [n for n in functions if re.search(rf"\b{n}\b", used)]:
+        used += "".join(functions.pop(n) for n in called)
+    return used
+
+
 def needed(name: str) -> set[str]:
     """Return the variables that the script ``name`` uses before it sets them, if ever it does, and has no value for."""
-    text = "\n".join(line for line in scripts.text(name).splitlines() if not line.lstrip().startswith("#"))
+    text = "\n".join(line for line in used_text(name).splitlines() if not line.lstrip().startswith("#"))
     used = [(m.start(), m[1]) for m in re.finditer(r"\$\{?([A-Z][A-Z0-9_]*)(?!:?[-=])\b", text)]
     made = {m[1]: m.start() for m in reversed(list(re.finditer(r"(?:^|[\s;(])([A-Z][A-Z0-9_]*)=", text)))}
     return {name for start, name in used if start < made.get(name, len(text))}
@@ -79,6 +95,8 @@ async def test_needed_variables_are_found() -> None:
     of_place = {"COPY", "OWNER", "BACKUP", "BIN", "COPYPORT", "ARCHIVE", "DATA", "TARGET", "TIMELINE"}
     assert needed("place_copy") == of_place
     assert "TABLES" in needed("compare_copy")
+    assert {"GUARD", "RULES", "SHUT", "DATA", "IDENTITY"} <= needed("shut_door")
+    assert "GUARD" not in needed("standing")
     assert "QUERY_" in needed("verify_copy")
 
 
@@ -99,13 +117,18 @@ async def test_values_are_no_variables_of_the_shell(step: Probe[Any, Any], host:
 async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     for step in STEPS:
         await sent_by(step, host)
-    assert {sent.name for sent in host.sent} | {"job"} == set(NAMES)
-    jobs = {"place_copy", "drop_copy", "replay_copy", "stop_copy", "copy_back", "take_back"}
-    assert {sent.name for sent in host.sent if sent.job} == jobs
+    assert {sent.name for sent in host.sent} | {"job", "running", "both_sides", "end_sessions", "ranges"} == set(NAMES)
+    looks = {
+        "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
+        "standing", "cut_state", "salvage_state", "backup_state", "first_write",
+        "extraction", "end_copy_back",
+    }  # fmt: skip
+    assert {sent.name for sent in host.sent if not sent.job} == looks
+    assert not {sent.name for sent in host.sent if sent.job} & looks
 
 
 async def test_job_is_of_the_copy_alone(host: Recorder) -> None:
-    for step in (place, replay, copy_back):
+    for step in worker.ACTIONS:
         jobs = {
             sent.job or sent.values["NAME"] for sent in await sent_by(step, host) if sent.job or "NAME" in sent.values
         }

@@ -1,4 +1,4 @@
-"""Record one history of each outcome on a lab of its own: ``python -m tests.histories.record``.
+"""Record histories of every outcome on a lab of its own: ``python -m tests.histories.record``.
 
 Until version 0.1 they may be recorded anew, in a commit that says why; afterwards never.
 """
@@ -19,6 +19,7 @@ from typing import Any
 from lab import ledger
 from lab.estate import Lab
 from tests.copies import drop_all
+from tests.recovery.test_undoing import reset
 from tests.running import ROOT, Recovery, Running, eventually, running
 
 HERE = Path(__file__).parent
@@ -63,8 +64,88 @@ async def failed(engine: Running) -> Recovery:
     return await engine.start("live", target_time=datetime.now(UTC) - timedelta(days=1))
 
 
+async def recovered_replaced(engine: Running) -> Recovery:
+    """The running database is replaced, step by step at first, with a note."""
+    recovery = await engine.start("live", runbook="lab/replace-orders", target_time=_just_now())
+    await recovery.until("gate")
+    await recovery.handle.signal("hold", {"by": "carol", "reason": "look at each step"})
+    await recovery.handle.signal("note", {"by": "carol", "text": "the vendor was told"})
+    await recovery.approve()
+    await recovery.resolve("step")
+    await recovery.resolve("continue")
+    return recovery
+
+
+async def compensated_shut(engine: Running) -> Recovery:
+    """Somebody holds the recovery when clients are shut out already, and has it go back."""
+    recovery = await engine.start("live", runbook="lab/replace-orders", target_time=_just_now())
+    await recovery.until("gate")
+    await recovery.handle.signal("hold", {"by": "carol", "reason": "look at each step"})
+    await recovery.approve()
+    await recovery.resolve("step")
+    await recovery.resolve("compensate")
+    return recovery
+
+
+async def compensated_reset(engine: Running) -> Recovery:
+    """A run is reset at its gate, holds, and goes back."""
+    recovery = await engine.start("live", target_time=_just_now())
+    await recovery.until("gate")
+    again = await reset(engine.client, recovery, "verify-the-copy-of-orders.observe")
+    await again.resolve("compensate")
+    return again
+
+
+async def compensated_undone(engine: Running) -> Recovery:
+    """A run is terminated at its gate, and undone from its history."""
+    recovery = await engine.start("live", target_time=_just_now())
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    ask = {"workflow": recovery.handle.id, "reason": "it was terminated", "requested_by": "bob"}
+    queue = engine.settings.task_queue
+    return Recovery(await engine.client.start_workflow("Undo", ask, id="undo/lab/orders", task_queue=queue))
+
+
+async def recovered_extracted(engine: Running) -> Recovery:
+    """Rows that were deleted go back."""
+    target = _just_now()
+    with engine_lab(engine).postgres.connect("orders") as connection:
+        connection.execute("delete from orders where number < 50")
+    recovery = await engine.start("live", runbook="lab/extract-orders", target_time=target)
+    await recovery.approve()
+    return recovery
+
+
+async def cancelled_committed(engine: Running) -> Recovery:
+    """Somebody cancels after the point of no return: nothing is undone, and the report says so."""
+    backups = engine_lab(engine).place.backups
+    newest = max(folder.stat().st_ctime for folder in backups.iterdir())
+    await eventually(lambda: datetime.now(UTC).timestamp() > newest + 4, "the last cut-over's backup is behind us")
+    recovery = await engine.start("live", runbook="lab/replace-orders", target_time=_just_now())
+    await recovery.until("gate")
+    await recovery.approve()
+
+    async def committed() -> bool:
+        found = await recovery.status()
+        return bool(found and found.committed and not found.dark)
+
+    await eventually(committed, "clients are let in", pause=0.01)
+    await recovery.handle.cancel()
+    return recovery
+
+
+def _just_now() -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=2)
+
+
+def engine_lab(engine: Running) -> Lab:
+    """Return the lab of ``engine``."""
+    return Lab(Path(engine.environment["RECOVERY_LAB"]), engine.settings.state)
+
+
 SCENES: tuple[Callable[[Running], Awaitable[Recovery]], ...] = (
-    recovered, compensated, cancelled, drilled, checked, failed,
+    recovered, compensated, cancelled, drilled, checked, failed, compensated_reset, compensated_undone,
+    recovered_extracted, compensated_shut, recovered_replaced, cancelled_committed,
 )  # fmt: skip
 
 
@@ -81,7 +162,7 @@ def portable(value: Any) -> Any:
 
 
 async def main() -> None:
-    """Write ``<outcome>.json`` beside this file for every scene."""
+    """Write ``<outcome>[-<story>].json`` beside this file for every scene."""
     folder = Path(tempfile.mkdtemp(prefix="histories-"))
     folder.chmod(0o755)  # the lab's servers run as another user under root
     lab = Lab(folder / "lab", folder / "state")
@@ -92,10 +173,10 @@ async def main() -> None:
             for scene in SCENES:
                 recovery = await scene(engine)
                 report = await recovery.ended()
-                assert report.outcome == scene.__name__, report
+                assert report.outcome == scene.__name__.partition("_")[0], report
                 history = await recovery.handle.fetch_history()
                 text = json.dumps(portable(json.loads(history.to_json())), indent=1)
-                (HERE / f"{scene.__name__}.json").write_text(text + "\n")
+                (HERE / f"{scene.__name__.replace('_', '-')}.json").write_text(text + "\n")
                 drop_all(lab)
     finally:
         lab.down()

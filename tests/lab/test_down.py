@@ -105,3 +105,20 @@ def test_recycled_pid_is_not_killed() -> None:
         time.sleep(0.1)
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_fenced_database_is_not_hidden_by_a_new_one(fresh_lab: FreshLab) -> None:
+    lab = fresh_lab()
+    lab.up(load=False)
+    lab.postgres.stop(quick=True)
+    fenced = lab.place.data.with_name("data.fenced-0a1b2c3d")
+    lab.place.data.rename(fenced)
+    with pytest.raises(LabError, match=r"a fenced one in .*data\.fenced-0a1b2c3d"):
+        lab.up(load=False)
+    assert not lab.place.data.exists()
+    fenced.rename(lab.place.data)
+    lab.up(load=False)
+    lab.postgres.stop(quick=True)
+    lab.place.data.rename(fenced)
+    lab.down()
+    assert not lab.place.root.exists()

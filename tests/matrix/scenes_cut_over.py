@@ -85,13 +85,23 @@ async def carried_out(action: Action[S, T], spec: S) -> None:
     await action.halt(spec)
 
 
+async def carried_back(action: Action[S, T], spec: S, before: T) -> None:
+    """Undo ``action`` as it is."""
+    await action.halt(spec)
+    await action.undo(spec, before)
+
+
 class CutScene(CopyScene[C, T]):
     """An action of a cut-over, tried again and again on one stage; what a trial left is taken back."""
 
     built: ClassVar[type[CutStage]] = CutStage
     stage: CutStage
     moments = 1
-    rarely: ClassVar[tuple[str, ...]] = ("connection cut", "job's programs killed")
+    often: ClassVar[str]
+    """The one accident of each action that is not left to a soak; together they are all of them."""
+
+    def __init_subclass__(cls) -> None:
+        cls.rarely = tuple(accident for accident in cls.accidents if accident != cls.often)
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
@@ -120,7 +130,7 @@ class CutScene(CopyScene[C, T]):
         while self.mends:
             self.mends.pop()()
         if self.spec is not None and await self.action.observe(self.spec) != self.before:
-            await self.action.undo(self.spec, self.before)
+            await carried_back(self.action, self.spec, self.before)
             assert await self.action.observe(self.spec) == self.before
 
     def move(self, here: Path, there: Path) -> None:
@@ -173,6 +183,7 @@ class CloseScene(CutScene[CutSpec, Doors]):
 
     action = close
     what = "close"
+    often = "job's shell killed"
 
     async def prepared(self) -> CutSpec:
         """Nothing has to be done."""
@@ -200,6 +211,7 @@ class SalvageScene(CutScene[SalvageSpec, Salvaged]):
 
     action = salvage
     what = "salvage"
+    often = "job's programs killed"
 
     async def prepared(self) -> SalvageSpec:
         """Nothing has to be done: nobody writes."""
@@ -233,6 +245,7 @@ class FenceScene(CutScene[CutSpec, Fenced]):
 
     action = fence
     what = "fence"
+    often = "job's script killed"
 
     async def prepared(self) -> CutSpec:
         """Nothing has to be done."""
@@ -268,7 +281,7 @@ class BaseBackupScene(CutScene[BackUp, BackedUp]):
 
     action = base_backup
     what = "base_backup"
-    rarely = (*CutScene.rarely, "job's script killed")  # each takes a second of waiting for the archive
+    often = "connection cut"
 
     async def prepared(self) -> BackUp:
         """Nothing has to be done: any database can be backed up."""

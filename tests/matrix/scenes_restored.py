@@ -20,6 +20,7 @@ class PromoteScene(CutScene[CutSpec, Promoted]):
 
     action = promote
     what = "promote"
+    often = "job's shell killed"
     copy: SideCopy
 
     @property
@@ -75,6 +76,7 @@ class InstallScene(CutScene[CutSpec, Installed]):
     stage: Fallen
     action = install
     what = "install"
+    often = "job's script killed"
 
     async def prepared(self) -> CutSpec:
         """Have it beside that place."""
@@ -115,6 +117,7 @@ class ArchiveScene(CutScene[CutSpec, Archived]):
     stage: Fallen
     action = archive
     what = "archive"
+    often = "job's programs killed"
 
     async def prepared(self) -> CutSpec:
         """Have it in its place."""
@@ -159,6 +162,7 @@ class OpenScene(CutScene[CutSpec, Doors]):
     stage: Fallen
     action = open_doors
     what = "open"
+    often = "connection cut"
 
     async def prepared(self) -> CutSpec:
         """Have it in its place."""

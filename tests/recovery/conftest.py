@@ -18,7 +18,7 @@ from recovery.fallback import SystemClaim, UnknownProcedure
 from recovery.settings import Settings
 from recovery.undoing import Undoing
 from tests.recovery.box import Toys
-from tests.recovery.putting import KEEP, LAY, PUT, load
+from tests.recovery.putting import KEEP, LAY, PUT, READ, load
 from tests.recovery.toys import Toy
 
 
@@ -33,7 +33,7 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
                 found,
                 task_queue="toy",
                 workflows=workflows,
-                activities=[load, history.read, *(call for one in (PUT, LAY, KEEP) for call in one.activities())],
+                activities=[load, history.read, *(call for one in (PUT, LAY, KEEP, READ) for call in one.activities())],
                 max_cached_workflows=request.param,
             ):
                 yield found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from temporalio import activity
 
-from recovery.actions import Action, Spec
+from recovery.actions import Action, Probe, Spec
 from recovery.errors import Fatal, Refused
 from recovery.models import Frozen, GatePolicy, HoldPolicy, Load, Tier, Wire
 
@@ -84,6 +84,20 @@ class Keeping(Putting):
     kept = "it goes with the folder"
 
 
+class Reading(Probe[Put, Content]):
+    """Read a file that has to hold what is wanted, and may be left unread."""
+
+    name = "toy.read"
+    skip = "nobody knows what stands there"
+
+    async def observe(self, spec: Put) -> Content:
+        """Read it."""
+        if (text := Path(spec.path).read_text()) != spec.text:
+            raise Refused(f"it says {text}")
+        return Content(text=text)
+
+
+READ = Reading()
 PUT, LAY, KEEP = Putting(), Laying(), Keeping()
 
 
@@ -105,4 +119,5 @@ async def load(order: Load) -> Frozen:
         gates={"go on": gate, "blind": gate}, hold=hold,
         people={"alice": ("operator", "dba"), "bob": ("dba",), "carol": ("dba",), "dave": ("guest",)},
         parameters=given, estate={}, not_after=timedelta(seconds=given.get("not_after", 60)), digest="p" * 16,
+        notify=tuple(given.get("notify", ())),
     )  # fmt: skip

@@ -357,3 +357,19 @@ odd = st.builds(
 def test_difference_is_disagreement(wanted: Odd, seen: Odd) -> None:
     assert agrees(wanted, wanted)
     assert agrees(wanted, seen) == (differences(wanted, seen) == "")
+
+
+@pytest.mark.parametrize(("until", "final"), [(HOUR, Transient), (-HOUR, Fatal)])
+def test_transient_failure_is_final_once_people_have_to_hear(
+    desk: Desk, until: timedelta, final: type[RecoveryError]
+) -> None:
+    desk.writer.breaks = {("apply", 2): Transient("the host is away")}
+    order: Order[Write, Written] = Order(
+        spec=Write(system="desk", path=str(desk.path)),
+        before=desk.before,
+        mode="live",
+        not_after=datetime.now(UTC) + HOUR,
+        give_up=datetime.now(UTC) + until,
+    )
+    with pytest.raises(final, match="the host is away"):
+        asyncio.run(desk.environment.run(desk.activities["toy.write.apply"], order))

@@ -9,10 +9,16 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.worker import Replayer
 
+from recovery.fallback import SystemClaim
+from recovery.plugin import plugin
+from recovery.replay import check_open_runs, of_its_run
 from recovery.report import Report
+from recovery.undoing import Undoing
 from tests.recovery.box import Toys
 from tests.recovery.test_holding import HOLD, failing
+from tests.recovery.toys import Toy
 from tests.running import Recovery, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -39,13 +45,18 @@ async def reset(client: Client, recovery: Recovery, after: str) -> Recovery:
         if done and event.event_id > done and event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             done = event.event_id
             break
+    return await reset_at(client, recovery, done)
+
+
+async def reset_at(client: Client, recovery: Recovery, event: int) -> Recovery:
+    """Reset a run to the workflow task that completed with ``event``."""
     answer = await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=recovery.handle.id),
             reason="a test",
-            workflow_task_finish_event_id=done,
-            request_id=f"{recovery.handle.id}-{done}",
+            workflow_task_finish_event_id=event,
+            request_id=f"{recovery.handle.id}-{event}",
         )
     )
     return Recovery(client.get_workflow_handle(recovery.handle.id, run_id=answer.run_id))
@@ -215,3 +226,74 @@ async def test_terminated_reset_run_is_undone(toys: Toys) -> None:
     report = await undone(toys, again)
     assert (report.outcome, report.residual) == ("compensated", ())
     assert toys.has() == {}
+
+
+async def test_reset_run_can_be_replayed(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", then=[toys.put("c")], hold=HOLD)
+    await recovery.approve("bob")
+    await recovery.ended()
+    first = await reset(toys.client, recovery, "put-a.apply")
+    await first.resolve("continue")
+    await first.until("gate")
+    second = await reset(toys.client, first, "put-a.apply")
+    await second.until("hold: go on after the reset")
+    for run in (recovery, first, second):
+        history = await run.handle.fetch_history()
+        replayer = Replayer(workflows=[Toy], plugins=[plugin()])
+        result = await replayer.replay_workflow(of_its_run(history), raise_on_replay_failure=False)
+        assert result.replay_failure is None
+    assert await check_open_runs(toys.client, "toy", [Toy, Undoing, SystemClaim]) > 0
+    await second.resolve("compensate")
+    assert (await second.ended()).outcome == "compensated"
+
+
+async def test_check_leaves_nothing_to_undo(toys: Toys) -> None:
+    recovery = await toys.start("check", puts=[toys.put("a")])
+    await recovery.ended()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "was a check" in report.failure
+
+
+async def test_history_that_is_no_json_is_refused_at_once(toys: Toys) -> None:
+    handle = await toys.client.start_workflow("Toy", b"\x00\xff", id=f"raw-{toys.folder.name}", task_queue="toy")
+    await handle.terminate()
+    report = await undone(toys, Recovery(handle))
+    assert (report.outcome, report.kind) == ("failed", "Fatal")
+    assert report.failure.startswith("history: what it holds is no JSON")
+
+
+async def test_commit_of_what_stood_already_is_in_the_history(toys: Toys) -> None:
+    (toys.folder / "b").write_text("new")
+    puts = [toys.put("a"), toys.put("b", commits="clients may write")]
+    recovery = await toys.start(puts=puts, gate="go on")
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert toys.has() == {"a": "new", "b": "new"}
+
+
+async def test_what_ended_well_is_not_undone_by_mistake(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")])
+    assert (await recovery.ended()).outcome == "recovered"
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "ended well" in report.failure
+    assert toys.has() == {"a": "new"}
+    assert (await undone(toys, recovery, completed=True)).outcome == "compensated"
+    assert toys.has() == {}
+
+
+async def test_undo_knows_that_clients_are_shut_out(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a", dark=True), toys.put("b", fail_undo=True)], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    ask = {"workflow": recovery.handle.id, "reason": "a test", "requested_by": "bob"}
+    handle = await toys.client.start_workflow("Undo", ask, id=f"undo/{recovery.handle.id}", task_queue="toy")
+    report = await Recovery(handle).until("hold")
+    assert report.dark
+    assert report.hold is not None
+    assert (report.hold.until - report.hold.opened).total_seconds() == 30
+    await Recovery(handle).resolve("accept")
+    assert (await Recovery(handle).ended()).outcome == "failed"

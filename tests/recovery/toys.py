@@ -11,7 +11,7 @@ from recovery.procedure import Procedure
 from recovery.report import Report
 
 with workflow.unsafe.imports_passed_through():
-    from tests.recovery.putting import KEEP, LAY, PUT, Content, Put
+    from tests.recovery.putting import KEEP, LAY, PUT, READ, Content, Put
 
 
 class Wanted(Authored):
@@ -22,6 +22,7 @@ class Wanted(Authored):
     gate: str = ""
     evidence: bool = True
     proves: bool = False
+    reads: dict[str, Any] | None = None
     within: float = 60
     approvals: int = 1
     in_drill: str = "pass"
@@ -29,6 +30,7 @@ class Wanted(Authored):
     system: str = "files"
     valid: float = 3600
     hold: dict[str, Any] | None = None
+    notify: tuple[str, ...] = ()
 
 
 @workflow.defn
@@ -45,6 +47,9 @@ class Toy(Procedure[Wanted]):
                 await self._put(**put)
             if wanted.proves:
                 await self.prove(PUT, Put(system="files", path=wanted.puts[0]["path"]), step="prove")
+            if wanted.reads:
+                read = await self.prove(READ, Put(system="files", **wanted.reads), step="read")
+                self.measured("read", read.text if read else "nothing")
             if wanted.gate:
                 await self.gate(wanted.gate, Content(text="seen") if wanted.evidence else None)
             for put in wanted.then:

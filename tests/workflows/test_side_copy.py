@@ -76,6 +76,16 @@ async def test_check_changes_nothing(lab: Lab, engine: Running) -> None:
     assert in_copies(lab) == []
 
 
+async def test_check_of_rows_that_go_back_ends(lab: Lab, engine: Running) -> None:
+    recovery = await engine.start(
+        "check", id="lab/orders/check", runbook="lab/extract-orders", target_time=await restorable(lab)
+    )
+    report = await recovery.ended()
+    assert (report.outcome, report.blockers) == ("checked", ())
+    assert report.steps[-1].step.startswith("put rows of public.orders back")
+    assert report.steps[-1].state == "would change"
+
+
 async def test_rejected_copy_is_dropped(lab: Lab, engine: Running) -> None:
     recovery = await engine.start("live", target_time=await restorable(lab))
     await recovery.approve("carol", "reject")
