@@ -141,7 +141,8 @@ async def quiet(lab: Lab, engine: Running) -> None:
 
     with contextlib.suppress(AssertionError):
         await eventually(nothing, "nothing is left", 10)
-    assert await still() == []
+    left = await still()
+    assert not left, left
 
 
 def _digest(root: Path, files: list[Path]) -> str:
