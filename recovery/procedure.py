@@ -166,7 +166,8 @@ class Procedure(Resets, Generic[P]):
         self._people = dict(frozen.people)
         self._prepare_gates(frozen)
         self._record(Loaded(workflow.now(), frozen))
-        if start.mode != "check":
+        self._awake("at-the-opening")
+        if start.mode != "check" and not self._reset:  # a run that was reset takes the claims over, and does so later
             for system in sorted(frozen.systems):
                 await self._claim(system)
         return self.parameters.model_validate(frozen.parameters)  # type: ignore[return-value]

@@ -170,6 +170,18 @@ async def test_reset_run_that_is_cancelled_at_once_undoes_what_was_done(toys: To
     assert toys.has() == {}
 
 
+@pytest.mark.parametrize("after", ["", "load-the-runbook"])
+async def test_run_reset_to_its_beginning_takes_over(toys: Toys, after: str) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    again = await reset(toys.client, recovery, after)
+    await again.until("hold: go on after the reset")
+    await again.resolve("compensate")
+    report = await again.ended()
+    assert (report.outcome, report.residual, report.was_reset) == ("compensated", (), True)
+    assert toys.has() == {}
+
+
 async def test_reset_run_goes_on_without_old_approvals(toys: Toys) -> None:
     recovery = await toys.start(puts=[toys.put("a")], then=[toys.put("c", slow=5)], gate="go on", hold=HOLD)
     old = (await recovery.until("gate")).gates[0]
@@ -297,3 +309,13 @@ async def test_undo_knows_that_clients_are_shut_out(toys: Toys) -> None:
     assert (report.hold.until - report.hold.opened).total_seconds() == 30
     await Recovery(handle).resolve("accept")
     assert (await Recovery(handle).ended()).outcome == "failed"
+
+
+async def test_reset_run_terminated_at_once_leaves_its_systems_free(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    again = await reset(toys.client, recovery, "put-a.observe")
+    await again.handle.terminate()  # it had no time to take the claims of the run before it over
+    report = await undone(toys, again)
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}
