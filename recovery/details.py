@@ -27,6 +27,7 @@ _GAP = "\u00a0\u00a0"
 _LONG = 400  # characters of a sentence
 _NARROW = 20  # characters of a text that may stand in a column
 _MEANING = re.compile(r"[\\`*_{}\[\]<>#|~&]|-(?=-)|(?<=-)-")
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # a SHA-256: its beginning tells it from another
 _CAUSES = ("detect", "decide", "people", "execute", "verify", "undo")
 
 
@@ -228,13 +229,14 @@ def _figure(figure: Figure) -> str:
 
 
 def _steps(steps: tuple[StepLine, ...]) -> list[str]:
+    """Return the steps as a table, and beneath it why one failed: in it a path would push columns out of sight."""
     earlier = [f"{len(steps) - ROWS} earlier steps are in the query `status`."] if len(steps) > ROWS else []
-    rows = []
-    for line in steps[-ROWS:]:
-        seconds = (line.ended - line.began).total_seconds()
-        title = f"{line.title}: {line.failure}" if line.failure else line.title
-        rows.append((MARKS[line.state], title, line.state, round(seconds, 1)))
-    return [*earlier, _table(("", "step", "state", "s"), rows)] if rows else []
+    shown = steps[-ROWS:]
+    rows = [
+        (MARKS[one.state], one.title, one.state, round((one.ended - one.began).total_seconds(), 1)) for one in shown
+    ]
+    why = [f"{_plain(one.title)}: {_plain(one.failure.removeprefix(f'{one.title}: '))}" for one in shown if one.failure]
+    return [*earlier, _table(("", "step", "state", "s"), rows), "\n".join(why)] if rows else []
 
 
 def _clock(report: Report) -> str:
@@ -309,7 +311,7 @@ def _label(name: str) -> str:
 
 def _plain(value: Any) -> str:
     """Return ``value`` on one line, cut when very long, without any meaning as Markdown or HTML."""
-    text = " ".join(str(value).split())
+    text = _DIGEST.sub(r"\1…", " ".join(str(value).split()))
     text = text if len(text) <= _LONG else f"{text[:_LONG]}…"
     return _MEANING.sub(r"\\\g<0>", text)
 

@@ -258,6 +258,7 @@ class Fold:
             case WasReset(entries=entries, commits=commits, dark=dark):
                 self.fields |= {"was_reset": True, "committed": None, "dark": dark}
                 if commits:
+                    self.fields["dark"] = False  # that run has let clients in, or was about to
                     home = tuple(reversed(entries))
                     self.fields["committed"] = Commit(at=fact.at, step="before the reset", what=commits, home=home)
 

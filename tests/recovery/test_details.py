@@ -192,9 +192,11 @@ def test_check_lists_what_is_in_the_way() -> None:
     assert "✗" in text
 
 
-def test_failure_stands_in_its_step() -> None:
-    text = markdown(report(steps=(step("replay", "failed", "a | b\nno room"),))).replace("\u00a0", "")
-    assert "| ✗ | replay: a \\| b no room | failed | 1.2 |" in text
+def test_failure_stands_beneath_the_steps() -> None:
+    digest = f"{'0123456789ab' * 5}cdef"
+    text = markdown(report(steps=(step("replay", "failed", f"replay: a | b\nno {digest}"),))).replace("\u00a0", "")
+    assert "| ✗ | replay | failed | 1.2 |" in text
+    assert "\n\nreplay: a \\| b no 0123456789ab…\n\n" in text
 
 
 @pytest.mark.parametrize(
