@@ -8,7 +8,7 @@ import csv
 import fnmatch
 import random
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -241,7 +241,7 @@ def replaced(scene: Scene, report: Report) -> None:
 def exported(scene: Scene, report: Report, skipped: bool, opened: float) -> None:
     """Every acknowledged order that is gone was acknowledged before clients came in again, and is where it is said."""
     said, lost = report.delivered["rows written after the target"], scene.lost()
-    when = {row.number: row.acknowledged_at.timestamp() for row in _ledger(scene)}
+    when = {row.number: row.acknowledged_at.timestamp() for row in ledger.acknowledged(scene.lab.place.load)}
     assert all(scene.target.timestamp() <= when[number] < opened for number in lost)
     folder = Path(f"{_copy(report)}.salvage")
     if said.startswith("not exported"):
@@ -266,10 +266,6 @@ def backed_up(scene: Scene, report: Report, skipped: bool) -> None:
     else:
         assert said == f"base backup {next(iter(new))}; it runs without a standby"
         scene.lab.postgres.run("pg_verifybackup", "-n", "-q", scene.lab.place.backups / next(iter(new)))
-
-
-def _ledger(scene: Scene) -> Sequence[ledger.Acknowledged]:
-    return ledger.acknowledged(scene.lab.place.load)
 
 
 def _copy(report: Report) -> str:
