@@ -133,12 +133,12 @@ class Scene:
     async def of(cls, ground: Ground) -> Scene:
         """Choose a moment, have orders deleted after it, and look at the world."""
         target = await restorable(ground.lab)
+        # Acknowledged before it: what was only sent before it may have been committed after it.
+        sure = [row.number for row in ledger.acknowledged(ground.lab.place.load) if row.acknowledged_at < target]
         with ground.lab.postgres.connect("orders") as connection:
-            rows = connection.execute(
-                "delete from orders where number in (select number from orders where placed_at < %s"
-                " order by number desc limit 20) returning number", (target,),
-            ).fetchall()  # fmt: skip
-        deleted = frozenset(int(str(row[0])) for row in rows)
+            found = connection.execute("delete from orders where number = any(%s) returning number", (sure[-20:],))
+            deleted = frozenset(int(str(row[0])) for row in found)
+        assert deleted
         return cls(ground, target, deleted, missing(ground.lab) | deleted, world(ground.lab))
 
     @property
