@@ -27,8 +27,9 @@ async def read(which: Which) -> Past:
     client, fold = activity.client(), Fold(_plain)
     events = await _events(client, which.workflow, which.run)
     run = which.run or await _newest(client, which.workflow)
-    for part in await _chain(client, which.workflow, events):
+    for one, part in await _chain(client, which.workflow, run, events):
         fold.take(part)
+        fold.runs.append(one)
         await _wait_out(fold)
     return fold.past(which.workflow, run)
 
@@ -42,14 +43,16 @@ def _plain(payload: Payload) -> Any:
         ) from None
 
 
-async def _chain(client: Client, workflow: str, events: list[HistoryEvent]) -> list[list[HistoryEvent]]:
-    """Return the events of every run of the chain, oldest first, each event once."""
+async def _chain(
+    client: Client, workflow: str, run: str, events: list[HistoryEvent]
+) -> list[tuple[str, list[HistoryEvent]]]:
+    """Return every run of the chain with its events, oldest first, each event once."""
     parts, own = [], events
     while found := resets(own):
         base, _, copied = found[-1]
-        parts.append([event for event in own if event.event_id > copied])
-        own = await _events(client, workflow, base)
-    return [own, *reversed(parts)]
+        parts.append((run, [event for event in own if event.event_id > copied]))
+        run, own = base, await _events(client, workflow, base)
+    return [(run, own), *reversed(parts)]
 
 
 async def _wait_out(fold: Fold) -> None:

@@ -54,11 +54,12 @@ class Past(Wire):
 
     ``commits`` is what its point of no return opened, "" if that was not passed; ``committing`` is the change that
     passed it. ``open`` tells that the run is still going on, ``completed`` that it ended well, ``dark`` that it left
-    clients shut out.
+    clients shut out. ``runs`` are the runs that it was reset from, and itself.
     """
 
     workflow: str
     run: str
+    runs: tuple[str, ...] = ()
     procedure: str = ""
     open: bool = False
     completed: bool = False
@@ -87,6 +88,7 @@ class Fold:
     closed: bool = False
     completed: bool = False
     shut: str = ""  # by which step clients were shut out
+    runs: list[str] = field(default_factory=list)
     in_flight: dict[int, float] = field(default_factory=dict)  # event to its heartbeat timeout, seconds
     closed_at: datetime | None = None
     _scheduled: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -159,6 +161,7 @@ class Fold:
         return Past(
             workflow=workflow,
             run=run,
+            runs=tuple(self.runs),
             procedure=self.procedure,
             open=not self.closed,
             completed=self.completed,

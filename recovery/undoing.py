@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from recovery.actions import Probe
 from recovery.errors import Fatal, Refused, kind, sentence
 from recovery.facts import CancelAsked, Committed, Darkened, Loaded, Withdrawn
 from recovery.models import Authored, Start, Undo
-from recovery.names import UNDO
+from recovery.names import UNDO, claim_id
 from recovery.past import Done, Past, Which
 from recovery.report import Report
 from recovery.resets import read
@@ -56,6 +57,7 @@ class Undoing(Stepping):
         self._frozen, self._people = past.frozen, dict(past.frozen.people)
         self._began(self._start)
         self._record(Loaded(workflow.now(), past.frozen))
+        await self._let_go(past)
         await self._claim_all()
         if past.dark:
             self._dark = True
@@ -66,6 +68,13 @@ class Undoing(Stepping):
         if self.report().residual:
             raise Fatal("not everything could be undone; see residual")
         self._end("compensated", f"undone from the history of {past.workflow}, run {past.run}")
+
+    async def _let_go(self, past: Past) -> None:
+        """Free the systems of claims that outlived the recovery: Temporal closes none whose run was reset."""
+        for system in self.frozen.systems:
+            left = workflow.get_external_workflow_handle(claim_id(self.frozen.catalog, system))
+            with contextlib.suppress(FailureError):  # it went with its run
+                await left.signal("let_go", list(past.runs))
 
     async def _take_back(self, past: Past) -> None:
         """Take the point of no return back if it was seen to have opened nothing; else nothing is undone."""

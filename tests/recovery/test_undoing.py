@@ -297,3 +297,13 @@ async def test_undo_knows_that_clients_are_shut_out(toys: Toys) -> None:
     assert (report.hold.until - report.hold.opened).total_seconds() == 30
     await Recovery(handle).resolve("accept")
     assert (await Recovery(handle).ended()).outcome == "failed"
+
+
+async def test_reset_run_terminated_at_once_leaves_its_systems_free(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    again = await reset(toys.client, recovery, "put-a.observe")
+    await again.handle.terminate()  # it had no time to take the claims of the run before it over
+    report = await undone(toys, again)
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}
