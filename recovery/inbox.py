@@ -39,7 +39,7 @@ class Inbox:
     def _record(self, fact: Fact) -> None:
         self._fold.take(fact)
 
-    def _awake(self) -> None:
+    def _awake(self, where: str = "") -> None:
         """Find out whether this run was reset, before anything that people sent may count."""
 
     def report(self) -> Report:

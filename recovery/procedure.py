@@ -164,7 +164,8 @@ class Procedure(Resets, Generic[P]):
         self._people = dict(frozen.people)
         self._prepare_gates(frozen)
         self._record(Loaded(workflow.now(), frozen))
-        if start.mode != "check":
+        self._awake("at-the-opening")
+        if start.mode != "check" and not self._reset:  # a run that was reset takes the claims over, and does so later
             for system in sorted(frozen.systems):
                 await self._claim(system)
         return self.parameters.model_validate(frozen.parameters)  # type: ignore[return-value]
@@ -204,6 +205,7 @@ class Procedure(Resets, Generic[P]):
 
     async def _go_back(self, reason: str) -> None:
         """Unwind, unless the point of no return was passed: then nothing is undone."""
+        self._awake("on-the-way-back")
         await self._merge()
         # Who cancels asks to go back: a commit that was seen to have changed nothing is taken back with it.
         if self._committing is not None and await self._unchanged(self._committing):

@@ -32,12 +32,15 @@ async def undone(toys: Toys, recovery: Recovery, **fields: Any) -> Report:
 
 
 async def reset(client: Client, recovery: Recovery, after: str) -> Recovery:
-    """Reset a run to the workflow task that followed the last completion of the activity ``after``, as the UI does."""
+    """Reset a run to the workflow task that followed the last completion of the activity ``after``, as the UI does.
+
+    "" stands for its beginning.
+    """
     history = await recovery.handle.fetch_history()
     names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
-    done = 0
+    done = 0 if after else 1
     for event in history.events:
-        if names.get(event.activity_task_completed_event_attributes.scheduled_event_id, "") == after:
+        if after and names.get(event.activity_task_completed_event_attributes.scheduled_event_id, "") == after:
             done = event.event_id
         if done and event.event_id > done and event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             done = event.event_id
@@ -149,6 +152,18 @@ async def test_reset_run_holds_and_knows_what_was_done(toys: Toys) -> None:
     await again.resolve("compensate")
     report = await again.ended()
     assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}
+
+
+@pytest.mark.parametrize("after", ["", "load-the-runbook"])
+async def test_run_reset_to_its_beginning_takes_over(toys: Toys, after: str) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    again = await reset(toys.client, recovery, after)
+    await again.until("hold: go on after the reset")
+    await again.resolve("compensate")
+    report = await again.ended()
+    assert (report.outcome, report.residual, report.was_reset) == ("compensated", (), True)
     assert toys.has() == {}
 
 
