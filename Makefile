@@ -14,7 +14,7 @@ setup: .venv/.stamp
 	touch $@
 
 demo: setup
-	$(BIN)/python -m lab.demo
+	$(BIN)/python -m lab.demo $(CUTOVER)
 
 check: setup
 	$(BIN)/ruff check .

@@ -255,5 +255,5 @@ def copying_back(copy: SideCopy, port: int) -> CopyBack:
 
 def _extract(copy: SideCopy, port: int) -> dict[str, Any]:
     wanted = tuple(Wanted(**extraction.model_dump()) for extraction in copy.wanted.extract)
-    compared = copy.compare(port).model_dump(exclude={"tables"})
+    compared = copy.compare(port).model_dump(exclude={"tables", "replaces"})
     return compared | {"wanted": wanted}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from temporalio import activity
+from temporalio.api.common.v1 import Payload
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from recovery.errors import Refused
+from recovery.errors import Fatal, Refused
 from recovery.past import Fold, Past, Which, resets
 
 
@@ -22,23 +24,35 @@ async def read(which: Which) -> Past:
     An attempt whose run was terminated stops by itself when no heartbeat of it is confirmed: that time is waited
     out, so that nothing is undone beside it. Raises Refused when there is no such run.
     """
-    client, fold = activity.client(), Fold(lambda payload: json.loads(payload.data))
+    client, fold = activity.client(), Fold(_plain)
     events = await _events(client, which.workflow, which.run)
     run = which.run or await _newest(client, which.workflow)
-    for part in await _chain(client, which.workflow, events):
+    for one, part in await _chain(client, which.workflow, run, events):
         fold.take(part)
+        fold.runs.append(one)
         await _wait_out(fold)
     return fold.past(which.workflow, run)
 
 
-async def _chain(client: Client, workflow: str, events: list[HistoryEvent]) -> list[list[HistoryEvent]]:
-    """Return the events of every run of the chain, oldest first, each event once."""
+def _plain(payload: Payload) -> Any:
+    try:
+        return json.loads(payload.data)
+    except ValueError:  # skipped, an order would never be undone
+        raise Fatal(
+            "history: what it holds is no JSON (it was sent by hand, or is encrypted); nothing was undone"
+        ) from None
+
+
+async def _chain(
+    client: Client, workflow: str, run: str, events: list[HistoryEvent]
+) -> list[tuple[str, list[HistoryEvent]]]:
+    """Return every run of the chain with its events, oldest first, each event once."""
     parts, own = [], events
     while found := resets(own):
         base, _, copied = found[-1]
-        parts.append([event for event in own if event.event_id > copied])
-        own = await _events(client, workflow, base)
-    return [own, *reversed(parts)]
+        parts.append((run, [event for event in own if event.event_id > copied]))
+        run, own = base, await _events(client, workflow, base)
+    return [(run, own), *reversed(parts)]
 
 
 async def _wait_out(fold: Fold) -> None:
@@ -53,7 +67,11 @@ async def _wait_out(fold: Fold) -> None:
 async def _events(client: Client, workflow: str, run: str | None) -> list[HistoryEvent]:
     handle = client.get_workflow_handle(workflow, run_id=run)
     try:
-        plain = [event async for event in handle.fetch_history_events()]
+        plain: list[HistoryEvent] = []
+        async for event in handle.fetch_history_events():
+            plain.append(event)
+            if len(plain) % 500 == 0:
+                activity.heartbeat()
     except RPCError as error:
         if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
             raise

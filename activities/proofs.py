@@ -82,11 +82,15 @@ def proof(text: str, questions: tuple[Question, ...], amcheck: bool = False) -> 
 
 
 class CompareCopy(CopySpec):
-    """Compare with the running database at ``sockets``; no tables means all."""
+    """Compare with the running database at ``sockets``; no tables means all.
+
+    ``replaces`` tells that the copy is to take its place, so that the words say what would become of its rows.
+    """
 
     sockets: str
     port: int
     tables: tuple[str, ...]
+    replaces: bool = False
 
     def values(self) -> dict[str, object]:
         """Return the shell variables of ``compare_copy``."""
@@ -95,7 +99,7 @@ class CompareCopy(CopySpec):
 
 
 class TableDifference(Wire):
-    """One table, rows counted; None where the table does not exist. Samples are primary keys."""
+    """One table, rows counted; None where the table does not exist. Keys are compact ("1-512, 600")."""
 
     table: str
     in_copy: int | None
@@ -132,52 +136,85 @@ class Compare(Probe[CompareCopy, Comparison]):
 
     async def observe(self, spec: CompareCopy) -> Comparison:
         """Look; one command."""
-        return comparison(await ssh.look(spec.host, "compare_copy", spec.values(), self.limit.total_seconds()))
+        text = await ssh.look(spec.host, "compare_copy", spec.values(), self.limit.total_seconds())
+        return comparison(text, spec.replaces)
 
 
 compare = Compare()
 
 
-def comparison(text: str) -> Comparison:
+def comparison(text: str, replaces: bool = False) -> Comparison:
     """Return what the script ``compare_copy`` printed."""
     rows = [line.split("\t") for line in text.splitlines()]
     down = next((" ".join(row[1:]).strip() or "it does not answer" for row in rows if row[0] == "down"), "")
-    tables = [
-        TableDifference(
-            table=row[1],
-            in_copy=_count(row[2]),
-            in_running=_count(row[3]),
-            only_in_copy=int(row[4]),
-            only_in_running=int(row[5]),
-            changed=int(row[6]),
-            lost_keys=row[7].strip(),
-            later_keys=row[8].strip(),
-        )
-        for row in rows
-        if row[0] == "table"
-    ]
+    found = [(_difference(row), _words(row, replaces)) for row in rows if row[0] == "table"]
+    found.sort(key=lambda one: not one[1])
+    words = tuple(said for _, said in found if said)
     faults = tuple(row[1] for row in rows if row[0] == "fault")
-    tables.sort(key=lambda table: not in_words(table))
-    words = tuple(text for table in tables if (text := in_words(table)))
     same = () if down or faults or words else ("nothing differs",)
-    return Comparison(in_words=words or same, tables=tuple(tables), unreachable=down, faults=faults)
+    return Comparison(
+        in_words=words or same, tables=tuple(table for table, _ in found), unreachable=down, faults=faults
+    )
 
 
-def in_words(table: TableDifference) -> str:
-    """Return what the running database lacks and has beyond the copy, "" if nothing."""
+def _difference(row: list[str]) -> TableDifference:
+    return TableDifference(
+        table=row[1],
+        in_copy=_count(row[2]),
+        in_running=_count(row[3]),
+        only_in_copy=int(row[4]),
+        only_in_running=int(row[5]),
+        changed=int(row[6]),
+        lost_keys=row[7].strip(),
+        later_keys=row[8].strip(),
+    )
+
+
+def _words(row: list[str], replaces: bool) -> str:
+    return in_words(_difference(row), row[9] if len(row) > 9 else "", replaces)
+
+
+def in_words(table: TableDifference, changed_keys: str = "", replaces: bool = False) -> str:
+    """Return what the running database lacks and has beyond the copy, "" if nothing.
+
+    If the copy ``replaces`` it, also what becomes of these rows.
+    """
     if table.in_running is None and table.in_copy is None:
         return f"{table.table}: stands in neither database; check its name in the runbook"
     if table.in_running is None:
-        return f"{table.table}: gone from the running database, {table.in_copy or 0} rows in the copy"
+        back = ", would come back" if replaces else ""
+        return f"{table.table}: gone from the running database, {table.in_copy or 0} rows in the copy{back}"
     if table.in_copy is None:
-        return f"{table.table}: came after the target, {table.in_running} rows"
+        lost = ", would go with it" if replaces else ""
+        return f"{table.table}: came after the target, {table.in_running} rows{lost}"
     parts = [
-        (table.only_in_copy, "rows gone from the running database"),
-        (table.only_in_running, "rows written after the target"),
-        (table.changed, "rows changed after the target"),
+        (table.only_in_running, "rows written after the target", table.later_keys, "would go with it"),
+        (table.changed, "rows changed after the target", changed_keys, "would be as before"),
+        (table.only_in_copy, "rows gone from the running database", table.lost_keys, "would come back"),
     ]
-    said = [f"{count} {what}" for count, what in parts if count]
+    said = [_rows(*part, replaces) for part in (parts if replaces else [parts[2], *parts[:2]]) if part[0]]
     return f"{table.table}: {', '.join(said)}" if said else ""
+
+
+def at_stake(found: Comparison) -> str:
+    """Return in one sentence how much goes with the running database when the copy takes its place."""
+    if found.unreachable:
+        return "Nobody can tell which rows would go with the running database: it does not answer."
+    parts = [("only_in_running", "would go with the running database"), ("changed", "would be as before")]
+    said = [_going(found, name, then) for name, then in parts if any(getattr(t, name) for t in found.tables)]
+    blind = [f"{len(found.faults)} tables could not be compared"] if found.faults else []
+    return f"{'; '.join([*(said or ['No row would go with the running database']), *blind])}."
+
+
+def _going(found: Comparison, name: str, then: str) -> str:
+    tables = [table for table in found.tables if getattr(table, name)]
+    more = f" and {len(tables) - 3} more tables" if len(tables) > 3 else ""
+    names = f"{', '.join(table.table for table in tables[:3])}{more}"
+    return f"{sum(getattr(table, name) for table in tables)} rows of {names} {then}"
+
+
+def _rows(count: int, what: str, keys: str, then: str, replaces: bool) -> str:
+    return f"{count} {what}{f' ({keys})' if keys else ''}{f' {then}' if replaces else ''}"
 
 
 def _count(text: str) -> int | None:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from activities.cut_over import CutSpec
 from activities.door import AwaitWrite
+from activities.proofs import Comparison, at_stake
 from activities.redundancy import BackedUp, BackUp, BaseBackup
 from activities.salvage import Salvaged, SalvageSpec
 from activities.side_copy import SideCopy
-from activities.standing import LookAtRunning, Standing
+from activities.standing import Connected, LookAtRunning, Standing
+from recovery.details import span
+from recovery.models import Wire
+
+
+class Outlook(Wire):
+    """What a cut-over means to people, as far as that is known before; who was connected when it was looked at."""
+
+    at_stake: str
+    in_words: tuple[str, ...]
+    clients: tuple[Connected, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,23 @@ class Replacing:
         made, d = self.copy.common(), self.copy.database
         where = {"sockets": d.sockets, "port": d.port, "data": d.data, "copies": d.copies}
         return LookAtRunning(**made, **where, copy_dir=self.copy.directory(), fenced=self.fenced)
+
+    def outlook(self, beyond: Comparison | None, standing: Standing, keep_for: timedelta, compared: float) -> Outlook:
+        """Return what is to be said before; ``compared`` is how many seconds the comparison took."""
+        sessions = sum(client.sessions for client in standing.connected)
+        return Outlook(
+            at_stake=at_stake(beyond) if beyond else "",
+            clients=standing.connected,
+            in_words=(
+                f"{sessions} sessions were connected; all are ended, and what they have not committed is lost",
+                "for how long clients are shut out nobody knows before: the rows that would go are exported first"
+                f" (to compare all rows took {span(compared)}), then servers are stopped and started",
+                f"the running database is put aside, not deleted: {self.fenced}, and the rows that would go:"
+                f" {self.exported}; keep both {span(keep_for.total_seconds())}",
+                "a base backup is taken once clients are let in; until it is whole, what they write cannot be restored"
+                " by this engine; there is no standby",
+            ),
+        )
 
     def cut(self, port: int, standing: Standing) -> CutSpec:
         """Return what close, fence, promote, install, archive and open take, as ``standing`` was found."""

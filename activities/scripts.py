@@ -14,12 +14,20 @@ TAKEN = re.compile(r"^\. \./([a-z_]+)\.sh\n", re.MULTILINE)
 
 @cache
 def text(name: str) -> str:
-    """Return the script ``name`` (without ``.sh``) as it lies beside this module, with what it takes from others."""
-    own = (Path(__file__).parent / "scripts" / f"{name}.sh").read_text()
-    return TAKEN.sub(lambda found: text(found[1]), own)
+    """Return the script ``name`` (without ``.sh``) with what it takes from others."""
+    return TAKEN.sub(lambda found: text(found[1]), own(name))
+
+
+def own(name: str) -> str:
+    """Return the script ``name`` as it lies beside this module."""
+    return (Path(__file__).parent / "scripts" / f"{name}.sh").read_text()
 
 
 def script(name: str, values: Mapping[str, object]) -> str:
     """Return the script ``name`` headed by its ``values`` as quoted shell variables."""
-    heads = [f"{key.upper()}={shlex.quote(str(value))}" for key, value in values.items()]
-    return "\n".join([*heads, text(name)])
+    return "\n".join([*heads(values), text(name)])
+
+
+def heads(values: Mapping[str, object]) -> list[str]:
+    """Return ``values`` as quoted shell variables, one a line."""
+    return [f"{key.upper()}={shlex.quote(str(value))}" for key, value in values.items()]

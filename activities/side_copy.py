@@ -68,9 +68,10 @@ class SideCopy:
         return VerifyCopy(**self.of_copy(port), amcheck=self.wanted.amcheck, questions=questions)
 
     def compare(self, port: int) -> CompareCopy:
-        """Return what to compare with the running database."""
-        where = {"sockets": self.database.sockets, "port": self.database.port}
-        return CompareCopy(**self.of_copy(port), **where, tables=self.wanted.tables)
+        """Return what to compare with the running database: if all of it goes back, all of it."""
+        replaces = self.wanted.cutover == "replace"
+        tables = () if replaces else self.wanted.tables
+        return CompareCopy(**self.of_copy(port), **self._running(), tables=tables, replaces=replaces)
 
     def address(self, port: int) -> str:
         """Return how people reach the copy, as the arguments of psql on its host."""

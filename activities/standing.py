@@ -51,6 +51,15 @@ class LookAtRunning(Spec):
         }  # fmt: skip
 
 
+class Connected(Wire):
+    """Sessions of one user, application and address."""
+
+    user: str
+    application: str
+    address: str
+    sessions: int
+
+
 class Standing(Wire):
     """The running database. ``rule`` lets this login in over the socket, ``rules`` is the SHA-256 of pg_hba.conf.
 
@@ -86,6 +95,7 @@ class Standing(Wire):
     workers: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
     superusers: tuple[str, ...] = ()
+    connected: tuple[Connected, ...] = ()
     spare: int = 0
     archive_library: str = ""
     archive_command: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from recovery.models import Frozen
 
 _PLACE = re.compile(r"\{\{([a-z_]+)\}\}")
+_PART = re.compile(r"^\{\{> ([a-z]+)\}\}\n", re.MULTILINE)
+_STEP = re.compile(r"^## #\. ", re.MULTILINE)
 _BLOCK = re.compile(r"^(?:## (?P<heading>[^\n]+)|```sh\n(?P<shell>.*?)^```)$", re.MULTILINE | re.DOTALL)
 
 
@@ -47,14 +50,31 @@ def _page(name: str, given: Mapping[str, Any]) -> str:
     catalogs = library(settings())
     runbook = catalogs.read(name)
     procedure = specification(runbook.procedure)
-    template = Path(procedure.__file__).with_suffix(".md")
-    if not template.is_file():
+    base = Path(procedure.__file__).with_suffix(".md")
+    if not base.is_file():
         raise Invalid(f"procedure: there is no page yet for doing {runbook.procedure} by hand")
-    hand = importlib.import_module(f"console.shell.{template.stem}")
+    hand = importlib.import_module(f"console.shell.{base.stem}")
     missing = {field: value for field, value in hand.UNKNOWN.items() if field not in given}
     asked = request(runbook=name, reason="by hand", mode="check", parameters={**missing, **given})
     frozen = catalogs.freeze(asked, runbook.procedure)
-    return fill(template.read_text(), {**heading(frozen, runbook.why), **hand.fill(frozen, known=not missing)})
+    template = numbered(joined(base, hand.variant(frozen)))
+    return fill(template, {**heading(frozen, runbook.why), **hand.fill(frozen, known=not missing)})
+
+
+def joined(base: Path, variant: str) -> str:
+    """Return the page ``base`` with the parts of ``variant``, which lie beside it; one that it lacks is left out."""
+
+    def part(found: re.Match[str]) -> str:
+        file = base.with_name(f"{base.stem}.{variant}.{found[1]}.md")
+        return f"{file.read_text()}" if file.is_file() else ""
+
+    return _PART.sub(part, base.read_text())
+
+
+def numbered(page: str) -> str:
+    """Return ``page`` with its steps counted."""
+    count = itertools.count(1)
+    return _STEP.sub(lambda _: f"## {next(count)}. ", page)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

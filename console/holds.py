@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ Token = Annotated[
 Why = Annotated[str, typer.Option("--reason", help="Why; kept in the record.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", help="Answer the hold that is open now, without a question.")]
 Words = Annotated[str, typer.Argument(metavar="TEXT", help="What to write.", show_default=False)]
+Completed = Annotated[bool, typer.Option("--completed", help="Also one that ended well: take away what it left.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")]
 
 
@@ -49,6 +51,7 @@ async def _resolve(name: str, run: str, said: dict[str, str], yes: bool, as_json
     client, found, _ = await find(name, run)
     if not found.open:
         raise Refused(f"{found.workflow}: has ended already ({found.state}); there is nothing to answer")
+    _checked(Resolution, said | {"hold": said["hold"] or "the open one"})  # before anybody is asked to confirm it
     if not said["hold"]:
         said |= {"hold": await _read(client, found, said, yes, as_json)}
     resolution = _checked(Resolution, said)
@@ -110,11 +113,14 @@ def _signal(name: str, run: str, signal: str, model: Any, said: dict[str, str], 
     return say(f"{found.workflow}: {signal} was sent; what is wrong with it is shown by `starter.py status`")
 
 
-def undo(name: Id, reason: Why, by: By = "", run: RunId = "", wait: Wait = True, as_json: AsJson = False) -> None:
+def undo(
+    name: Id, reason: Why, by: By = "", run: RunId = "", completed: Completed = False, wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
     """Undo, from its history, a recovery that was terminated or ended with something not undone."""
-    from console.failures import UNSUCCESSFUL
+    from console.failures import REFUSED, UNSUCCESSFUL
 
-    begun, seen, link = complete(_undo(name, run, reason, by or user(), wait, as_json))
+    begun, seen, link = complete(_undo(name, run, (reason, by or user(), completed), wait, as_json))
     if as_json:
         report = {"report": seen.report.model_dump(mode="json")} if seen else {}
         emit({"workflow": begun.workflow, "run": begun.run, "ui": link, **report})
@@ -125,11 +131,11 @@ def undo(name: Id, reason: Why, by: By = "", run: RunId = "", wait: Wait = True,
 
         tell(seen, link)
     if seen and seen.report.outcome != "compensated":
-        raise typer.Exit(UNSUCCESSFUL)
+        raise typer.Exit(REFUSED if seen.report.kind == "Refused" else UNSUCCESSFUL)
 
 
 async def _undo(
-    name: str, run: str, reason: str, by: str, wait: bool, as_json: bool
+    name: str, run: str, said: tuple[str, str, bool], wait: bool, as_json: bool
 ) -> tuple[Run, Seen | None, str]:  # fmt: skip
     from temporalio.common import WorkflowIDConflictPolicy
     from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -145,7 +151,9 @@ async def _undo(
     client, found, _ = await find(name, run)
     if found.open:
         raise Refused(f"{found.workflow}: is still running; `starter.py cancel` has it undo what it did")
-    ask = _checked(Undo, {"workflow": found.workflow, "run": found.run, "reason": reason, "requested_by": by})
+    reason, by, completed = said
+    asked = {"workflow": found.workflow, "run": found.run, "reason": reason, "requested_by": by, "completed": completed}
+    ask = _checked(Undo, asked)
     try:
         handle = await client.start_workflow(
             UNDO, ask, id=undo_id(found.workflow), task_queue=settings().task_queue,
@@ -158,7 +166,7 @@ async def _undo(
     return begun, await follow(client, begun, view(as_json, as_json, link)) if wait else None, link
 
 
-def _checked(model: Any, said: dict[str, str]) -> Any:
+def _checked(model: Any, said: Mapping[str, object]) -> Any:
     from pydantic import ValidationError
 
     from recovery.errors import Invalid, fields

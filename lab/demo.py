@@ -1,12 +1,14 @@
-"""The main job, end to end: orders flow, a table is dropped, and a second person's approval brings the rows back.
+"""The main job, end to end: orders flow, an accident happens, and a second person's approval brings the rows back.
 
-``python -m lab.demo`` (``make demo``). Everything happens through the same commands that an operator types; what is
-measured at the end is read from the load generator's record and from the restored copy itself. With KEEP=1 the lab,
-the worker and the Temporal UI stay up afterwards.
+``python -m lab.demo`` (``make demo``) restores a copy beside the running database; ``python -m lab.demo replace``
+(``make demo CUTOVER=replace``) has the copy take its place, while customers go on ordering. Everything happens through
+the same commands that an operator types; what is measured at the end is read from the load generator's record and from
+the restored database itself. With KEEP=1 the lab, the worker and the Temporal UI stay up afterwards.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,11 @@ from lab import ledger
 from lab.estate import Lab
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNBOOK = "lab/restore-orders"
+RUNBOOKS = {"none": "lab/restore-orders", "replace": "lab/replace-orders"}
+ACCIDENTS = {
+    "none": ("drop-table", "somebody drops the table of orders"),
+    "replace": ("delete-rows", "somebody deletes the older half of the orders; new ones come in meanwhile"),
+}
 screen = Console(highlight=False, soft_wrap=True)
 
 
@@ -40,6 +47,7 @@ class Demo:
     """One run, with a state of its own, so that nobody's lab and histories are touched."""
 
     state: Path
+    cutover: str = "none"
 
     def __post_init__(self) -> None:
         self.began = time.monotonic()
@@ -115,19 +123,20 @@ def run(demo: Demo) -> bool:
     lab = Lab(Path(up["root"]), demo.state)
     demo.until(lambda: len(ledger.acknowledged(lab.place.load)) >= 400, "400 acknowledged orders")
 
-    demo.say("An accident: somebody drops the table of orders.")
-    accident = demo.answer("lab", "break", "drop-table")
+    (kind, story), runbook = ACCIDENTS[demo.cutover], RUNBOOKS[demo.cutover]
+    demo.say(f"An accident: {story}.")
+    accident = demo.answer("lab", "break", kind)
     before, happened = (datetime.fromisoformat(accident[key]) for key in ("before", "happened_at"))
-    screen.print(f"  dropped at {happened:%H:%M:%S.%f}Z; the last good moment is {before:%H:%M:%S.%f}Z")
+    screen.print(f"  it happened at {happened:%H:%M:%S.%f}Z; the last good moment is {before:%H:%M:%S.%f}Z")
     target = f"target_time={before.isoformat()}"
     time.sleep(max(0.0, (before - datetime.now(UTC)).total_seconds() + 1.1))  # a moment is final one second later
 
     demo.say("What would a restore do? A check looks at everything and changes nothing.")
-    screen.print(demo.starter("check", RUNBOOK, "--reason", "orders are gone", "-p", target))
+    screen.print(demo.starter("check", runbook, "--reason", "orders are gone", "-p", target))
     demo.say("Alice starts it.")
     times = ("--outage-started-at", happened.isoformat(), "--detected-at", datetime.now(UTC).isoformat())
     started = demo.answer(
-        "start", RUNBOOK, "--reason", "orders are gone", "-p", target, "--by", "alice", *times, "--no-wait"
+        "start", runbook, "--reason", "orders are gone", "-p", target, "--by", "alice", *times, "--no-wait"
     )
     identity = str(started["workflow"])
     demo.until(lambda: _phase(demo, identity).startswith("gate:"), "the gate", 60)
@@ -135,27 +144,73 @@ def run(demo: Demo) -> bool:
     demo.say("Bob, the second person, has read the evidence and approves. (In the Temporal UI it is one click more.)")
     screen.print(f"  {started['ui']}")
     screen.print(demo.starter("approve", identity, "--by", "bob", "--reason", "rows look right", "--yes"))
-    demo.until(lambda: _phase(demo, identity) in ("recovered", "failed", "compensated"), "the end")
-    return tell(demo, lab, before, demo.answer("status", identity, show=False))
+    demo.until(lambda: _phase(demo, identity) in ("recovered", "failed", "compensated"), "the end", 60)
+    report = demo.answer("status", identity, show=False)
+    rows, good = (_replaced if demo.cutover == "replace" else _restored)(lab, before, report)
+    tell(demo, report, rows)
+    return good and report["outcome"] == "recovered"
 
 
-def tell(demo: Demo, lab: Lab, before: datetime, report: dict[str, Any]) -> bool:
-    """Print what was measured, and return whether nothing acknowledged is missing."""
+def _restored(lab: Lab, before: datetime, report: dict[str, Any]) -> tuple[list[tuple[str, object]], bool]:
+    """Return what was measured on the copy beside the running database, and whether none is missing."""
     acknowledged = {a.number for a in ledger.acknowledged(lab.place.load) if a.acknowledged_at <= before}
     folder = str(report["delivered"]["copy"]).split(" -h ")[1].split(" -p ")
     address = ["-h", folder[0], "-p", folder[1].split()[0], "-U", "postgres", "-d", "orders"]
-    found = {
-        int(line) for line in lab.postgres.run("psql", "-XAtq", *address, "-c", "select number from orders").split()
-    }
+    found = _numbers(lab, address)
     missing = acknowledged - found
-    demo.say(f"{str(report['outcome']).capitalize()}.")
-    table = Table("measured", "", show_header=False, title="What was measured")
-    for name, value in (
+    return [
         ("orders acknowledged before the accident", len(acknowledged)),
         ("found in the copy", len(acknowledged & found)),
         ("missing", len(missing)),
         ("in the copy, acknowledgement still under way", len(found - acknowledged)),
-    ):
+    ], not missing
+
+
+def _replaced(lab: Lab, before: datetime, report: dict[str, Any]) -> tuple[list[tuple[str, object]], bool]:
+    """Return what was measured on the database that took the place, its export, and the load generator's record."""
+    place, orders = lab.place, ledger.acknowledged(lab.place.load)
+    found = _numbers(
+        lab, ["-h", str(place.sockets), "-p", str(lab.ports["postgres"]), "-U", "postgres", "-d", "orders"]
+    )
+    exported = _exported(Path(str(report["delivered"]["rows written after the target"]).split(" (keep")[0]))
+    times = sorted(order.acknowledged_at for order in orders)
+    shut = next(datetime.fromisoformat(s["began"]) for s in report["steps"] if s["title"].startswith("refuse clients"))
+    pause, opened = max(((b - a).total_seconds(), b) for a, b in pairwise(times) if b > shut)
+    old = {order.number for order in orders if order.acknowledged_at <= before}
+    later = {order.number for order in orders if before < order.acknowledged_at < opened}
+    new = {order.number for order in orders if order.acknowledged_at >= opened}
+    missing = (old - found) | (later - exported - found) | (new - found)
+    return [
+        ("orders acknowledged up to the moment", len(old)),
+        ("found in the new database", len(old & found)),
+        ("orders acknowledged after it, until clients were shut out", len(later)),
+        ("of these exported to CSV", len(later & exported)),
+        ("orders acknowledged by the new database", len(new)),
+        ("missing: neither in the new database nor exported", len(missing)),
+        ("seconds without an acknowledged order", f"{pause:.2f}"),
+    ], not missing
+
+
+def _numbers(lab: Lab, address: list[str]) -> set[int]:
+    """Return the numbers of the orders in a database."""
+    rows = lab.postgres.run("psql", "-XAtq", *address, "-c", "select number from orders")
+    return {int(line) for line in rows.split()}
+
+
+def _exported(folder: Path) -> set[int]:
+    """Return the numbers of the orders in an export."""
+    file = folder / "public.orders.csv"
+    if not file.exists():
+        return set()
+    with file.open(newline="") as rows:
+        return {int(row["number"]) for row in csv.DictReader(rows)}
+
+
+def tell(demo: Demo, report: dict[str, Any], rows: list[tuple[str, object]]) -> None:
+    """Print what was measured, and what is left for people."""
+    demo.say(f"{str(report['outcome']).capitalize()}.")
+    table = Table("measured", "", show_header=False, title="What was measured")
+    for name, value in rows:
         table.add_row(name, str(value))
     clock = report["clock"]
     for cause in ("detect", "decide", "people", "execute", "verify"):
@@ -164,14 +219,18 @@ def tell(demo: Demo, lab: Lab, before: datetime, report: dict[str, Any]) -> bool
     for figure in report["figures"]:
         table.add_row(str(figure["name"]), f"{figure['value']} {figure['unit']}")
     screen.print(table)
-    screen.print(f"  the copy: [bold]{report['delivered']['copy']}[/]")
-    return not missing and report["outcome"] == "recovered"
+    for name, where in report["delivered"].items():
+        screen.print(f"  {name}: [bold]{where}[/]")
 
 
 def main() -> int:
     """Run the demonstration and clean up; returns the exit code."""
     keep = bool(os.environ.get("KEEP"))
-    demo = Demo(Path(tempfile.mkdtemp(prefix="recovery-demo-")))
+    cutover = next(iter(sys.argv[1:]), "none")
+    if cutover not in RUNBOOKS:
+        screen.print(f"{cutover}: is no demonstration; there are {', '.join(RUNBOOKS)}")
+        return 2
+    demo = Demo(Path(tempfile.mkdtemp(prefix="recovery-demo-")), cutover)
     good = False
     try:
         good = run(demo)

@@ -45,7 +45,8 @@ class Order(Wire, Generic[S, T]):
 
     What fails transiently is tried again until ``give_up``: while clients are shut out, people have to hear of it soon.
     The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
-    what), and why there is nothing to undo (``kept``).
+    what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), and whether an undo that failed
+    ``guards`` what is beneath it.
     """
 
     spec: S
@@ -55,7 +56,9 @@ class Order(Wire, Generic[S, T]):
     give_up: AwareDatetime | None = None
     step: str = ""
     commits: str = ""
+    dark: bool = False
     kept: str = ""
+    guards: bool = True
 
 
 def agrees(wanted: Wire, seen: Wire) -> bool:
@@ -104,12 +107,15 @@ class Probe(ABC, Generic[S, T]):
 class Action(Probe[S, T]):
     """Something that changes a system: made of observe, desired, apply and undo.
 
-    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so.
+    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so. ``guards``
+    tells that nothing beneath it may be undone where its own undo failed; not where that leaves behind what stands in
+    nobody's way.
     """
 
     expires: ClassVar[timedelta] = timedelta(minutes=30)
     undo_patience: ClassVar[timedelta] = timedelta(minutes=10)
     kept: ClassVar[str] = ""
+    guards: ClassVar[bool] = True
 
     @abstractmethod
     def desired(self, spec: S, before: T) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,8 +11,9 @@ from temporalio import workflow
 from recovery import gates, notices
 from recovery.errors import Refused
 from recovery.facts import GateClosed, GateOpened
+from recovery.holds import overslept
 from recovery.models import Frozen, Wire, digest
-from recovery.stepping import RESET, Stepping
+from recovery.stepping import AWAY, RESET, Stepping
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,11 @@ class Asking(Stepping):
         await self._tell(notices.gate_waits, name)
         for decision in (d for d in early if d.gate == name and not again):
             self._again(decision)
-        if await self._decided(name, within) == RESET:
+        how = await self._decided(name, within)
+        if how == RESET:
             await self._heed_reset()
-            return await self._ask(name, shown, then, RESET)
+        if how in (RESET, AWAY):
+            return await self._ask(name, shown[:-1] if again else shown, then, how)
         base = shown[:-1] if again else shown
         self._approvals[name] = Approval(name, base, then, workflow.now() + before.policy.valid)
         return None
@@ -89,7 +92,7 @@ class Asking(Stepping):
         await self._ask(lapsed.gate, lapsed.shown, lapsed.then, why)
 
     async def _decided(self, name: str, within: timedelta) -> str:
-        policy = self._gates[name].policy
+        policy, opened = self._gates[name].policy, workflow.now()
 
         def verdict() -> str | None:
             return gates.outcome(policy, [d for d in self._decisions if d.gate == name])
@@ -101,8 +104,13 @@ class Asking(Stepping):
                 timeout_summary=f"gate {name}: the time to decide",
             )
         except TimeoutError:
+            if overslept(opened + within, workflow.now()):
+                self._record(GateClosed(workflow.now(), name, AWAY))
+                return AWAY
             self._record(GateClosed(workflow.now(), name, "nobody decided in time"))
             raise Refused(f"gate {name}: nobody decided within {within}") from None
+        finally:  # who decides now is not heard any more, and has to know
+            self._gates[name] = replace(self._gates[name], closed=True)
         if self._reset:
             self._record(GateClosed(workflow.now(), name, RESET))
             return RESET

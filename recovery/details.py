@@ -36,9 +36,9 @@ def markdown(report: Report) -> str:
     hold = report.hold
     refused = _some("Not accepted", map(_plain, report.refusals[-5:]))
     head = _held(hold) if hold else _waiting(gate) if gate else _headline(report)
-    parts = [head, *(refused if gate or hold else [])]
-    parts[0] += f"\n{_about(report)}"
-    parts += _turning(report)
+    top, _, rest = f"{head}\n{_about(report)}".partition("\n\n")
+    parts = [top, *_turning(report), *(_stake(gate) if gate and not hold else []), rest]
+    parts += refused if gate or hold else []
     parts += _answers(report, hold) if hold else []
     parts += _some("NOT UNDONE, look at it now", map(_plain, report.residual))
     parts += _some("In the way", map(_plain, report.blockers))
@@ -65,6 +65,8 @@ def facts_of(shown: dict[str, Any], prefix: str = "") -> list[str]:
             lines += facts_of(value, f"{label} ")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             lines += [f"{label}: {', '.join(facts_of(row))}" for row in value]
+        elif isinstance(value, list) and name == "in_words":
+            lines += [str(one) for one in value]
         elif value not in (None, "", [], {}):
             lines.append(f"{label}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
     return lines
@@ -101,15 +103,22 @@ def _about(report: Report) -> str:
 # --- the gate -------------------------------------------------------------------------------------------------
 
 
+def _stake(gate: GateLine) -> list[str]:
+    """Return what must not be overlooked in the evidence."""
+    return [f"**{_plain(shown['at_stake'])}**" for shown in gate.shown if shown.get("at_stake")]
+
+
 def _evidence(gate: GateLine) -> list[str]:
     """Return what the gate shows, or showed, by shape: single facts as lines, lists of objects as tables."""
     lines: list[str] = []
     tables: list[str] = []
     for name, value in ((name, value) for shown in gate.shown for name, value in shown.items()):
+        if name == "at_stake":
+            continue
         if isinstance(value, dict):
             lines += [f"{_label(name)}, {_label(key)}: {_cell(one)}" for key, one in value.items()]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            tables += _objects(value)
+            tables += _objects(value, lines)
         elif isinstance(value, list) and any(" " in str(one) for one in value):  # sentences
             lines += [_cell(one) for one in value]
         elif value not in (None, "", []):
@@ -118,8 +127,12 @@ def _evidence(gate: GateLine) -> list[str]:
     return [*_lines(title, lines), *tables] if gate.closed or lines or tables else []
 
 
-def _objects(rows: list[dict[str, Any]]) -> list[str]:
-    """Return a table of ``rows``; texts that would break its columns are told beneath, by the row's first field."""
+def _objects(rows: list[dict[str, Any]], said: list[str]) -> list[str]:
+    """Return a table of ``rows``; texts that would break its columns are told beneath, by the row's first field.
+
+    What stands in brackets in what is ``said`` above the table is not told again.
+    """
+    rows = [{name: "" if _is_told(value, said) else value for name, value in row.items()} for row in rows]
     shown = rows[:ROWS]
     names = [name for name in rows[0] if any(row.get(name) not in ("", [], {}) for row in shown)]  # None is a fact
     columns = [name for name in names if name == names[0] or all(_is_narrow(row.get(name)) for row in shown)]
@@ -196,7 +209,8 @@ def _turning(report: Report) -> list[str]:
     """Return what everybody has to know before they touch anything: who is shut out, and whether a way back is left."""
     rows = []
     if report.dark and report.outcome == "running":
-        rows.append("**Clients are shut out.**")
+        since = f" since {report.dark_since:%H:%M:%S} UTC" if report.dark_since else ""
+        rows.append(f"**Clients are shut out{since}.**")
     if report.committed is not None and report.outcome != "recovered":
         at, what = report.committed.at, _plain(report.committed.what)
         rows.append(f"**Past the point of no return** since {at:%H:%M:%S} UTC: {what}. Nothing is undone any more.")
@@ -276,6 +290,10 @@ def _cell(value: Any) -> str:
             return _plain(value)
 
 
+def _is_told(value: Any, said: list[str]) -> bool:
+    return isinstance(value, str) and any(f"({_cell(value)})" in text for text in said)
+
+
 def _is_narrow(value: Any) -> bool:
     text = _cell(value)
     return len(text) <= _NARROW and " " not in text
@@ -310,9 +328,11 @@ def _met(met: bool | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return seconds as people say them: 0.4 s, 42 s, 5 min 12 s, 1 h 3 min."""
+    """Return seconds as people say them: 0.4 s, 42 s, 5 min 12 s, 1 h 3 min, 14 d."""
     if seconds < 60:
         return f"{seconds:.1f} s"
+    if seconds >= 172_800 and seconds % 86_400 == 0:
+        return f"{seconds // 86_400:.0f} d"
     (size, upper), (part, lower) = ((60, "min"), (1, "s")) if seconds < 3600 else ((3600, "h"), (60, "min"))
     whole, rest = divmod(round(seconds), size)
     return f"{whole} {upper} {rest // part} {lower}" if rest // part else f"{whole} {upper}"

@@ -153,6 +153,7 @@ class WasReset(Fact):
 
     entries: tuple[str, ...]
     commits: str = ""
+    dark: bool = False
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,12 @@ class SystemClaim:
         parent = workflow.info().parent
         self._released = self._released or (parent is not None and parent.workflow_id == holder)
 
+    @workflow.signal
+    def let_go(self, runs: list[str]) -> None:
+        """Let go where one of ``runs``, which have all ended, holds this: a run that was reset may have left it open."""
+        parent = workflow.info().parent
+        self._released = self._released or (parent is not None and parent.run_id in runs)
+
 
 @workflow.defn(dynamic=True)
 class UnknownProcedure:

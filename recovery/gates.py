@@ -13,7 +13,7 @@ class Gate:
     """A gate as it is shown: its policy, the people, who started, and the digests to decide on.
 
     ``plan`` is known from the start; ``evidence`` only once the gate is open, and "" at a gate that shows none.
-    ``starter`` is None when nobody was named.
+    ``starter`` is None when nobody was named. ``closed`` once it was decided, or passed over.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Gate:
     plan: str
     evidence: str = ""
     open: bool = True
+    closed: bool = False
 
 
 def refusal(gate: Gate, decision: Decision, earlier: Iterable[Decision]) -> str | None:
@@ -44,6 +45,8 @@ def _who(gate: Gate, decision: Decision) -> str | None:
 
 
 def _what(gate: Gate, decision: Decision) -> str | None:
+    if gate.closed:
+        return "gate: it is closed already; to stop what goes on, hold the recovery, or cancel it"
     if decision.plan != gate.plan:
         return "plan: this is not the digest of the plan that the gate shows; read it again"
     if not gate.open and decision.evidence:

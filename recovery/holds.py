@@ -15,6 +15,8 @@ Silence = Literal["compensate", "ask again", "accept"]
 
 ANYBODY = HoldPolicy(roles=("anybody",))
 """Stands in where the runbook names nobody: then everybody of the estate may answer."""
+SLACK = timedelta(seconds=30)
+"""A deadline that is noticed later than this was noticed by a worker that had been away."""
 REASONED: tuple[Choice, ...] = ("skip", "accept", "withdraw")
 
 
@@ -71,6 +73,11 @@ def silence(now: Situation) -> Silence:
 def deadline(policy: HoldPolicy, dark: bool) -> timedelta:
     """Return how long people have; while clients are shut out it is short."""
     return min(policy.dark_within, policy.within) if dark else policy.within
+
+
+def overslept(until: datetime, now: datetime) -> bool:
+    """Tell whether a deadline passed while no worker was there: then nobody could have been heard."""
+    return now - until > SLACK
 
 
 def refusal(hold: Hold | None, people: Mapping[str, tuple[str, ...]], said: Resolution) -> str | None:

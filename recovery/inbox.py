@@ -35,6 +35,7 @@ class Inbox:
         self._hold: Hold | None = None
         self._resolution: Resolution | None = None
         self._pause: Pause | None = None
+        self._unwinding = False
 
     def _record(self, fact: Fact) -> None:
         self._fold.take(fact)
@@ -106,6 +107,8 @@ class Inbox:
             return None
         if no := holds.who(self._people, (), said.by):
             return self._refuse(f"signal hold: {no}")
+        if self._unwinding:
+            return self._refuse("signal hold: it is going back already; that is not held up")
         self._pause = said
         self._record(Noted(workflow.now(), Note(by=said.by, text=f"hold before the next action: {said.reason}")))
         return None

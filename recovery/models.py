@@ -130,12 +130,16 @@ class Tier(Authored):
 
 
 class Undo(Authored):
-    """Undo what a recovery left that was terminated, or that ended with something not undone."""
+    """Undo what a recovery left that was terminated, or that ended with something not undone.
+
+    ``completed`` is said of one that ended well, so that nobody takes away by mistake what it was started for.
+    """
 
     workflow: str = Field(min_length=1, max_length=1000)
     run: Name | None = None
     reason: Text
     requested_by: Name | None = None
+    completed: bool = False
 
 
 class Load(Wire):

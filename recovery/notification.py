@@ -22,20 +22,21 @@ SENDING_LIMIT = timedelta(minutes=2)
 BEAT = timedelta(seconds=3)
 
 
-async def announce(notice: Notice) -> None:
+async def announce(notice: Notice, salt: str = "") -> None:
     """Begin to deliver ``notice``; return once Temporal has recorded that, whatever becomes of it.
 
     For workflow code. No failure comes back from here; only a cancel of the caller does, and the notice goes out then
-    too. Await it before the workflow ends: Temporal starts no child of a closed workflow.
+    too. Await it before the workflow ends: Temporal starts no child of a closed workflow. ``salt`` tells the notices
+    of a run that was reset from those that the run before it had begun.
     """
     if notice.channels:
-        beginning = asyncio.create_task(_begin(notice))
+        beginning = asyncio.create_task(_begin(notice, salt))
         await workflow.wait_condition(beginning.done)
 
 
-async def _begin(notice: Notice) -> None:
+async def _begin(notice: Notice, salt: str) -> None:
     # A reset keeps its events but gets another run id: the id of a child must not change when they are replayed.
-    run = workflow.info().first_execution_run_id
+    run = "-".join(filter(None, (workflow.info().first_execution_run_id, salt)))
     try:
         delivery = await workflow.start_child_workflow(
             NOTIFICATION,

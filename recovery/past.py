@@ -53,13 +53,17 @@ class Past(Wire):
     """What a recovery did and has not undone, oldest first.
 
     ``commits`` is what its point of no return opened, "" if that was not passed; ``committing`` is the change that
-    passed it. ``open`` tells that the run is still going on.
+    passed it. ``open`` tells that the run is still going on, ``completed`` that it ended well, ``dark`` that it left
+    clients shut out. ``runs`` are the runs that it was reset from, and itself.
     """
 
     workflow: str
     run: str
+    runs: tuple[str, ...] = ()
     procedure: str = ""
     open: bool = False
+    completed: bool = False
+    dark: bool = False
     start: Start | None = None
     frozen: Frozen | None = None
     done: tuple[Done, ...] = ()
@@ -68,7 +72,7 @@ class Past(Wire):
 
     def stack(self) -> list[Entry]:
         """Return the undo stack, the uppermost last."""
-        return [Entry(one.step, one.action, one.order) for one in self.done]
+        return [Entry(one.step, one.action, one.order, guards=one.order.get("guards", True)) for one in self.done]
 
 
 @dataclass
@@ -82,6 +86,9 @@ class Fold:
     done: dict[str, Done] = field(default_factory=dict)
     committing: Done | None = None
     closed: bool = False
+    completed: bool = False
+    shut: str = ""  # by which step clients were shut out
+    runs: list[str] = field(default_factory=list)
     in_flight: dict[int, float] = field(default_factory=dict)  # event to its heartbeat timeout, seconds
     closed_at: datetime | None = None
     _scheduled: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -102,6 +109,7 @@ class Fold:
             self._ordered(event)
         elif event.event_type in CLOSING:
             self.closed, self.closed_at = True, event.event_time.ToDatetime()
+            self.completed = event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
         else:
             self._over(event)
 
@@ -120,6 +128,8 @@ class Fold:
             # Compensation has begun, so whatever had been committed was withdrawn.
             self.committing = None
             return
+        if order.get("dark"):
+            self.shut = step
         if not order.get("kept"):
             self.done.setdefault(step, one)
         if order.get("commits"):
@@ -140,18 +150,22 @@ class Fold:
             self.frozen = Frozen.model_validate(self.decode(ended.result.payloads[0]))
         elif activity.endswith(".undo"):
             self.done.pop(step, None)
+            self.shut = "" if step == self.shut else self.shut
         elif activity.endswith(".apply") and step in self.done:
             self.done[step] = self.done[step].model_copy(update={"ended": True})
             if self.committing is not None and self.committing.step == step:
-                self.committing = self.committing.model_copy(update={"ended": True})
+                self.committing, self.shut = self.committing.model_copy(update={"ended": True}), ""
 
     def past(self, workflow: str, run: str) -> Past:
         """Return what the chain did."""
         return Past(
             workflow=workflow,
             run=run,
+            runs=tuple(self.runs),
             procedure=self.procedure,
             open=not self.closed,
+            completed=self.completed,
+            dark=bool(self.shut),
             start=self.start,
             frozen=self.frozen,
             done=tuple(self.done.values()),

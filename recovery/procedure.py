@@ -107,12 +107,14 @@ class Procedure(Resets, Generic[P]):
         self._name(step)
         began = workflow.now()
         before = await self._look(action, spec, step, "execute")
+        # A drill puts everything back: there is no point of no return in it, and nobody to shut out.
+        commits, dark = (commits, dark) if self.start.mode == "live" else ("", False)
         change = Change(action, spec, step, began, before, action.desired(spec, before), commits, dark)
-        if agrees(change.desired, before):
+        # What commits is ordered even so: whoever reads the history has to find that it was passed.
+        if agrees(change.desired, before) and not change.commits:
             self._step(step, "unchanged", "execute", before)
             if self._acts(spec):
                 self._mark(change)
-                self._settle(change)
             return before
         if not self._acts(spec):
             self._imagined = True
@@ -205,8 +207,11 @@ class Procedure(Resets, Generic[P]):
 
     async def _go_back(self, reason: str) -> None:
         """Unwind, unless the point of no return was passed: then nothing is undone."""
-        self._awake("on-the-way-back")
-        await self._merge()
+        try:
+            await self._merge()
+        except FailureError as lost:  # what the run before it did is not known, or others act there now
+            self._step("go on after the reset", "undo blocked", "undo", failure=sentence(lost))
+            return
         # Who cancels asks to go back: a commit that was seen to have changed nothing is taken back with it.
         if self._committing is not None and await self._unchanged(self._committing):
             self._withdraw(self._committing, "nobody: it was cancelled before it had changed anything")
@@ -245,7 +250,8 @@ class Procedure(Resets, Generic[P]):
             await self._may_act(change.step)
             order = self._order(change, began)
             if not change.action.kept:
-                self._register(Entry(change.step, change.action.name, order, change.action.state_type))
+                action = change.action
+                self._register(Entry(change.step, action.name, order, action.state_type, action.guards))
             self._mark(change)
             self._step(change.step, "changing", "execute", change.desired)
             try:
@@ -277,7 +283,8 @@ class Procedure(Resets, Generic[P]):
         give_up = workflow.now() + self._policy().dark_within if dark else None
         return Order(
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
-            step=change.step, commits=change.commits, kept=change.action.kept,
+            step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept,
+            guards=change.action.guards,
         )  # fmt: skip
 
     def _register(self, entry: Entry) -> None:
@@ -326,7 +333,8 @@ class Procedure(Resets, Generic[P]):
         """Hold a failed action: None to try again, what is there of it to go on without it; raises what leads back."""
         while True:
             unchanged = change is self._committing and await self._unchanged(change)
-            now = Situation("failure", bool(self._committed), unchanged, change.action.skip)
+            skip = "" if change.commits else change.action.skip
+            now = Situation("failure", bool(self._committed), unchanged, skip)
             said = await self._answer(now, change.step, failure, "execute")
             if said is None or said.answer == "compensate":
                 raise failure

@@ -167,6 +167,7 @@ class Report(Wire):
     notes: tuple[NoteLine, ...] = ()
     committed: Commit | None = None
     dark: bool = False
+    dark_since: datetime | None = None
     was_reset: bool = False
 
     @property
@@ -199,6 +200,7 @@ class Fold:
         self.people: dict[str, tuple[str, ...]] = {}
         self.delivered: dict[str, str] = {}
         self.cancels = 0
+        self.darkened = ""
 
     def take(self, fact: Fact) -> None:
         """Take the next fact in."""
@@ -246,14 +248,15 @@ class Fold:
 
     def _turned(self, fact: Fact) -> None:
         match fact:
-            case Darkened():
-                self.fields["dark"] = True
+            case Darkened(step=step):
+                self.fields |= {"dark": True, "dark_since": fact.at}
+                self.darkened = step
             case Committed(step=step, what=what, failback=home):
                 self.fields["committed"] = Commit(at=fact.at, step=step, what=what, home=home)
             case Withdrawn():
                 self.fields["committed"] = None
-            case WasReset(entries=entries, commits=commits):
-                self.fields["was_reset"] = True
+            case WasReset(entries=entries, commits=commits, dark=dark):
+                self.fields |= {"was_reset": True, "committed": None, "dark": dark}
                 if commits:
                     home = tuple(reversed(entries))
                     self.fields["committed"] = Commit(at=fact.at, step="before the reset", what=commits, home=home)
@@ -295,6 +298,8 @@ class Fold:
         if fact.cause in ("execute", "verify"):
             self.fields["phase"] = _PHASES[fact.cause]
         if fact.state == "changed" and (commit := self.fields.get("committed")) and commit.step == fact.step:
+            self.fields["dark"] = False
+        if fact.state == "undone" and fact.step == self.darkened:
             self.fields["dark"] = False
         old = self.steps.get(fact.step)
         self.steps[fact.step] = StepLine(

@@ -11,8 +11,8 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from recovery.asking import Asking
-from recovery.errors import Refused
-from recovery.facts import WasReset
+from recovery.errors import Refused, sentence
+from recovery.facts import Loaded, WasReset
 from recovery.holds import Situation
 from recovery.models import digest
 from recovery.names import claim_id
@@ -42,11 +42,12 @@ class Resets(Asking):
             return
         self._awakenings += not where  # a place that every run passes once at most has a name instead
         if workflow.patched(f"reset-{where or self._awakenings}"):
-            self._reset, self._salt = True, info.run_id
-            self._decisions, self._resolution = [], None
+            # By the time, which a replay knows: by the run's id, no run that this one is reset to could be replayed.
+            self._reset, self._salt = True, digest(workflow.now().isoformat())
+            self._decisions, self._resolution, self._hold = [], None, None
             # Decisions name the digest that they were made on: none that was made for the other run fits any more.
             self._gates = {
-                name: dataclasses.replace(gate, plan=digest([gate.plan, info.run_id]))
+                name: dataclasses.replace(gate, plan=digest([gate.plan, self._salt]))
                 for name, gate in self._gates.items()
             }
 
@@ -55,7 +56,11 @@ class Resets(Asking):
         self._awake()
         if not self._reset:
             return
-        await self._merge()
+        # Shielded: read twice at once, or with half of the claims, nothing could be undone.
+        await self._shielded(self._merge())
+        if self._unwinding:
+            return
+        self._heed_cancel()
         if self.start.mode == "check":
             return
         why = "this run was reset; what the run before it did is known here, what was approved there is void"
@@ -69,32 +74,35 @@ class Resets(Asking):
         self._approvals = {n: dataclasses.replace(one, until=now) for n, one in self._approvals.items()}
 
     async def _merge(self) -> None:
-        """Take over the stack of the run that this one came from, once."""
+        """Take over the stack of the run that this one came from, once; also where it fails before its first step."""
+        self._awake()
         if not self._reset:
             return
         past = await read(Which(workflow=workflow.info().workflow_id, run=workflow.info().run_id))
         self._reset, self._merged_run = False, past.run
         self._stack, self._fates = past.stack(), {}
-        self._committed = past.commits
-        self._record(WasReset(workflow.now(), tuple(entry.step for entry in self._stack), past.commits))
-        if self.start.mode != "check":
-            await self._claim_again()
+        self._committed, self._dark = past.commits, past.dark
+        steps = tuple(entry.step for entry in self._stack)
+        self._record(WasReset(workflow.now(), steps, past.commits, past.dark))
+        if self._frozen is None and past.frozen is not None:
+            self._frozen = past.frozen
+            self._record(Loaded(workflow.now(), past.frozen))
+        if self.start.mode != "check" and self._frozen is not None:
+            try:
+                await self._claim_again()
+            except Refused as held:  # nothing is undone beneath the hands of whoever acts on these systems now
+                self._stack = []
+                for entry in reversed(past.stack()):
+                    self._step(entry.step, "undo blocked", "undo", failure=sentence(held))
+                raise
 
     async def _claim_again(self) -> None:
         """Hold the systems anew, whether or not the claims of the run before this one still stand."""
-        self._claims = []
-        for system in sorted(self.frozen.systems):
+        for system in self.frozen.systems:
             before = workflow.get_external_workflow_handle(claim_id(self.frozen.catalog, system))
             with contextlib.suppress(FailureError):  # it went with its run
                 await before.signal("hand_over", workflow.info().workflow_id)
-            for last in (False, False, True):
-                try:
-                    await self._claim(system)
-                    break
-                except Refused:
-                    if last:
-                        raise
-                    await workflow.sleep(0.5)  # it takes a moment to let go
+        await self._claim_all()
 
 
 async def read(which: Which) -> Past:

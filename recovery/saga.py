@@ -11,6 +11,7 @@ from typing import Any, Literal
 class Entry:
     """One registered undo: the step, its action's name, the order that apply was given, and the state's type.
 
+    ``guards`` tells whether nothing beneath it may be undone where its own undo failed.
     An entry that was read from a history holds plain JSON.
     """
 
@@ -18,6 +19,7 @@ class Entry:
     action: str
     order: Any
     gives: type[Any] = dict
+    guards: bool = True
 
 
 Fate = Literal["undone", "failed", "blocked"]
@@ -26,7 +28,8 @@ Fate = Literal["undone", "failed", "blocked"]
 def following(stack: Sequence[Entry], fates: Callable[[Entry], Fate | None]) -> tuple[Entry, Fate | None] | None:
     """Return the next entry to deal with, last first, and "blocked" if it must not be tried.
 
-    An undo that failed guards every entry beneath it: undoing those anyway has made two databases writable.
+    An undo that failed guards every entry beneath it, unless it leaves nothing that could stand in their way:
+    undoing those anyway has made two databases writable.
     Returns None when every entry has met its fate.
     """
     guarded = False
@@ -34,5 +37,5 @@ def following(stack: Sequence[Entry], fates: Callable[[Entry], Fate | None]) -> 
         fate = fates(entry)
         if fate is None:
             return entry, "blocked" if guarded else None
-        guarded = guarded or fate in ("failed", "blocked")
+        guarded = guarded or (entry.guards and fate in ("failed", "blocked"))
     return None

@@ -30,7 +30,7 @@ from recovery.facts import (
     StepState,
     Unwinding,
 )
-from recovery.holds import ANYBODY, Hold, Situation, answers, deadline, silence
+from recovery.holds import ANYBODY, Hold, Situation, answers, deadline, overslept, silence
 from recovery.inbox import Inbox
 from recovery.models import Frozen, HoldPolicy, Mode, Resolution, Start, Wire, digest
 from recovery.names import CLAIM, activity_id, claim_id
@@ -43,12 +43,16 @@ R = TypeVar("R")
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5))
 
 
+AWAY = "no worker was there when the time was over"
 CANCELLED = "cancelled"
 RESET = "the run was reset"
 
 
 class Call(NamedTuple):
-    """An activity to run as ``part`` of ``step``, and with whose limits; ``attempt`` counts what people had retried."""
+    """An activity to run as ``part`` of ``step``, and with whose limits; ``attempt`` counts what people had retried.
+
+    ``whole`` gives one attempt all of the patience.
+    """
 
     activity: str
     gives: type[Any]
@@ -57,6 +61,7 @@ class Call(NamedTuple):
     limits: Probe[Any, Any] | type[Probe[Any, Any]]
     patience: timedelta
     attempt: int = 1
+    whole: bool = False
 
 
 class Stepping(Inbox):
@@ -99,7 +104,7 @@ class Stepping(Inbox):
                 argument,
                 result_type=call.gives,
                 activity_id=activity_id(call.step, call.part, call.attempt),
-                start_to_close_timeout=call.limits.limit,
+                start_to_close_timeout=call.patience if call.whole else call.limits.limit,
                 schedule_to_close_timeout=max(call.patience, call.limits.limit),
                 heartbeat_timeout=max(call.limits.beat * 4, timedelta(seconds=3)),
                 retry_policy=RETRIES,
@@ -132,7 +137,6 @@ class Stepping(Inbox):
             hold = self._hold_of(now, step, why)
             self._hold, self._resolution = hold, None
             self._record(HoldOpened(workflow.now(), hold, again))
-            await self._tell(notices.hold_waits, hold.token)
             how = await self._answered(hold)
             said, self._hold, self._resolution = self._resolution, None, None
             self._record(HoldClosed(workflow.now(), hold.token, _answer(said) or how, said, back_to))
@@ -141,13 +145,14 @@ class Stepping(Inbox):
             if how == RESET:
                 await self._heed_reset()
                 continue
-            if said is not None or hold.silence != "ask again":
+            if said is not None or (hold.silence != "ask again" and not overslept(hold.until, workflow.now())):
                 return said
             again += 1
 
     async def _answered(self, hold: Hold) -> str:
-        """Wait for the answer; return "" when there is one, else why there is none."""
+        """Tell people and wait for the answer; return "" when there is one, else why there is none."""
         try:
+            await self._tell(notices.hold_waits, hold.token)
             await workflow.wait_condition(
                 lambda: self._resolution is not None or self._reset,
                 timeout=hold.until - workflow.now(),
@@ -175,6 +180,7 @@ class Stepping(Inbox):
 
     async def _unwind(self, reason: str) -> None:
         """Undo the stack, last first; what could not be undone is held for people, where the runbook says whom."""
+        self._unwinding = True
         self._record(Unwinding(workflow.now(), reason))
         await self._unwind_once()
         while (left := self._left()) and self._start is not None and self._holds(self._start.mode):
@@ -183,7 +189,7 @@ class Stepping(Inbox):
             if said is None or said.answer == "accept":
                 return
             for entry in left:
-                del self._fates[entry.step]
+                self._fates.pop(entry.step, None)
             await self._unwind_once()
 
     async def _unwind_once(self) -> None:
@@ -204,7 +210,9 @@ class Stepping(Inbox):
     async def _undo(self, entry: Entry) -> Fate:
         self._step(entry.step, "undoing", "undo")
         attempt = self._attempt(entry.step, "undo")
-        call = Call(f"{entry.action}.undo", entry.gives, entry.step, "undo", Action, Action.undo_patience, attempt)
+        name, patience = f"{entry.action}.undo", Action.undo_patience
+        # A second attempt halts the first: cut off early, an undo that starts a database would never end.
+        call = Call(name, entry.gives, entry.step, "undo", Action, patience, attempt, whole=True)
         try:
             after = await self._activity(call, entry.order, "undo")
         except FailureError:
@@ -229,6 +237,19 @@ class Stepping(Inbox):
                 " or cancel it"
             ) from None
         self._claims.append(claim)
+
+    async def _claim_all(self) -> None:
+        """Hold every system of the runbook, whether or not an earlier run's claim is still on its way out."""
+        self._claims = []
+        for system in sorted(self.frozen.systems):
+            for last in (False, False, True):
+                try:
+                    await self._claim(system)
+                    break
+                except Refused:
+                    if last:
+                        raise
+                    await workflow.sleep(0.5)
 
     async def _leave(self) -> None:
         await self._tell(notices.ended)
@@ -256,7 +277,7 @@ class Stepping(Inbox):
         """Have people told over the runbook's channels; nothing here waits for them to be reached."""
         if self._frozen is not None and self._frozen.notify and self.start.mode != "check":
             self._notices += 1
-            await announce(make(self.report(), *what, self._frozen.notify, self._notices))
+            await announce(make(self.report(), *what, self._frozen.notify, self._notices), self._salt)
 
     # --- the record --------------------------------------------------------------------------------------
 

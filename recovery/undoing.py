@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -11,9 +12,9 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 from recovery.actions import Probe
 from recovery.errors import Fatal, Refused, kind, sentence
-from recovery.facts import CancelAsked, Committed, Loaded, Withdrawn
+from recovery.facts import CancelAsked, Committed, Darkened, Loaded, Withdrawn
 from recovery.models import Authored, Start, Undo
-from recovery.names import UNDO
+from recovery.names import UNDO, claim_id
 from recovery.past import Done, Past, Which
 from recovery.report import Report
 from recovery.resets import read
@@ -45,18 +46,35 @@ class Undoing(Stepping):
             raise Refused(f"workflow: {past.workflow} is still running; cancel it, that undoes what it did")
         if past.start is None or past.frozen is None:
             raise Refused(f"workflow: {past.workflow} was never under way as a recovery; there is nothing to undo")
+        if past.start.mode == "check":
+            raise Refused(f"workflow: {past.workflow} was a check, which changes nothing; there is nothing to undo")
+        if past.completed and not undo.completed:
+            raise Refused(
+                f"workflow: {past.workflow} ended well; to take away what it left, say so (completed: true, or"
+                " `starter.py undo --completed`)"
+            )
         self._start = past.start.model_copy(update={"reason": undo.reason, "requested_by": undo.requested_by})
         self._frozen, self._people = past.frozen, dict(past.frozen.people)
         self._began(self._start)
         self._record(Loaded(workflow.now(), past.frozen))
-        for system in sorted(past.frozen.systems):
-            await self._claim(system)
+        await self._let_go(past)
+        await self._claim_all()
+        if past.dark:
+            self._dark = True
+            self._record(Darkened(workflow.now(), "before"))
         await self._take_back(past)
         self._stack = past.stack()
         await self._shielded(self._unwind(f"undo of {past.workflow}, run {past.run}: {undo.reason}"))
         if self.report().residual:
             raise Fatal("not everything could be undone; see residual")
         self._end("compensated", f"undone from the history of {past.workflow}, run {past.run}")
+
+    async def _let_go(self, past: Past) -> None:
+        """Free the systems of claims that outlived the recovery: Temporal closes none whose run was reset."""
+        for system in self.frozen.systems:
+            left = workflow.get_external_workflow_handle(claim_id(self.frozen.catalog, system))
+            with contextlib.suppress(FailureError):  # it went with its run
+                await left.signal("let_go", list(past.runs))
 
     async def _take_back(self, past: Past) -> None:
         """Take the point of no return back if it was seen to have opened nothing; else nothing is undone."""

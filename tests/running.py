@@ -55,7 +55,7 @@ class Recovery:
             )
         return None
 
-    async def until(self, phase: str, seconds: float = 40.0) -> Report:
+    async def until(self, phase: str, seconds: float = 90.0) -> Report:
         """Wait until the phase begins with ``phase``."""
 
         async def look() -> Report | None:

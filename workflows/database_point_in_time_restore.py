@@ -11,13 +11,13 @@ from activities.cut_over import fence, install, promote
 from activities.door import close, first_write_seen, open_doors
 from activities.extraction import copy_back, copying_back, preview, previewing
 from activities.postgres import Replayed, lag, place, ready, replay
-from activities.proofs import compare, verify
+from activities.proofs import Comparison, compare, verify
 from activities.redundancy import archive, base_backup
 from activities.replacing import Replacing
-from activities.salvage import Salvaged, salvage
+from activities.salvage import Salvaged, SalvageSpec, salvage
 from activities.side_copy import Assessment, SideCopy, assess, utc
 from activities.standing import Standing, cut_over_blockers, look_at_standing
-from recovery.errors import Fatal
+from recovery.errors import Drifted, Fatal
 from recovery.models import Start, Wire
 from recovery.procedure import Procedure
 from recovery.report import Report
@@ -49,13 +49,14 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
             if proof is not None and proof.failed:
                 raise Fatal(f"the copy is not proven: {'; '.join(proof.failed)}")
 
-            await self._decide(copy, port, standing, beyond, proof, reached)
+            if standing is not None:
+                await self._replace(Replacing(copy), port, standing, beyond, proof, reached)
+            else:
+                await self._decide(copy, port, beyond, proof, reached)
         return self.report()
 
-    async def _decide(self, copy: SideCopy, port: int, standing: Standing | None, *evidence: Wire | None) -> None:
-        """Ask, then do with the proven copy what the runbook says."""
-        if standing is not None:
-            return await self._replace(Replacing(copy), port, standing, *evidence)
+    async def _decide(self, copy: SideCopy, port: int, *evidence: Wire | None) -> None:
+        """Ask, then keep the proven copy, or copy rows of it back."""
         if copy.wanted.cutover == "extract":
             return await self._extract(copy, port, *evidence)
         await self.gate("keep the copy", *evidence, then="the copy stays, and its address is reported")
@@ -73,9 +74,14 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
             self.measured(f"rows of {table.table} left as they are, with other content", table.conflicts)
         self.delivered("copy", copy.address(port))
 
-    async def _replace(self, new: Replacing, port: int, standing: Standing, *evidence: Wire | None) -> None:
-        """Shut, export, fence, promote, install, archive, open; after that there is only a way forward."""
-        await self.gate("cut over", *evidence, then=f"clients are shut out and the copy replaces {new.copy.system}")
+    async def _replace(
+        self, new: Replacing, port: int, standing: Standing, beyond: Comparison | None, *proofs: Wire | None
+    ) -> None:
+        """Ask, then shut, export, fence, promote, install, archive, open; after that there is only a way forward."""
+        took = self._took(compare.title(new.copy.compare(port)))
+        means = new.outlook(beyond, standing, self.frozen.keep_for, took)
+        then = f"clients are shut out and the copy replaces {new.copy.system}"
+        await self.gate("cut over", beyond, means, *proofs, then=then)
         cut = new.cut(port, standing)
         shut = workflow.now()  # no later than that: what is measured is not less than clients felt
         await self.do(close, cut, dark=True)
@@ -84,11 +90,18 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         await self.do(promote, new.promote(port, standing))
         await self.do(install, cut)
         await self.do(archive, cut)
+        await self._exported(new.salvage(port, standing), lost)
         await self.do(open_doors, cut, commits="clients write into the restored database")
         first = await self.prove(first_write_seen, new.first_write(port, standing))
         backup = await self.do(base_backup, new.base_backup(port, standing, workflow.now()))
         self._account(new, lost, first.at if first else None, shut)
         self.delivered("redundancy", new.redundancy(backup))
+
+    async def _exported(self, export: SalvageSpec, lost: Salvaged) -> None:
+        """Go no further where what would be lost is not where it was put any more."""
+        found = await self.prove(salvage, export, "see that the export stands")
+        if found is not None and lost.stage == "exported" and found != lost:
+            raise Drifted(f"{export.out}: somebody else changed or removed the export; the running database goes back")
 
     async def _standing(self, copy: SideCopy) -> Standing | None:
         """Look at the running database, if it is to be replaced."""
@@ -110,6 +123,10 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         if assessed.choice is None:
             raise Fatal("no backup was chosen although nothing stands in the way")
         return assessed.choice, assessed.port
+
+    def _took(self, step: str) -> float:
+        lines = (line for line in self.report().steps if line.title == step)
+        return sum((line.ended - line.began).total_seconds() for line in lines)
 
     def _measure(self, wanted: Parameters, reached: Replayed) -> None:
         seconds = lag(wanted.target_time, reached)

@@ -1,4 +1,5 @@
 # Compare the copy in COPY with the running database, table by table and row by row. Reads both, changes neither.
+. ./ranges.sh
 export LC_ALL=C PGCONNECT_TIMEOUT=5 PGOPTIONS='-c default_transaction_read_only=on -c lock_timeout=30s'
 copy() { "$BIN/psql" -wXAtq -h "$COPY/run" -p "$COPYPORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "$1"; }
 live() { "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "$1"; }
@@ -21,16 +22,23 @@ rows() { # $1 where, $2 table, $3 file: the key and the digest of each row, sort
         return 1
     }
 }
+told() { # $1 file: its keys; a row without one has none to tell
+    [ -z "$key" ] || sort -n "$work/$1" | TEXTS=3 ranges
+}
 set -f
 IFS='
 ' # names may hold blanks
 for table in $TABLES; do
+    key=''
     rows copy "$table" "$work/copy" && in_copy=$(wc -l <"$work/copy") || in_copy=-1
     rows live "$table" "$work/live" && in_live=$(wc -l <"$work/live") || in_live=-1
-    join -t "$(printf '\t')" -a 1 -a 2 -e '' -o 0,1.2,2.2 "$work/copy" "$work/live" |
-        awk -F '\t' -v table="$table" -v c="$in_copy" -v l="$in_live" '
-            $3 == "" { gone++; if (gone <= 3) lost = lost " " $1; next }
-            $2 == "" { later++; if (later <= 3) added = added " " $1; next }
-            $2 != $3 { changed++ }
-            END { printf "table\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", table, c, l, gone, later, changed, lost, added }'
+    : >"$work/lost" && : >"$work/later" && : >"$work/changed" || exit 73
+    counts=$(join -t "$(printf '\t')" -a 1 -a 2 -e '' -o 0,1.2,2.2 "$work/copy" "$work/live" | awk -F '\t' -v work="$work" '
+        function tell(file) { if (gsub(/\037/, ",", $1)) $1 = "(" $1 ")"; print $1 >(work "/" file) }
+        $3 == "" { lost++; tell("lost"); next }
+        $2 == "" { later++; tell("later"); next }
+        $2 != $3 { changed++; tell("changed") }
+        END { printf "%d\t%d\t%d", lost, later, changed }')
+    printf 'table\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$table" "$in_copy" "$in_live" "$counts" \
+        "$(told lost)" "$(told later)" "$(told changed)"
 done

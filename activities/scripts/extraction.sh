@@ -1,6 +1,7 @@
 # Tell what of the copy in COPY would go back into the running database, or went already. Changes nothing.
 # DETAIL=yes also tells which keys, what is there with other content, and all that stands in the way.
 . ./both_sides.sh
+. ./ranges.sh
 [ -d "$COPY" ] || [ "$DETAIL" = yes ] || { echo uncopied; exit 0; } # a check plans for a copy that it has not made
 for old in "$COPY"/look.*; do # what an interrupted look left; another one may be at work
     [ ! -d "$old" ] || kill -0 "${old##*.}" 2>/dev/null || rm -rf "$old"
@@ -11,24 +12,6 @@ rm -rf "$work"
 mkdir -m 700 "$work" || exit 73
 blocker() { printf 'blocker\t%s\n' "$1"; }
 why() { sed -n '1{s/^ERROR:  [0-9A-Z]*: *//;s/\t/ /g;p;}' "$work/error" | head -c 300; }
-compact() { # keys, one a line, sorted by number: 1-512, 600; not more than a person reads
-    awk -v most=400 '
-        function add(text, keys) {
-            if (full || length(list) + length(text) + 2 > most) { full = 1; more += keys } else list = list (list == "" ? "" : ", ") text
-        }
-        function flush() {
-            if (count == 1) add(first, 1)
-            else if (count == 2) { add(first, 1); add(last, 1) }
-            else if (count) add(first "-" last, count)
-        }
-        {
-            number = length($0) <= 15 && $0 ~ /^[0-9]+$/
-            if (number && ranged && $0 == last + 1) { last = $0; count++; next }
-            flush()
-            first = last = number ? $0 : substr($0, 1, 60); count = 1; ranged = number
-        }
-        END { flush(); print list (more ? (list == "" ? "" : " ") "and " more " more" : "") }'
-}
 rows() { # $1 where, $2 table, $3 key, $4 what else, $5 condition: sorted by key, as join wants it
     "$1" "copy (select $3, $4 from only $2 ${5:+where ((
 $5
@@ -90,7 +73,7 @@ unmet() { # $1 number, $2 where its foreign keys are read: what the missing rows
             done
         } | sort -u | comm -23 "$work/wanted" - >"$work/lacks"
         [ ! -s "$work/lacks" ] || printf 'unmet\t%s\t%s\t%s\t%s\t%s\n' "$1" "$constraint" "$other" "$(wc -l <"$work/lacks")" \
-            "$(sort -n "$work/lacks" | compact)"
+            "$(sort -n "$work/lacks" | ranges)"
     done
 }
 left_out() { # $1 number: what a table that was dropped had, and does not get back
@@ -145,7 +128,7 @@ one() { # $1 number, $2 table, $3 condition
     fi
     printf 'table\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$name" "$([ -n "$here" ] && echo yes || echo no)" \
         "$(wc -l <"$work/copied")" "$(wc -l <"$work/missing")" "$same" "$(wc -l <"$work/conflict")" \
-        "$([ -z "$key" ] || sort -n "$work/missing" | compact)" "$(sort -n "$work/conflict" | compact)"
+        "$([ -z "$key" ] || sort -n "$work/missing" | ranges)" "$(sort -n "$work/conflict" | ranges)"
     [ "$DETAIL" = yes ] || return 0
     [ ! -s "$work/conflict" ] || differing "$1"
     [ ! -s "$work/missing" ] || unmet "$1" "$([ -n "$here" ] && echo live || echo copy)"
@@ -168,7 +151,7 @@ tell() {
     [ "$went" = put ] || return 0
     printf 'put\t%s\n' "$(sha256sum <"$extract/put" | cut -c1-16)"
     sed 1d "$extract/put" | while IFS=$tab read -r number _ name _ count; do
-        printf 'went\t%s\t%s\t%s\n' "$name" "$count" "$(cut -f 1 "$extract/rows.$number" | sort -n | compact)"
+        printf 'went\t%s\t%s\t%s\n' "$name" "$count" "$(cut -f 1 "$extract/rows.$number" | sort -n | ranges)"
     done
 }
 went=''

@@ -11,6 +11,7 @@ settings() { # $1 folder: the files of configuration in it, keys and certificate
     done
 }
 [ "$(identity "$FENCED")" = "$IDENTITY" ] || fail Drifted "the running database is not in $FENCED"
+[ -z "$(servers "$IDENTITY")" ] || fail Drifted "somebody else has started the fenced database in $FENCED; stop it"
 if [ -d "$COPY/data" ]; then
     [ ! -e "$DATA" ] || fail Drifted "somebody else has put something in the place of the running database: $DATA"
     remember installing "$OWNER" # from here on it may be stopping, although it still serves

@@ -4,6 +4,7 @@ DATA=$COPY/data SOCKETS=$COPY/run PORT=$COPYPORT
 [ -n "$(postmaster "$(identity "$DATA")")" ] || fail Fatal "the copy's server is not running; look into $COPY/log"
 guard
 recovering=$(ask 'select pg_is_in_recovery()') || later 'the copy does not answer'
+[ "$recovering" = t ] || [ -e "$COPY/promoted" ] || fail Drifted "somebody else has promoted the copy; restore again"
 if [ "$recovering" = t ]; then
     : >"$COPY/promoted" # so that it can be told from a copy that somebody else promoted
     "$BIN/pg_ctl" -D "$DATA" -w -t 600 promote >/dev/null 2>&1 || later "the copy is not promoted: $(tail -n 1 "$COPY/log")"

@@ -118,6 +118,9 @@ halt() { # $1 identity: stop what works there, fast, then at once, then by force
     done
     later "the server in $1 cannot be stopped: $(servers "$1" | tr '\n' ' ')"
 }
+options() { # $1 postmaster.opts: but for the folder, which is another one for who has started it by hand elsewhere
+    sed 's/^[^"]*//; s/"-D" "[^"]*"//g; s/"-D[^"]*"//g' "$1"
+}
 launch() { # $1 postmaster.opts: start the server of DATA with these options, where it logged before; wait for it
     at=$(identity "$DATA") tries=0
     if [ -z "$(unborn "$at")" ] && [ -z "$(servers "$at")" ]; then
@@ -128,7 +131,7 @@ launch() { # $1 postmaster.opts: start the server of DATA with these options, wh
         case $log in /*' (deleted)' | [!/]* | '') log=$DATA.log ;; esac
         # It must not carry this job's mark, nor end with it; its own one shows it before it works in DATA.
         env -u RECOVERY_JOB -u LC_ALL -u PGCONNECT_TIMEOUT -u PGTZ -u PGAPPNAME RECOVERY_SERVER="$COPY $at" \
-            "$BIN/pg_ctl" -D "$DATA" -l "$log" -W -o "$(sed 's/^[^"]*//; s/"-D" "[^"]*"//g' "$1")" start >/dev/null 2>&1 </dev/null
+            "$BIN/pg_ctl" -D "$DATA" -l "$log" -W -o "$(options "$1")" start >/dev/null 2>&1 </dev/null
     fi
     until [ "$(ask 'select 1' 2>"$COPY/kept/asked")" = 1 ]; do
         ! said=$(refusal "$COPY/kept/asked") || fail Refused "$DBUSER is not let into $DBNAME: $(echo "$said" | tail -n 1)"

@@ -1,6 +1,7 @@
 # Export what the copy lacks, or has in another form, of the running database: every row, as CSV, into OUT.
 # Rows are compared as the text that COPY makes of them, one a line, so that no table needs a key. Reads both only.
 . ./running.sh
+. ./ranges.sh
 export PGOPTIONS='-c default_transaction_read_only=on -c lock_timeout=30s -c statement_timeout=0 -c search_path=pg_catalog
     -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=1 -c bytea_output=hex'
 part=$OUT.partial
@@ -51,18 +52,8 @@ csv() { # $1 number of columns
             printf "\n"
         }'
 }
-ranges() { # of the whole numbers on standard input, sorted: 1001-1512, 1600, and how many more when that gets long
-    awk -v most="${MOST:-380}" '
-        function add(  text) {
-            text = (shown == "" ? "" : ", ") (first == last ? first : first "-" last)
-            if (length(shown text) > most) more += size
-            else shown = shown text
-        }
-        NR > 1 && length($1) < 16 && $1 == last + 1 { last = $1; size++; next }
-        NR > 1 { add() }
-        { first = last = $1; size = 1 }
-        END { if (NR) add(); print shown (more ? " and " more " more" : "") }'
-}
+# shellcheck disable=SC2016
+describe='select c.oid, quote_literal(format($f$%I.%I$f$, n.nspname, c.relname))::text from pg_class c'
 tables=$(live "select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r'
     and c.relpersistence in ('p', 'u') and n.nspname !~ '^(pg_|information_schema\$)' order by n.nspname, c.relname") ||
     later 'the running database does not tell its tables'

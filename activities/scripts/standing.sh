@@ -66,6 +66,11 @@ live=$(ask "select json_build_object(
         where datname not in (current_database(), 'postgres') and not datistemplate),
     'superusers', (select array_agg(distinct usename) from pg_stat_activity join pg_roles on usename = rolname
         where rolsuper and usename <> current_user and backend_type = 'client backend'),
+    'connected', (select json_agg(c order by sessions desc) from (
+        select coalesce(usename, '') as user, application_name as application,
+            coalesce(host(client_addr), 'socket') as address, count(*) as sessions from pg_stat_activity
+        where backend_type = 'client backend' and application_name <> '$PGAPPNAME' group by 1, 2, 3
+        order by 4 desc limit 20) c),
     'archive_library', current_setting('archive_library', true),
     'archive_command', (select sourcefile is not null from pg_settings where name = 'archive_command' and setting <> ''),
     'archive_mode', current_setting('archive_mode'),

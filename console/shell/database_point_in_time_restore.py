@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from activities.backups import Backup, Choice
+from activities.extraction import previewing
 from activities.postgres import PlaceCopy
 from activities.proofs import VerifyCopy
-from activities.scripts import script
+from activities.replacing import Replacing
+from activities.scripts import TAKEN, heads, own, text
 from activities.side_copy import SideCopy
+from activities.standing import Standing
+from recovery.details import span
 from recovery.models import Frozen
 from recovery.names import recovery_id
 from runbooks.procedures.database_point_in_time_restore import Parameters
@@ -19,7 +24,10 @@ from runbooks.schema import Database, Host
 UNKNOWN = {"target_time": "2000-01-01T00:00:00Z"}
 """Stands in for what is not known when the page is printed; it is asked for when the page is used."""
 
-_CHOSEN = {"backup", "timeline", "enough", "copyport", "target", "copy"}
+_CHOSEN = {
+    "backup", "timeline", "enough", "copyport", "target", "copy", "identity", "rules", "guard", "shut", "out", "down",
+    "served", "forget",
+}  # fmt: skip
 """Variables that the page itself sets, from what it finds on the host."""
 _RUN = "by-hand"  # no run of a recovery has this id, so the copy is in no engine's way
 _NOBODY = Choice(
@@ -29,6 +37,16 @@ _NOBODY = Choice(
     earliest=datetime.min,
     latest=datetime.min,
 )
+
+
+_UNSEEN = Standing(rule="\0RULE\0")
+_SEEN = re.compile("\0([A-Z]+)\0")
+"""What the page finds out on the host, in texts that are made here."""
+
+
+def variant(frozen: Frozen) -> str:
+    """Return which parts of the page belong to it."""
+    return Parameters.model_validate(frozen.parameters).cutover
 
 
 def fill(frozen: Frozen, known: bool) -> dict[str, str]:
@@ -50,22 +68,75 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
         "stop_copy": place.values(),
         "drop_copy": place.values(),
     }
+    values |= _OF[wanted.cutover](copy, port)
     return {step: body(step, given) for step, given in values.items()} | {
         "target": _target(place.target_time, known),
         "copy": _copy(place, known),
+        "shared": _shared(values),
         "ports": " ".join(map(str, database.copy_ports)),
         "proof": _proof(verify),
         "expect": _expect(verify),
         "login": f"ssh -p {host.port} {host.user}@{host.address}",
         "dbuser": shlex.quote(database.user),
         "dbname": shlex.quote(database.name),
+        "data": database.data,
+        "backups": shlex.quote(database.backups),
+        "guard": _guard(Replacing(copy), port),
+        "fenced": Replacing(copy).fenced,
+        "keep_for": span(frozen.keep_for.total_seconds()),
+        "extract": _extract(wanted),
     }
+
+
+def _replacing(copy: SideCopy, port: int) -> dict[str, Mapping[str, object]]:
+    new = Replacing(copy)
+    cut = new.cut(port, _UNSEEN).values()
+    backup = new.base_backup(port, _UNSEEN, datetime.min.replace(tzinfo=UTC)).values()
+    forward = ("shut_door", "fence", "promote_copy", "install_copy", "archive_log", "open_door")
+    back = ("unarchive_log", "uninstall_copy", "unfence")
+    return {
+        "standing": new.look().values(),
+        **dict.fromkeys((*forward, *back), cut),
+        "salvage": new.salvage(port, _UNSEEN).values(),
+        "drop_salvage": new.salvage(port, _UNSEEN).values(),
+        "first_write": new.first_write(port, _UNSEEN).values(),
+        "base_backup": backup,
+    }
+
+
+def _extracting(copy: SideCopy, port: int) -> dict[str, Mapping[str, object]]:
+    rows = previewing(copy, port).values()
+    return {"extraction": rows | {"detail": "yes"}, "copy_back": rows, "take_back": rows}
+
+
+_OF: Mapping[str, Callable[[SideCopy, int], dict[str, Mapping[str, object]]]] = {
+    "none": lambda copy, port: {}, "replace": _replacing, "extract": _extracting,
+}  # fmt: skip
 
 
 def body(step: str, values: Mapping[str, object]) -> str:
     """Return the script ``step`` as the body of a shell function that shares no option with its caller."""
-    heads = {key: value for key, value in values.items() if key not in _CHOSEN}
-    return f"(\nset +eu\n{script(step, heads).rstrip()}\n)"
+    given = heads({key: value for key, value in values.items() if key not in _CHOSEN})
+    text = TAKEN.sub(lambda found: f"with_{found[1]}\n", own(step))
+    return "\n".join(["(", "set +eu", *given, text.rstrip(), ")"])
+
+
+def _shared(steps: Iterable[str]) -> str:
+    """Return what the scripts of these steps take from others, as functions."""
+    names = sorted({name for step in steps for name in TAKEN.findall(own(step))})
+    return "\n".join(f"with_{name}() {{\n{text(name).rstrip()}\n}}" for name in names)
+
+
+def _guard(new: Replacing, port: int) -> str:
+    """Return the pg_hba.conf that shuts everybody out, as a word of the shell; two variables are put in on the host."""
+    cut = new.cut(port, _UNSEEN).model_copy(update={"copy_dir": "\0COPY\0"})
+    pieces = _SEEN.split(cut.guard)
+    return "".join(f'"${piece}"' if i % 2 else shlex.quote(piece) for i, piece in enumerate(pieces))
+
+
+def _extract(wanted: Parameters) -> str:
+    rows = [f"- `{one.table}`{f', where `{one.where}`' if one.where else ', all rows'}" for one in wanted.extract]
+    return "\n".join(rows)
 
 
 def _target(at: datetime, known: bool) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationInfo
 
 from recovery.models import Authored, Name, Text
 
@@ -45,6 +45,15 @@ class Extraction(Authored):
     where: str = Field(default="", max_length=2000)
 
 
+def _meant(wanted: tuple[Extraction, ...], info: ValidationInfo) -> tuple[Extraction, ...]:
+    cutover = info.data.get("cutover")
+    if wanted and cutover in ("none", "replace"):
+        raise ValueError("rows go back only where cutover is extract; leave it out")
+    if not wanted and cutover == "extract":
+        raise ValueError("is empty; say which rows go back")
+    return wanted
+
+
 def _once(wanted: tuple[Extraction, ...]) -> tuple[Extraction, ...]:
     if len({extraction.table for extraction in wanted}) < len(wanted):
         raise ValueError("a table is named twice; join its conditions with or")
@@ -55,7 +64,8 @@ class Parameters(Authored):
     """Where to go back to, and what proves that it was reached.
 
     ``target_time`` is inclusive: the copy holds exactly the transactions that were committed up to it, in the order
-    of the log. ``tables`` (schema.table) are compared row by row with the running database; empty means all.
+    of the log. ``tables`` (schema.table) are compared row by row with the running database; empty means all, and so
+    does a ``cutover`` that replaces it, whatever is named.
     ``amcheck`` can be switched off where the extension cannot be installed; the report says so.
 
     ``cutover`` says what becomes of the proven copy. "none": it stays beside the running database, which is only read.
@@ -70,4 +80,6 @@ class Parameters(Authored):
     amcheck: bool = True
     cutover: Literal["none", "replace", "extract"] = "none"
     await_write: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(minutes=4))
-    extract: Annotated[tuple[Extraction, ...], AfterValidator(_once)] = Field(default=(), max_length=50)
+    extract: Annotated[tuple[Extraction, ...], AfterValidator(_once), AfterValidator(_meant)] = Field(
+        default=(), max_length=50, validate_default=True
+    )

@@ -111,7 +111,9 @@ def test_nothing_missing_is_unchanged() -> None:
 
 
 def spec() -> CopyBack:
-    return copying_back(copy(extract=({"table": "public.a", "where": "id < 7"}, {"table": '"S x"."T ""x"'})), 6001)
+    return copying_back(
+        copy(cutover="extract", extract=({"table": "public.a", "where": "id < 7"}, {"table": '"S x"."T ""x"'})), 6001
+    )
 
 
 def test_specs_are_of_the_copy() -> None:
@@ -150,11 +152,11 @@ def test_table_may_not_be_named_so(table: str) -> None:
 )
 def test_bad_extraction_is_named(extract: list[Any], field: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        Parameters.model_validate({"target_time": TARGET, "extract": extract})
+        Parameters.model_validate({"target_time": TARGET, "cutover": "extract", "extract": extract})
     assert ".".join(map(str, refused.value.errors()[0]["loc"])) == field
 
 
 def test_parameters_survive_being_frozen() -> None:
     """A condition that is left out is written down as none, and read again."""
-    wanted = Parameters.model_validate({"target_time": TARGET, "extract": [{"table": "a.b"}]})
+    wanted = Parameters.model_validate({"target_time": TARGET, "cutover": "extract", "extract": [{"table": "a.b"}]})
     assert Parameters.model_validate(wanted.model_dump(mode="json")) == wanted

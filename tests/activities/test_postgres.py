@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activities.postgres import Readiness, Replayed, copy_name, lag, readiness
-from activities.proofs import Proof, Question, TableDifference, comparison, in_words, proof
+from activities.proofs import Proof, Question, TableDifference, at_stake, comparison, in_words, proof
 from tests.activities.captured import captured
 
 PROGRAMS = ("postgres", "pg_ctl", "psql", "pg_verifybackup", "pg_amcheck", "pg_waldump", "pg_controldata")
@@ -141,9 +141,9 @@ def test_rows_are_compared() -> None:
     )  # fmt: skip
 
 
-def table(name: str = "public.a", **counts: int | None) -> TableDifference:
+def table(name: str = "public.a", **facts: int | str | None) -> TableDifference:
     none = dict.fromkeys(("only_in_copy", "only_in_running", "changed"), 0)
-    return TableDifference.model_validate({"table": name, "in_copy": 7, "in_running": 7} | none | counts)
+    return TableDifference.model_validate({"table": name, "in_copy": 7, "in_running": 7} | none | facts)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,59 @@ def table(name: str = "public.a", **counts: int | None) -> TableDifference:
 )
 def test_difference_is_said_in_words(of: TableDifference, words: str) -> None:
     assert in_words(of) == words
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (
+            table(only_in_running=512, later_keys="1001-1512"),
+            "public.a: 512 rows written after the target (1001-1512) would go with it",
+        ),
+        (
+            table(only_in_copy=3, only_in_running=1, changed=2, lost_keys="1-3", later_keys="9"),
+            "public.a: 1 rows written after the target (9) would go with it, 2 rows changed after the target (5, 6)"
+            " would be as before, 3 rows gone from the running database (1-3) would come back",
+        ),
+        (table(in_running=None), "public.a: gone from the running database, 7 rows in the copy, would come back"),
+        (table(in_copy=None), "public.a: came after the target, 7 rows, would go with it"),
+        (table(), ""),
+    ],
+)
+def test_cut_over_is_said_in_words(of: TableDifference, words: str) -> None:
+    assert in_words(of, "5, 6", replaces=True) == words
+
+
+def test_words_name_the_rows() -> None:
+    row = "table\tpublic.a\t7\t7\t1\t2\t1\t3\t8, 9\t5\n"
+    words = (
+        "public.a: 1 rows gone from the running database (3), 2 rows written after the target (8, 9),"
+        " 1 rows changed after the target (5)"
+    )
+    assert comparison(row).in_words == (words,)
+    assert (
+        comparison(row, replaces=True).in_words[0].startswith("public.a: 2 rows written after the target (8, 9) would")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("down\tno such host\n", "Nobody can tell which rows would go with the running database: it does not answer."),
+        ("table\tpublic.a\t7\t7\t3\t0\t0\t1-3\t\t\n", "No row would go with the running database."),
+        (
+            "".join(f"table\tpublic.{name}\t7\t7\t0\t2\t{name == 'b':d}\t\t\t\n" for name in "abcde"),
+            "10 rows of public.a, public.b, public.c and 2 more tables would go with the running database; 1 rows of"
+            " public.b would be as before.",
+        ),
+        (
+            "fault\tpublic.a: ERROR\ntable\tpublic.a\t-1\t-1\t0\t0\t0\t\t\t\n",
+            "No row would go with the running database; 1 tables could not be compared.",
+        ),
+    ],
+)
+def test_stake_is_one_sentence(text: str, said: str) -> None:
+    assert at_stake(comparison(text, replaces=True)) == said
 
 
 def test_table_that_is_nowhere_is_not_gone() -> None:

@@ -157,3 +157,25 @@ def test_unfinished_copy_is_dropped_by_its_owner(tmp_path: Path, owner: str, cod
     values = {"bin": tmp_path, "copy": tmp_path / "copy", "owner": "me"}
     done = subprocess.run(["sh", "-s"], input=script("drop_copy", values), text=True, timeout=10)
     assert (done.returncode, (tmp_path / "copy.partial").exists()) == (code, left)
+
+
+RANGES = {
+    "1 2 3 7 8 10": "1-3, 7, 8, 10",
+    "7": "7",
+    "": "",
+    "-3 -2 -1 0 4": "-3 to 0, 4",
+    "-1 a b c d": "-1, a, b, c and 1 more",
+    "(1,2) (1,3)": "(1,2), (1,3)",
+    "007 8": "007, 8",
+    "9007199254740992 9007199254740993": "9007199254740992 and 1 more",
+    " ".join(map(str, range(0, 400, 2))): "0, 2, 4, 6, 8, 10, 12, 14 and 192 more",
+    " ".join(map(str, range(1000))): "0-999",
+}
+
+
+@pytest.mark.parametrize("name", SHELLS)
+@pytest.mark.parametrize("keys", RANGES)
+def test_keys_are_told_as_ranges(keys: str, name: str) -> None:
+    lines = "".join(f"{key}\n" for key in keys.split())
+    told = run(f"{text('ranges')}MOST=25 TEXTS=3 ranges <<'KEYS'\n{lines}KEYS\n", name=name)
+    assert told == f"{RANGES[keys]}\n"

@@ -46,7 +46,7 @@ async def host(listening: Recorder) -> Recorder:
 
 def specs(at: HostAt) -> dict[type[Spec], Any]:
     """Return the specs that a side copy and its cut-over make, on this host."""
-    of = copy(extract=({"table": "public.orders", "where": "number < 7"}, {"table": "public.t"}))
+    of = copy(cutover="extract", extract=({"table": "public.orders", "where": "number < 7"}, {"table": "public.t"}))
     made: list[Any] = [of.find(), of.room(), of.place(CHOICE, 6001), of.replay(CHOICE, 6001)]
     made += [of.verify(6001), of.compare(6001), previewing(of, 6001), copying_back(of, 6001)]
     cut = replacing()
@@ -117,7 +117,7 @@ async def test_values_are_no_variables_of_the_shell(step: Probe[Any, Any], host:
 async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     for step in STEPS:
         await sent_by(step, host)
-    assert {sent.name for sent in host.sent} | {"job", "running", "both_sides", "end_sessions"} == set(NAMES)
+    assert {sent.name for sent in host.sent} | {"job", "running", "both_sides", "end_sessions", "ranges"} == set(NAMES)
     looks = {
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",

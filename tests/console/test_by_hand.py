@@ -23,14 +23,16 @@ NAME = "lab/restore-orders"
 COMMITS = "select number, extract(epoch from pg_xact_commit_timestamp(xmin)) from orders order by 2"
 
 
-def on_the_host(lab: Lab, text: str, shell: str = "sh", **more: str) -> subprocess.CompletedProcess[str]:
+def on_the_host(
+    lab: Lab, text: str, shell: str = "sh", seconds: float = 60, **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run ``text`` as a person on the lab's host would."""
     done: subprocess.CompletedProcess[str] = subprocess.run(
         [shell, "-s"],
         input=text,
         env=environment(lab.place, more),
         cwd="/",
-        timeout=60,
+        timeout=seconds,
         capture_output=True,
         text=True,
         **runner().drop(),
@@ -38,21 +40,15 @@ def on_the_host(lab: Lab, text: str, shell: str = "sh", **more: str) -> subproce
     return done
 
 
+def ask(lab: Lab, sql: str) -> list[str]:
+    """Return what the database says that stands at the running one's place."""
+    where = ("-h", lab.place.sockets, "-p", str(lab.ports["postgres"]), "-U", "postgres", "-d", "orders")
+    return lab.postgres.run("psql", "-XAtq", *where, "-c", sql).splitlines()
+
+
 def commits(lab: Lab) -> dict[int, float]:
     """Return when each order was committed, as the running database says."""
-    arguments: list[str | Path] = [
-        "-XAtq",
-        "-h",
-        lab.place.sockets,
-        "-p",
-        str(lab.ports["postgres"]),
-        "-U",
-        "postgres",
-        "-d",
-        "orders",
-    ]
-    rows = lab.postgres.run("psql", *arguments, "-c", COMMITS).splitlines()
-    return {int(number): float(at) for number, at in (row.split("|") for row in rows)}
+    return {int(number): float(at) for number, at in (row.split("|") for row in ask(lab, COMMITS))}
 
 
 def quiet_moment(lab: Lab) -> datetime:
@@ -65,6 +61,17 @@ def quiet_moment(lab: Lab) -> datetime:
 
 def expected(lab: Lab, target: datetime) -> set[int]:
     return {number for number, at in commits(lab).items() if at <= target.timestamp()}
+
+
+def blocks_of(page: str) -> tuple[list[str], list[str]]:
+    """Return the plain blocks of a page, and those to undo or to drop with."""
+    found = re.findall(r"^```sh( to-[a-z]+)?\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [text for kind, text in found if not kind], [text for kind, text in found if kind]
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +177,104 @@ def test_what_is_filled_in_is_not_filled_again() -> None:
 def test_only_plain_blocks_become_the_script() -> None:
     page = "# T\n## Do it\nprose\n```sh\necho 1\n```\n```sh to-drop\nrm x\n```\n## Then\n```sh\necho 2\n```\n"
     assert script(page) == "#!/bin/sh\nset -eu\n\n# Do it\necho 1\n\n# Then\necho 2\n"
+
+
+def test_printed_shell_replaces_the_database(fresh_lab: FreshLab, starter: Starter) -> None:
+    own = fresh_lab()
+    own.up()
+    target = quiet_moment(own)
+    wanted, old = expected(own, target), identity(own.place.data)
+    moment = f"target_time={target.isoformat()}"
+    printed = starter("print", "lab/replace-orders", "-p", moment, "--shell", RECOVERY_STATE=str(own.state)).out
+    unasked = on_the_host(own, printed)
+    assert "STOP: nobody decided" in unasked.stderr
+    assert identity(own.place.data) == old
+    drop_all(own)
+    done = on_the_host(own, printed, seconds=120, DECIDED="bob")
+    assert done.returncode == 0, done.stderr
+    fenced = own.place.data.with_name(f"{own.place.data.name}.fenced-by-hand")
+    assert identity(fenced) == old
+    export = next(own.place.copies.glob("*.salvage")) / "public.orders.csv"
+    lost = {int(line.split(",")[0].strip('"')) for line in export.read_text().splitlines()[1:]}
+    found = {int(line) for line in ask(own, "select number from orders")}
+    assert wanted
+    assert lost
+    assert found >= wanted
+    assert not found & lost
+    assert min(found - wanted) > max(lost), "what is new was ordered after the export"
+    labels = [path.read_text() for path in own.place.backups.glob("*/backup_label")]
+    assert sum("LABEL: recovery lab/orders@by-hand" in label for label in labels) == 1
+
+
+def test_undo_blocks_bring_the_old_database_back(fresh_lab: FreshLab, starter: Starter) -> None:
+    own = fresh_lab()
+    own.up()
+    target = quiet_moment(own)
+    old, rules = identity(own.place.data), (own.place.data / "pg_hba.conf").read_bytes()
+    archived = set(own.postgres.archived())
+    moment = f"target_time={target.isoformat()}"
+    page = starter("print", "lab/replace-orders", "-p", moment, RECOVERY_STATE=str(own.state)).out
+    plain, (undo, drop) = blocks_of(page)
+    last = next(i for i, text in enumerate(plain) if text.startswith("FORGET=no"))
+    begun = on_the_host(own, "set -e\n" + "".join(plain[:last]), seconds=120, DECIDED="bob")
+    assert begun.returncode == 0, begun.stderr
+    assert identity(own.place.data) != old
+    before = own.status().acknowledged
+    undone = on_the_host(own, "set -e\n" + "".join((*plain[:2], undo, drop)), seconds=120)
+    assert undone.returncode == 0, undone.stderr
+    assert identity(own.place.data) == old
+    assert (own.place.data / "pg_hba.conf").read_bytes() == rules
+    assert in_copies(own) == []
+    assert not [name for name in set(own.postgres.archived()) - archived if not name.startswith("00000001")]
+    deadline = time.monotonic() + 10
+    while own.status().acknowledged <= before:
+        assert time.monotonic() < deadline, "orders are acknowledged again within 10 s"
+        time.sleep(0.1)
+
+
+def test_nothing_is_undone_after_clients_were_let_in(fresh_lab: FreshLab, starter: Starter) -> None:
+    own = fresh_lab()
+    own.up()
+    target = quiet_moment(own)
+    moment = f"target_time={target.isoformat()}"
+    page = starter("print", "lab/replace-orders", "-p", moment, RECOVERY_STATE=str(own.state)).out
+    plain, (undo, _) = blocks_of(page)
+    done = on_the_host(own, "set -e\n" + "".join(plain), seconds=120, DECIDED="bob")
+    assert done.returncode == 0, done.stderr
+    new = identity(own.place.data)
+    refused = on_the_host(own, "set -e\n" + "".join((*plain[:2], undo)))
+    assert refused.returncode != 0
+    assert "STOP: clients were let in" in refused.stderr
+    assert identity(own.place.data) == new
+
+
+def test_printed_shell_puts_rows_back_and_takes_them_out(fresh_lab: FreshLab, starter: Starter) -> None:
+    own = fresh_lab()
+    own.up()
+    quiet_moment(own)
+    accident = own.break_("delete-rows")
+    time.sleep(max(0.0, accident.before.timestamp() + 1.2 - time.time()))  # a moment is final one second later
+    moment = f"target_time={accident.before.isoformat()}"
+    page = starter("print", "lab/extract-orders", "-p", moment, RECOVERY_STATE=str(own.state)).out
+    plain, (undo, drop) = blocks_of(page)
+    lowest = "select min(number) from orders"
+    gone = ask(own, lowest)
+    assert gone != ["1"]
+    done = on_the_host(own, "set -e\n" + "".join(plain), seconds=120, DECIDED="bob")
+    assert done.returncode == 0, done.stderr
+    assert ask(own, lowest) == ["1"]
+    undone = on_the_host(own, "set -e\n" + "".join((*plain[:2], "COPYPORT=0\n", undo, drop)), seconds=120)
+    assert undone.returncode == 0, undone.stderr
+    assert ask(own, lowest) == gone
+    assert in_copies(own) == []
+
+
+@pytest.mark.parametrize("name", ["restore-orders", "replace-orders", "extract-orders"])
+def test_every_page_counts_its_steps(lab: Lab, starter: Starter, name: str) -> None:
+    page = starter("print", f"lab/{name}").out
+    steps = [int(number) for number in re.findall(r"^## (\d+)\. ", page, re.MULTILINE)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) >= 8
+    assert "{{" not in page
+    assert "## #" not in page
+    assert ("point of no return" in page) == (name != "restore-orders")

@@ -44,6 +44,7 @@ class Apart(Run):
     after: ClassVar[frozenset[str]] = frozenset()
     """What follows the point of no return: it may be missing where nothing was undone."""
     before: World
+    differs: Mapping[str, object]
     run: str
 
     async def start(self, engine: Running) -> Recovery:
@@ -64,7 +65,12 @@ class Apart(Run):
     def shows(self, report: Report) -> Mapping[str, object]:
         """Return what is not as it was, in words that are the same for two runs that did the same."""
         now = world(self.lab, self.before.last)
-        return {"unlike before": sorted(self.before.differs(now)), **self._more(now, report)}
+        self.differs = self.before.differs(now)
+        return {"unlike before": sorted(self.differs), **self._more(now, report)}
+
+    def seen(self) -> object:
+        """Return what is not as before."""
+        return self.differs
 
     def _more(self, now: World, report: Report) -> Mapping[str, object]:
         ours, own = f"{report.workflow}@{self.run}", self.run[-8:]

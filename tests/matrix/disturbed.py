@@ -55,7 +55,8 @@ class Undisturbed:
         """Compare what the systems show."""
         await quiet(self.lab, self.engine)
         shown, wanted = self.run.shows(report), self.shown[verdict]
-        assert shown == wanted, {what: (found, wanted[what]) for what, found in shown.items() if found != wanted[what]}
+        wrong = {what: (found, wanted[what]) for what, found in shown.items() if found != wanted[what]}
+        assert not wrong, f"{wrong} {self.run.seen()}"
 
 
 async def undisturbed(run: Run, engine: Running) -> Undisturbed:

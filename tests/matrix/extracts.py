@@ -59,7 +59,7 @@ class Extract:
 
     def _copy(self, wanted: tuple[str | Mapping[str, str], ...]) -> Any:
         extract = [{"table": each} if isinstance(each, str) else each for each in wanted]
-        given = {"target_time": self.stage.copy.wanted.target_time, "extract": extract}
+        given = {"target_time": self.stage.copy.wanted.target_time, "cutover": "extract", "extract": extract}
         return dataclasses.replace(self.stage.copy, wanted=Parameters.model_validate(given))
 
     def forget(self) -> None:

@@ -1,6 +1,7 @@
 """A worker in which one activity fails for good, where a file says; everything else is a worker like any other.
 
 The file ``FAILING`` holds a ``Failing``; without it nothing fails. Each failure is counted in it before it happens.
+At the point "gone" it is the worker that fails: it kills itself before the activity acts.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import os
+import signal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +25,7 @@ class Failing(BaseModel):
     """Which activity fails, whichever attempt it is, before it acts or after, and how many times more."""
 
     activity: str
-    point: Literal["before", "after"]
+    point: Literal["before", "after", "gone"]
     times: int = 1
 
     def means(self, activity: str) -> bool:
@@ -52,6 +54,8 @@ class Faulty(ActivityInboundInterceptor):
         if failing.point == "after":
             await super().execute_activity(input)
         failing.model_copy(update={"times": failing.times - 1}).write(self._file)
+        if failing.point == "gone":
+            os.kill(os.getpid(), signal.SIGKILL)
         raise Fatal(f"told to fail {failing.point} it acts")
 
 

@@ -85,8 +85,8 @@ class Ground:
         self._lab = self._open.enter_context(lab_apart())
         await asyncio.to_thread(self._lab.up, rate=self.rate)
         catalogs = catalog(self.folder / f"catalogs-{self._count}", **self.changes)
-        more = {"FAILING": str(self.failing), "RECOVERY_CATALOGS": str(catalogs)}
-        self._engine = await self._open.enter_async_context(running(self._lab, PROGRAM, worker=True, **more))
+        program = running(self._lab, PROGRAM, FAILING=str(self.failing), RECOVERY_CATALOGS=str(catalogs))
+        self._engine = await self._open.enter_async_context(program)
 
     async def close(self) -> None:
         """Take everything down."""
@@ -197,7 +197,7 @@ def settings(data: Path) -> dict[str, tuple[str, int, int]]:
 def servers(folder: Path) -> list[processes.Process]:
     """Return the servers that work in a folder, one process each."""
     found = processes.postgres_in(folder)
-    pids = {process.pid for process in found}
+    pids = {process.pid for process in found} | {0}  # one that has just ended has no parent
     return [process for process in found if parent(process.pid) not in pids]
 
 

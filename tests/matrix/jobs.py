@@ -27,7 +27,7 @@ async def held(jobs: Path, name: str, begun: Callable[[], bool] = lambda: True) 
                     return folder, group
         return None
 
-    found: tuple[Path, int] = await eventually(stopped, f"the job {name} can be stopped in its middle", 40, pause=0.001)
+    found: tuple[Path, int] = await eventually(stopped, f"the job {name} can be stopped in its middle", 90, pause=0.001)
     return found
 
 

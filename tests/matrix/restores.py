@@ -43,6 +43,10 @@ class Run:
         """Return what the systems show, without what differs between two runs that did the same."""
         raise NotImplementedError
 
+    def seen(self) -> object:
+        """Return more of what was seen last, for whoever has to find out why it is wrong."""
+        return ""
+
     def proves(self, shown: Mapping[Verdict, Mapping[str, object]]) -> None:
         """Compare what undisturbed runs showed with what has to be so in any lab."""
         for verdict, wanted in self.proper.items():
@@ -137,7 +141,8 @@ async def quiet(lab: Lab, engine: Running) -> None:
 
     with contextlib.suppress(AssertionError):
         await eventually(nothing, "nothing is left", 10)
-    assert await still() == []
+    left = await still()
+    assert not left, left
 
 
 def _digest(root: Path, files: list[Path]) -> str:

@@ -47,6 +47,7 @@ async def judge(calm: Undisturbed, told: Report, last: Report) -> None:
         await quiet(calm.lab, calm.engine)
         return calm.run.stays(calm.shown["approve"], told, last)
     assert last.residual == (), last.failure
+    assert last.outcome in ("cancelled", "compensated") or "there is nothing to undo" in last.failure, last.failure
     return await calm.shows("reject", told)
 
 

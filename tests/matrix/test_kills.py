@@ -26,7 +26,7 @@ async def crash(calm: Undisturbed, cell: Cell, folder: Path) -> None:
     hurt = {"HURT_ACTIVITY": cell.activity, "HURT_POINT": cell.point, "HURT_SECONDS": str(cell.seconds)}
     worker = worked(calm.run, calm.engine, **hurt, HURT_ONCE=str(folder / "struck"))
     async with worker, deciding(await calm.start(), cell.verdict) as end:
-        await eventually(lambda: calm.engine.died() == -signal.SIGKILL, "the worker has killed itself", 60)
+        await eventually(lambda: calm.engine.died() == -signal.SIGKILL, "the worker has killed itself", 90)
         calm.engine.start_worker()
         await calm.same(cell.verdict, await end)
 

@@ -37,7 +37,7 @@ async def asleep(
             recovery, sleeper = await calm.start(), calm.engine.process
             assert sleeper is not None
             try:
-                await eventually((folder / "struck").exists, f"a worker stands still {point} {activity}", 60)
+                await eventually((folder / "struck").exists, f"a worker stands still {point} {activity}", 90)
                 between.cut()  # else Temporal gives it tasks for as long as its polls are open
                 calm.engine.start_worker()
                 yield recovery, sleeper

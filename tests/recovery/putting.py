@@ -124,4 +124,5 @@ async def load(order: Load) -> Frozen:
         gates={"go on": gate, "blind": gate}, hold=hold,
         people={"alice": ("operator", "dba"), "bob": ("dba",), "carol": ("dba",), "dave": ("guest",)},
         parameters=given, estate={}, not_after=timedelta(seconds=given.get("not_after", 60)), digest="p" * 16,
+        notify=tuple(given.get("notify", ())),
     )  # fmt: skip

@@ -94,6 +94,28 @@ def test_texts_stand_beneath_their_table() -> None:
     assert "\n\npublic.orders: lost keys 1 10 100\n" in markdown(report())
 
 
+def test_what_is_said_above_is_not_told_again() -> None:
+    shown = ({"in_words": ["a: 512 rows (1001-1512) go"], "tables": [TABLE | {"lost_keys": "1001-1512"}]},)
+    text = markdown(report(gates=(GATE.model_copy(update={"shown": shown}),)))
+    assert text.count("1001-1512") == 1
+    assert "lost keys" not in text
+
+
+def test_stake_stands_above_everything() -> None:
+    shown = (*GATE.shown, {"at_stake": "512 rows_of orders go"})
+    gate = GATE.model_copy(update={"shown": shown})
+    lines = [line for line in markdown(report(gates=(gate,))).splitlines() if line]
+    assert lines[1] == "**512 rows\\_of orders go**"
+    assert "512 rows" not in ended("recovered", gates=(gate.model_copy(update={"closed": "bob approves"}),))
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_shut_doors_stand_above_everything(dark: bool) -> None:
+    lines = [line for line in markdown(report(dark=dark, dark_since=NOON)).splitlines() if line]
+    assert ("**Clients are shut out since 12:00:00 UTC.**" in lines) == dark
+    assert (lines[1] == "**Clients are shut out since 12:00:00 UTC.**") == dark
+
+
 def test_short_texts_are_columns() -> None:
     shown = ({"hosts": [{"host": "a", "role": "primary", "up": True}, {"host": "b", "role": "standby", "up": False}]},)
     text = markdown(report(gates=(GATE.model_copy(update={"shown": shown}),))).replace("\u00a0", "")
@@ -205,7 +227,15 @@ def test_ordinary_details_pass_a_proxy() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min"), (312.4, "5 min 12 s"), (3600, "1 h"), (5400, "1 h 30 min")],
+    [
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (60, "1 min"),
+        (312.4, "5 min 12 s"),
+        (3600, "1 h"),
+        (5400, "1 h 30 min"),
+        (1_209_600, "14 d"),
+    ],
 )
 def test_time_is_said_as_people_say_it(seconds: float, said: str) -> None:
     clock = Clock(since="start", total=seconds, rto=0)
@@ -227,5 +257,11 @@ def test_clock_has_a_verdict(met: bool | None, outcome: str, said: str) -> None:
 
 
 def test_leaves_are_lines_for_the_console() -> None:
-    shown = {"a_b": {"c": 1, "none": None}, "rows": [{"x": 1, "y": ""}], "many": [1, 2], "zero": 0}
-    assert facts_of(shown) == ["a b c: 1", "rows: x: 1", "many: 1, 2", "zero: 0"]
+    shown = {
+        "a_b": {"c": 1, "none": None},
+        "rows": [{"x": 1, "y": ""}],
+        "many": [1, 2],
+        "zero": 0,
+        "in_words": ["one", "2"],
+    }
+    assert facts_of(shown) == ["a b c: 1", "rows: x: 1", "many: 1, 2", "zero: 0", "one", "2"]

@@ -301,7 +301,7 @@ async def test_notes_are_kept(toys: Toys) -> None:
 
 async def test_old_approval_is_asked_for_again(toys: Toys) -> None:
     recovery = await toys.start(
-        puts=[], gate="go on", then=[toys.put("a", slow=1.0), toys.put("b")], valid=0.9, hold=HOLD
+        puts=[], gate="go on", then=[toys.put("a", slow=4.0), toys.put("b")], valid=3, hold=HOLD
     )
     await recovery.approve("bob")
     await eventually(lambda: "a" in toys.has(), "it goes on")
@@ -335,3 +335,22 @@ async def test_kept_action_is_not_undone(toys: Toys) -> None:
     report = await toys.run(puts=[toys.put("a"), toys.put("b", how="keep"), failing(toys, "c")])
     assert report.outcome == "compensated"
     assert toys.has() == {"b": "new"}
+
+
+async def test_drill_has_no_point_of_no_return(toys: Toys) -> None:
+    report = await toys.run("drill", puts=[toys.put("a"), toys.put("b", commits=OPENS), failing(toys, "c")], hold=HOLD)
+    assert (report.outcome, report.committed, report.holds) == ("compensated", None, ())
+    assert toys.has() == {}
+
+
+async def test_closed_gate_hears_nobody(toys: Toys) -> None:
+    recovery = await toys.start(puts=[], gate="go on", then=[failing(toys)], hold=HOLD)
+    gate = (await recovery.until("gate")).gates[0]
+    await recovery.approve("bob")
+    await recovery.until("hold")
+    late = {"gate": "go on", "by": "carol", "plan": gate.plan, "evidence": gate.evidence, "verdict": "reject"}
+    with pytest.raises(WorkflowUpdateFailedError) as failed:
+        await recovery.handle.execute_update("decide", late)
+    assert "gate: it is closed already" in str(failed.value.cause)
+    await recovery.resolve("compensate")
+    assert [line.by for line in (await recovery.ended()).gates[0].decisions] == ["bob"]

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from recovery.holds import ANYBODY, Cause, Hold, Situation, answers, deadline, refusal, silence
+from recovery.holds import ANYBODY, Cause, Hold, Situation, answers, deadline, overslept, refusal, silence
 from recovery.models import Choice, HoldPolicy, Resolution
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -105,3 +105,8 @@ def test_dark_deadline_is_never_the_longer_one() -> None:
         policy = HoldPolicy(roles=("dba",), within=timedelta(seconds=within), dark_within=timedelta(seconds=dark))
         assert deadline(policy, dark=False) == policy.within
         assert deadline(policy, dark=True) == min(policy.within, policy.dark_within)
+
+
+@pytest.mark.parametrize(("late", "away"), [(0, False), (29, False), (31, True), (7200, True)])
+def test_deadline_that_nobody_could_keep_is_known(late: int, away: bool) -> None:
+    assert overslept(NOON, NOON + timedelta(seconds=late)) is away

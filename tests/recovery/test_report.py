@@ -324,3 +324,15 @@ def test_any_order_folds(later: list[Fact], early: list[Fact]) -> None:
     clock = found.clock
     parts = (clock.detect, clock.decide, clock.people, clock.execute, clock.verify, clock.undo)
     assert sum(parts) == pytest.approx(clock.total)
+
+
+def test_reset_after_a_withdrawal_leaves_no_commit() -> None:
+    story = [started(), Committed(at(1), "open", "clients may write"), WasReset(at(2), ("lay",))]
+    assert report(story, at(3)).committed is None
+
+
+def test_doors_that_were_opened_again_are_not_dark() -> None:
+    began = [Started(NOON, Start(runbook="lab/restore", reason="x"), "Restore", "w", "r"), Darkened(NOON, "close")]
+    assert (report(began, NOON).dark, report(began, NOON).dark_since) == (True, NOON)
+    assert report([*began, Stepped(NOON, "other", "other", "undone", "undo")], NOON).dark
+    assert not report([*began, Stepped(NOON, "close", "close", "undone", "undo")], NOON).dark

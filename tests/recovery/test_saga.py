@@ -74,5 +74,13 @@ def test_known_fates_of_any_kind_are_kept() -> None:
             assert given.items() <= fates.items()
 
 
+def test_failure_that_guards_nothing_blocks_nothing() -> None:
+    stack = (Entry("a", "toy", None), Entry("b", "toy", None, guards=False), Entry("c", "toy", None))
+    for ends in every_end(stack):
+        fates: dict[str, Fate] = {}
+        tried = {entry.step for entry, _, at_all in unwound(stack, ends, fates) if at_all}
+        assert tried == ({"c"} if ends["c"] == "failed" else {"a", "b", "c"})
+
+
 def test_nothing_done_is_nothing_undone() -> None:
     assert following((), lambda entry: None) is None

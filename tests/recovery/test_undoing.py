@@ -34,24 +34,29 @@ async def undone(toys: Toys, recovery: Recovery, **fields: Any) -> Report:
 async def reset(client: Client, recovery: Recovery, after: str) -> Recovery:
     """Reset a run to the workflow task that followed the last completion of the activity ``after``, as the UI does.
 
-    "" stands for its beginning.
+    Without an activity it is the first one.
     """
     history = await recovery.handle.fetch_history()
     names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
     done = 0 if after else 1
     for event in history.events:
-        if after and names.get(event.activity_task_completed_event_attributes.scheduled_event_id, "") == after:
+        if after and names.get(event.activity_task_completed_event_attributes.scheduled_event_id) == after:
             done = event.event_id
         if done and event.event_id > done and event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             done = event.event_id
             break
+    return await reset_at(client, recovery, done)
+
+
+async def reset_at(client: Client, recovery: Recovery, event: int) -> Recovery:
+    """Reset a run to the workflow task that completed with ``event``."""
     answer = await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=recovery.handle.id),
             reason="a test",
-            workflow_task_finish_event_id=done,
-            request_id=f"{recovery.handle.id}-{done}",
+            workflow_task_finish_event_id=event,
+            request_id=f"{recovery.handle.id}-{event}",
         )
     )
     return Recovery(client.get_workflow_handle(recovery.handle.id, run_id=answer.run_id))
@@ -155,6 +160,16 @@ async def test_reset_run_holds_and_knows_what_was_done(toys: Toys) -> None:
     assert toys.has() == {}
 
 
+async def test_reset_run_that_is_cancelled_at_once_undoes_what_was_done(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a"), toys.put("b")], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    again = await reset(toys.client, recovery, "")
+    await again.handle.cancel()
+    report = await again.ended()
+    assert (report.outcome, report.residual) == ("cancelled", ())
+    assert toys.has() == {}
+
+
 @pytest.mark.parametrize("after", ["", "load-the-runbook"])
 async def test_run_reset_to_its_beginning_takes_over(toys: Toys, after: str) -> None:
     recovery = await toys.start(puts=[toys.put("a")], gate="go on", hold=HOLD)
@@ -242,3 +257,65 @@ async def test_reset_run_can_be_replayed(toys: Toys) -> None:
     assert await check_open_runs(toys.client, "toy", [Toy, Undoing, SystemClaim]) > 0
     await second.resolve("compensate")
     assert (await second.ended()).outcome == "compensated"
+
+
+async def test_check_leaves_nothing_to_undo(toys: Toys) -> None:
+    recovery = await toys.start("check", puts=[toys.put("a")])
+    await recovery.ended()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "was a check" in report.failure
+
+
+async def test_history_that_is_no_json_is_refused_at_once(toys: Toys) -> None:
+    handle = await toys.client.start_workflow("Toy", b"\x00\xff", id=f"raw-{toys.folder.name}", task_queue="toy")
+    await handle.terminate()
+    report = await undone(toys, Recovery(handle))
+    assert (report.outcome, report.kind) == ("failed", "Fatal")
+    assert report.failure.startswith("history: what it holds is no JSON")
+
+
+async def test_commit_of_what_stood_already_is_in_the_history(toys: Toys) -> None:
+    (toys.folder / "b").write_text("new")
+    puts = [toys.put("a"), toys.put("b", commits="clients may write")]
+    recovery = await toys.start(puts=puts, gate="go on")
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert toys.has() == {"a": "new", "b": "new"}
+
+
+async def test_what_ended_well_is_not_undone_by_mistake(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")])
+    assert (await recovery.ended()).outcome == "recovered"
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert "ended well" in report.failure
+    assert toys.has() == {"a": "new"}
+    assert (await undone(toys, recovery, completed=True)).outcome == "compensated"
+    assert toys.has() == {}
+
+
+async def test_undo_knows_that_clients_are_shut_out(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a", dark=True), toys.put("b", fail_undo=True)], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    ask = {"workflow": recovery.handle.id, "reason": "a test", "requested_by": "bob"}
+    handle = await toys.client.start_workflow("Undo", ask, id=f"undo/{recovery.handle.id}", task_queue="toy")
+    report = await Recovery(handle).until("hold")
+    assert report.dark
+    assert report.hold is not None
+    assert (report.hold.until - report.hold.opened).total_seconds() == 30
+    await Recovery(handle).resolve("accept")
+    assert (await Recovery(handle).ended()).outcome == "failed"
+
+
+async def test_reset_run_terminated_at_once_leaves_its_systems_free(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    again = await reset(toys.client, recovery, "put-a.observe")
+    await again.handle.terminate()  # it had no time to take the claims of the run before it over
+    report = await undone(toys, again)
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}

@@ -30,6 +30,7 @@ class Wanted(Authored):
     system: str = "files"
     valid: float = 3600
     hold: dict[str, Any] | None = None
+    notify: tuple[str, ...] = ()
 
 
 @workflow.defn

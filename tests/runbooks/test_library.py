@@ -179,6 +179,7 @@ def test_folder_of_that_name_is_named(catalog: Catalog) -> None:
 
 
 SECRET = "hunter2"
+ORDERS = {"table": "public.orders"}
 RUNBOOK_FAULTS: list[tuple[Edit, str]] = [
     (put("pasword", value=SECRET), "pasword: Extra inputs are not permitted"),
     (put("gates", "keep the copy", "rolls", value=SECRET), "gates.keep the copy.rolls: Extra inputs are not permitted"),
@@ -198,8 +199,20 @@ RUNBOOK_FAULTS: list[tuple[Edit, str]] = [
     (put("gates", "keep the copy", "approvals", value=SECRET), "gates.keep the copy.approvals: "),
     (put("gates", "keep the copy", "within", value="PT0S"), "gates.keep the copy.within: "),
     (put("gates", "keep the copy", "in_drill", value=SECRET), "gates.keep the copy.in_drill: "),
+    (put("gates", "keep the copy", "valid", value="PT0S"), "gates.keep the copy.valid: "),
+    (put("gates", "keep the copy", "valid", value=SECRET), "gates.keep the copy.valid: "),
     (put("not_after", value="-PT1S"), "not_after: "),
     (put("not_after", value=SECRET), "not_after: "),
+    (put("hold", value=SECRET), "hold: "),
+    (put("hold", value={}), "hold.roles: Field required"),
+    (put("hold", value={"roles": []}), "hold.roles: "),
+    (put("hold", value={"roles": SECRET}), "hold.roles: "),
+    (put("hold", value={"roles": ["dba"], "within": "PT0S"}), "hold.within: "),
+    (put("hold", value={"roles": ["dba"], "dark_within": "-PT1S"}), "hold.dark_within: "),
+    (put("hold", value={"roles": ["dba"], "dark_within": SECRET}), "hold.dark_within: "),
+    (put("hold", value={"roles": ["dba"], "silence": SECRET}), "hold.silence: Extra inputs are not permitted"),
+    (put("keep_for", value="PT0S"), "keep_for: "),
+    (put("keep_for", value=SECRET), "keep_for: "),
 ]
 ESTATE_FAULTS: list[tuple[Edit, str]] = [
     (put("pasword", value=SECRET), "pasword: Extra inputs are not permitted"),
@@ -376,6 +389,22 @@ def test_pinned_parameter_is_refused(catalog: Catalog, name: str) -> None:
         ({"amcheck": SECRET}, "parameters.amcheck: "),
         ({"pasword": SECRET}, "parameters.pasword: Extra inputs are not permitted"),
         ({"amcheck": SECRET, "pasword": 1}, "parameters.amcheck: .*; parameters.pasword: Extra"),
+        ({"cutover": SECRET}, "parameters.cutover: "),
+        ({"cutover": ["replace"]}, "parameters.cutover: "),
+        ({"await_write": SECRET}, "parameters.await_write: "),
+        ({"await_write": "PT0S"}, "parameters.await_write: "),
+        ({"await_write": "PT5M"}, "parameters.await_write: "),
+        ({"cutover": "extract", "extract": SECRET}, "parameters.extract: "),
+        ({"cutover": "extract", "extract": [SECRET]}, "parameters.extract.0: "),
+        ({"cutover": "extract", "extract": [{}]}, "parameters.extract.0.table: Field required"),
+        ({"cutover": "extract", "extract": [{"table": "a; b"}]}, "parameters.extract.0.table: "),
+        ({"cutover": "extract", "extract": [ORDERS | {"were": SECRET}]}, "parameters.extract.0.were: Extra inputs"),
+        ({"cutover": "extract", "extract": [ORDERS | {"where": "x" * 2001}]}, "parameters.extract.0.where: "),
+        ({"cutover": "extract", "extract": [ORDERS, ORDERS]}, "parameters.extract: .*a table is named twice"),
+        ({"cutover": "extract", "extract": [ORDERS] * 51}, "parameters.extract: "),
+        ({"cutover": "extract"}, "parameters.extract: .*say which rows go back"),
+        ({"extract": [ORDERS]}, "parameters.extract: .*only where cutover is extract"),
+        ({"cutover": "replace", "extract": [ORDERS]}, "parameters.extract: .*only where cutover is extract"),
     ],
 )
 def test_wrong_parameter_is_named(catalog: Catalog, given: dict[str, Any], said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from urllib.parse import unquote
 
 from playwright.async_api import FrameLocator, Locator, Page, expect
 
-from tests.running import eventually
+from tests.running import Recovery, Running, eventually
+
+PICTURES = os.environ.get("RECOVERY_SCREENSHOTS")
 
 
 @dataclass
@@ -95,7 +98,11 @@ class Run:
         refusal = dialog.get_by_role("alert").locator("p")
         accepted = self.page.get_by_text("Update successful")
         await accepted.or_(refusal).first.wait_for()
-        return await refusal.inner_text() if await refusal.count() else ""
+        if not await refusal.count():
+            return ""
+        said = await refusal.inner_text()
+        await dialog.get_by_test_id("cancel-modal-button").click()
+        return said
 
     async def _send(self, action: str, select: str, name: str, text: str) -> Locator:
         await self.page.get_by_role("button", name="More Actions").click()
@@ -125,3 +132,22 @@ async def photograph(page: Page, file: Path, height: int = 0) -> None:
     await page.set_viewport_size({"width": size["width"], "height": height})
     await page.screenshot(path=file, animations="disabled")
     await page.set_viewport_size(size)
+
+
+def recovery_of(engine: Running, run: Run) -> Recovery:
+    """Return the recovery that a page shows."""
+    workflow, number = run.ids
+    return Recovery(engine.client.get_workflow_handle(workflow, run_id=number))
+
+
+async def to_paste(details: FrameLocator, block: int, **changes: str) -> str:
+    """Return the JSON that the details offer (0 for the update, 1 for a signal), decided by bob, with ``changes``."""
+    body = json.loads(await details.locator("pre code").nth(block).inner_text())
+    assert body["by"] == "YOUR NAME"
+    return json.dumps(body | {"by": "bob"} | changes, indent=2)
+
+
+async def picture(page: Page, name: str, height: int = 0) -> None:
+    """Keep a picture for the documentation, when asked for."""
+    if PICTURES:
+        await photograph(page, Path(PICTURES) / f"{name}.png", height)

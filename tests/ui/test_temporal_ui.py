@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, FrameLocator, Page, async_playwright, expect
+from playwright.async_api import BrowserContext, Page, expect
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 
 from console.start_form import start_form
 from lab.estate import Lab
-from recovery import connection
 from recovery.attributes import INCIDENT, RTO_MET
 from recovery.names import recovery_id
 from tests.copies import drop_all, in_copies
 from tests.labs import lab_apart
 from tests.running import PROCEDURE, Recovery, Running, eventually, running
-from tests.ui.pages import Run, StartForm, photograph
+from tests.ui.pages import Run, StartForm, picture, recovery_of, to_paste
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PICTURES = os.environ.get("RECOVERY_SCREENSHOTS")
 WORKFLOW = recovery_id("lab", "orders", "live")
 SECRET = "hunter2-and-more"
 WRONG = "0" * 16
@@ -64,39 +59,6 @@ async def start(broken: Lab) -> dict[str, Any]:
         "requested_by": "alice",
         "parameters": {"target_time": accident.before.isoformat()},
     }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    program = shutil.which("chromium")
-    assert program, "chromium is missing: scripts/debian-packages installs it"
-    async with async_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        found = await playwright.chromium.launch(executable_path=program, args=arguments)
-        yield found
-        await found.close()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    context = await browser.new_context(viewport={"width": 1400, "height": 1000}, timezone_id="UTC")
-    context.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)
-    yield context
-    await context.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(context: BrowserContext) -> AsyncIterator[Page]:
-    found = await context.new_page()
-    yield found
-    await found.close()
-
-
-@pytest.fixture(scope="module")
-def ui(engine: Running) -> str:
-    """Return the address of the namespace."""
-    return f"{connection.ui(engine.settings)}/namespaces/default"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -142,25 +104,6 @@ async def cancel(engine: Running) -> None:
         if (await recovery.handle.describe()).close_time is None:
             await recovery.handle.cancel()
             await recovery.ended()
-
-
-def recovery_of(engine: Running, run: Run) -> Recovery:
-    """Return the recovery that a page shows."""
-    workflow, number = run.ids
-    return Recovery(engine.client.get_workflow_handle(workflow, run_id=number))
-
-
-async def to_paste(details: FrameLocator, block: int, **changes: str) -> str:
-    """Return the JSON that the details offer (0 for the update, 1 for a signal), decided by bob, with ``changes``."""
-    body = json.loads(await details.locator("pre code").nth(block).inner_text())
-    assert body["by"] == "YOUR NAME"
-    return json.dumps(body | {"by": "bob"} | changes, indent=2)
-
-
-async def picture(page: Page, name: str, height: int = 0) -> None:
-    """Keep a picture for the documentation, when asked for."""
-    if PICTURES:
-        await photograph(page, Path(PICTURES) / f"{name}.png", height)
 
 
 async def test_details_show_what_to_decide_on(engine: Running, run: Run) -> None:

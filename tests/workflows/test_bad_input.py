@@ -51,6 +51,25 @@ BAD: dict[str, tuple[list[Any], str]] = {
     "an unknown parameter": ([GOOD | {"parameters": {"target_time": NOW, "tabels": SECRET}}], "parameters.tabels"),
     "a pinned parameter": ([GOOD | {"parameters": {"target_time": NOW, "queries": []}}], "parameters.queries"),
     "parameters as text": ([GOOD | {"parameters": SECRET}], "parameters"),
+    "an unknown cutover": ([GOOD | {"parameters": {"target_time": NOW, "cutover": SECRET}}], "parameters.cutover"),
+    "a cutover without its gate": (
+        [GOOD | {"parameters": {"target_time": NOW, "cutover": "replace"}}],
+        "gates.cut over",
+    ),
+    "rows to extract as text": ([GOOD | {"parameters": {"target_time": NOW, "extract": SECRET}}], "parameters.extract"),
+    "rows to extract of no table": (
+        [GOOD | {"parameters": {"target_time": NOW, "extract": [{"where": SECRET}]}}],
+        "parameters.extract.0.table",
+    ),
+    "rows to extract beside no cutover": (
+        [GOOD | {"parameters": {"target_time": NOW, "extract": [{"table": "public.orders"}]}}],
+        "parameters.extract",
+    ),
+    "a wait in words": ([GOOD | {"parameters": {"target_time": NOW, "await_write": SECRET}}], "parameters.await_write"),
+    "a wait for hours": (
+        [GOOD | {"parameters": {"target_time": NOW, "await_write": "PT9H"}}],
+        "parameters.await_write",
+    ),
 }
 
 
@@ -61,6 +80,7 @@ async def engine(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     text = (catalogs / "lab" / "restore-orders.yaml").read_text()
     (catalogs / "lab" / "elsewhere.yaml").write_text(text.replace(PROCEDURE, "DataCenterActivation"))
     async with running(lab, RECOVERY_CATALOGS=str(catalogs)) as found:
+        await eventually(lambda: "polling" in found.log(), "the worker polls")
         yield found
 
 
@@ -165,8 +185,80 @@ async def test_malformed_signal_is_shown(waiting: Recovery, name: str, args: lis
     await _refused(waiting, name, args, "signal")
 
 
+AT_A_HOLD = {"hold": "1-abcdef", "by": "bob", "answer": "retry"}
+RESOLUTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing in it": ({}, "hold"),
+    "no token": ({"by": "bob", "answer": "retry"}, "hold"),
+    "a number as token": (AT_A_HOLD | {"hold": 1}, "hold"),
+    "nobody": ({"hold": "1-abcdef", "answer": "retry"}, "by"),
+    "an unknown answer": (AT_A_HOLD | {"answer": SECRET}, "answer"),
+    "a list as answer": (AT_A_HOLD | {"answer": ["retry"]}, "answer"),
+    "a reason without end": (AT_A_HOLD | {"reason": SECRET * 200}, "reason"),
+    "an unknown field": (AT_A_HOLD | {"sudo": SECRET}, "sudo"),
+    "nothing held": (AT_A_HOLD | {"hold": SECRET}, "hold"),
+}
+SAID: dict[str, tuple[str, Any, str]] = {
+    "hold: nothing in it": ("hold", {}, "by"),
+    "hold: no reason": ("hold", {"by": "bob"}, "reason"),
+    "hold: an empty reason": ("hold", {"by": "bob", "reason": ""}, "reason"),
+    "hold: a stranger": ("hold", {"by": SECRET, "reason": "x"}, "by"),
+    "hold: an unknown field": ("hold", {"by": "bob", "reason": "x", "sudo": SECRET}, "sudo"),
+    "hold: a text": ("hold", SECRET, "hold"),
+    "note: nothing in it": ("note", {}, "by"),
+    "note: no text": ("note", {"by": "bob"}, "text"),
+    "note: a text without end": ("note", {"by": "bob", "text": SECRET * 200}, "text"),
+    "note: a stranger": ("note", {"by": SECRET, "text": "x"}, "by"),
+    "note: a list": ("note", [SECRET], "note"),
+    "resolve: a text": ("resolve", SECRET, "resolve"),
+    "resolve: null": ("resolve", None, "resolve"),
+}
+UNDO: dict[str, tuple[list[Any], str, str]] = {
+    "nothing at all": ([], "Invalid", "input"),
+    "a text": ([SECRET], "Invalid", "input"),
+    "no workflow": ([{"reason": "x"}], "Invalid", "workflow"),
+    "an empty workflow": ([{"workflow": "", "reason": "x"}], "Invalid", "workflow"),
+    "no reason": ([{"workflow": "lab/orders"}], "Invalid", "reason"),
+    "an unknown field": ([{"workflow": "lab/orders", "reason": "x", "sudo": SECRET}], "Invalid", "sudo"),
+    "a number as run": ([{"workflow": "lab/orders", "run": 7, "reason": "x"}], "Invalid", "run"),
+    "an unknown workflow": ([{"workflow": SECRET, "reason": "x"}], "Refused", "workflow"),
+    "an unknown run": ([{"workflow": "lab/orders", "run": SECRET, "reason": "x"}], "Refused", "workflow"),
+}
+
+
+@pytest.mark.parametrize("case", RESOLUTIONS)
+async def test_bad_resolution_is_answered(waiting: Recovery, case: str) -> None:
+    said, field = RESOLUTIONS[case]
+    with pytest.raises(WorkflowUpdateFailedError) as failed:
+        await waiting.handle.execute_update("resolve_step", said)
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert f"{field}:" in failed.value.cause.message
+    assert SECRET not in failed.value.cause.message
+
+
+@pytest.mark.parametrize("case", RESOLUTIONS)
+async def test_bad_resolution_sent_as_a_signal_is_shown(waiting: Recovery, case: str) -> None:
+    said, field = RESOLUTIONS[case]
+    await _refused(waiting, "resolve", [said], f"{field}:")
+
+
+@pytest.mark.parametrize("case", SAID)
+async def test_bad_word_is_shown(waiting: Recovery, case: str) -> None:
+    signal, said, field = SAID[case]
+    await _refused(waiting, signal, [said], f"{field}:")
+
+
+@pytest.mark.parametrize("case", UNDO)
+async def test_bad_undo_fails_naming_the_field(engine: Running, case: str) -> None:
+    args, kind, field = UNDO[case]
+    cause = await failure(engine, "Undo", args)
+    assert cause.type == kind
+    assert f"{field}:" in cause.message
+    assert SECRET not in cause.message
+
+
 async def test_malformed_update_is_answered(waiting: Recovery) -> None:
-    for name, args in (("decide", []), ("decide", ["x"]), ("decide", [{}, {}]), ("dezide", [{}])):
+    for name, args in (("decide", []), ("decide", ["x"]), ("decide", [{}, {}]), ("dezide", [{}]),
+                       ("resolve_step", []), ("resolve_step", ["x"]), ("resolve_step", [{}, {}])):  # fmt: skip
         with pytest.raises(WorkflowUpdateFailedError):
             await waiting.handle.execute_update(name, args=args)
     assert not (await waiting.until("gate")).gates[0].decisions
