@@ -36,7 +36,7 @@ class SystemClaim:
 
     @workflow.signal
     def let_go(self, runs: list[str]) -> None:
-        """Let go where one of ``runs``, which have all ended, holds this: a run that was reset may have left it open."""
+        """Let go where one of ``runs``, all ended, holds this: a run that was reset may have left it open."""
         parent = workflow.info().parent
         self._released = self._released or (parent is not None and parent.run_id in runs)
 
