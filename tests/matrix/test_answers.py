@@ -128,7 +128,7 @@ async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Grou
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["replace", "extract"])
-async def calm(request: pytest.FixtureRequest, ground: Ground) -> Recorded:
+async def recorded_run(request: pytest.FixtureRequest, ground: Ground) -> Recorded:
     """What a recovery does that nobody disturbs."""
     async with ground.scene() as scene:
         recovery = await scene.start(f"{request.param}-orders")
@@ -362,10 +362,10 @@ async def guards(ground: Ground, cell: Stuck) -> None:
 
 
 async def test_failed_step_and_its_answer_agree_with_the_world(
-    calm: Recorded, ground: Ground, chance: random.Random, subtests: pytest.Subtests
+    recorded_run: Recorded, ground: Ground, chance: random.Random, subtests: pytest.Subtests
 ) -> None:
-    skipped = [cell for cell in cells(calm) if cell.answer == "skip"]
-    others = [cell for cell in cells(calm) if cell.answer != "skip"]
+    skipped = [cell for cell in cells(recorded_run) if cell.answer == "skip"]
+    others = [cell for cell in cells(recorded_run) if cell.answer != "skip"]
     for cell in (*chance.sample(others, SAMPLE - bool(skipped)), *chance.sample(skipped, bool(skipped))):
         with subtests.test(str(cell)):
             await tried(ground, cell)
@@ -373,25 +373,25 @@ async def test_failed_step_and_its_answer_agree_with_the_world(
 
 @pytest.mark.soak
 async def test_every_failed_step_and_every_answer_agree_with_the_world(
-    calm: Recorded, ground: Ground, subtests: pytest.Subtests
+    recorded_run: Recorded, ground: Ground, subtests: pytest.Subtests
 ) -> None:
-    for cell in cells(calm):
+    for cell in cells(recorded_run):
         with subtests.test(str(cell)):
             await tried(ground, cell)
 
 
 async def test_failed_undo_guards_what_is_beneath(
-    calm: Recorded, ground: Ground, chance: random.Random, subtests: pytest.Subtests
+    recorded_run: Recorded, ground: Ground, chance: random.Random, subtests: pytest.Subtests
 ) -> None:
-    cell = chance.choice(stuck(calm))
+    cell = chance.choice(stuck(recorded_run))
     with subtests.test(str(cell)):
         await guards(ground, cell)
 
 
 @pytest.mark.soak
 async def test_every_failed_undo_guards_what_is_beneath(
-    calm: Recorded, ground: Ground, subtests: pytest.Subtests
+    recorded_run: Recorded, ground: Ground, subtests: pytest.Subtests
 ) -> None:
-    for cell in stuck(calm):
+    for cell in stuck(recorded_run):
         with subtests.test(str(cell)):
             await guards(ground, cell)
