@@ -7,17 +7,19 @@ import json
 import os
 import sys
 
-from bench import restore, steps
+from bench import cut_over, restore, steps
 
 
 def main() -> None:
     """Run every measurement and print one JSON object of them."""
-    names = sys.argv[1:] or ["steps", "restore"]
+    names = sys.argv[1:] or ["steps", "restore", "cut_over"]
     found: dict[str, dict[str, float]] = {}
     if "steps" in names:
         found["steps"] = asyncio.run(steps.measure())
     if "restore" in names:
         found["restore"] = asyncio.run(restore.measure())
+    if "cut_over" in names:
+        found["cut_over"] = asyncio.run(cut_over.measure())
     print(json.dumps(found, indent=2), flush=True)
     os._exit(0)  # the SDK's threads may abort an interpreter that shuts down in the ordinary way
 

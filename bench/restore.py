@@ -35,14 +35,14 @@ RUNBOOK = "lab/restore-orders"
 
 async def measure() -> dict[str, float]:
     """Return the seconds of both, interleaved, without people; and what the engine adds to 1.05 times the script."""
-    with _lab() as lab:
+    with lab_apart() as lab:
         target = _fill(lab)
-        text = _printed(lab, target)
+        text = printed(lab, RUNBOOK, target)
         variables = {"RECOVERY_STATE": str(lab.state)}
         settings = Settings.from_environment({**os.environ, **variables})
         async with Keeper(settings) as endpoint:
             client = await connect(settings, endpoint)
-            worker = _worker(variables)
+            working = worker(variables)
             try:
                 engine, bare = [], []
                 for turn in range(ROUNDS + 1):
@@ -51,8 +51,8 @@ async def measure() -> dict[str, float]:
                         engine.append(times[0])
                         bare.append(times[1])
             finally:
-                worker.terminate()
-                worker.wait()
+                working.terminate()
+                working.wait()
     return {
         "size of the backup, MB": MEGABYTES + 30,
         "bare script, s": round(median(bare), 2),
@@ -62,14 +62,16 @@ async def measure() -> dict[str, float]:
     }
 
 
-def _worker(variables: dict[str, str]) -> subprocess.Popen[bytes]:
+def worker(variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start the worker of this checkout."""
     return subprocess.Popen(
         [sys.executable, "worker.py"], cwd=ROOT, env={**os.environ, **variables}, stdout=subprocess.DEVNULL
     )
 
 
 @contextmanager
-def _lab() -> Iterator[Lab]:
+def lab_apart() -> Iterator[Lab]:
+    """Have a lab of one's own, under load."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     folder.chmod(0o755)  # the lab's servers run as another user under root
     lab = Lab(folder / "lab", folder / "state")
@@ -94,8 +96,9 @@ def _fill(lab: Lab) -> datetime:
     return target
 
 
-def _printed(lab: Lab, target: datetime) -> str:
-    words = ["print", RUNBOOK, "-p", f"target_time={target.isoformat()}", "--shell"]
+def printed(lab: Lab, runbook: str, target: datetime) -> str:
+    """Return the shell of ``runbook`` as `starter.py print` gives it."""
+    words = ["print", runbook, "-p", f"target_time={target.isoformat()}", "--shell"]
     variables = {**os.environ, "RECOVERY_STATE": str(lab.state)}
     command = [sys.executable, "starter.py", *words]
     return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True).stdout

@@ -374,5 +374,6 @@ class Fold:
         commit, outcome = self.fields.get("committed"), self.fields.get("outcome", "running")
         if commit is not None and outcome in ("failed", "cancelled"):
             rows.append(f"past the point of no return ({commit.what}): nothing was undone")
-            rows += [f"{line.title}: not done. {line.failure}" for line in self.steps.values() if line.state in LEFT]
+            left = [f"{line.title}: not done. {line.failure}" for line in self.steps.values() if line.state in LEFT]
+            rows += left or ["what the runbook does after it was not begun, a base backup for one"]
         return tuple(rows)
