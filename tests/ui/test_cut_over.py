@@ -96,8 +96,8 @@ async def test_cut_over_is_decided_and_held_in_the_ui(broken: Lab, engine: Runni
         assert "Clients are shut out since" in text
         assert "is the disk full?" in text
         await picture(run.page, "hold")
-        refusal = await run.update("resolve_step", await to_paste(details, 0, answer="skip"))
-        assert refusal.startswith("answer: skip is not offered here")
+        refusal = await run.update("resolve_step", await to_paste(details, 0, answer="withdraw"))
+        assert refusal.startswith("answer: withdraw is not offered here")
         assert await run.update("resolve_step", await to_paste(details, 0, reason="perhaps there is room")) == ""
 
         async def again() -> str:
