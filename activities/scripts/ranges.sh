@@ -1,7 +1,7 @@
 # Tell keys as a person reads them. They come one a line, sorted by number: 1001-1512, 1600, and how many more there are.
 # MOST characters at the most; of keys that are no whole numbers TEXTS at the most.
 ranges() {
-    awk -v most="${MOST:-400}" -v texts="${TEXTS:-400}" '
+    awk -v most="${MOST:-380}" -v texts="${TEXTS:-400}" '
         function add(text, keys) {
             if (full || length(list) + length(text) + 2 > most) { full = 1; more += keys }
             else list = list (list == "" ? "" : ", ") text
