@@ -108,7 +108,8 @@ async def copied(lab: Lab, between: Relay, folder: Path, extract: Sequence[Mappi
     assert isinstance(now, datetime)
     await eventually(lambda: datetime.now(UTC) > now + timedelta(seconds=1.2), "the target is final")
     stage = await Stage.built(lab, between, now, folder)
-    wanted = Parameters.model_validate({"target_time": now, "cutover": "extract", "extract": extract})
+    given = {"cutover": "extract", "extract": extract} if extract else {}
+    wanted = Parameters.model_validate({"target_time": now, **given})
     stage.copy = dataclasses.replace(stage.fresh(), wanted=wanted)
     laid, replayed = stage.copy.place(stage.choice, stage.port), stage.copy.replay(stage.choice, stage.port)
     await place.apply(laid, await place.observe(laid))
