@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
@@ -107,6 +108,7 @@ class Ground:
             async with never_two(self.lab):
                 yield found
             self.clear()
+            await asyncio.to_thread(back_up, self.lab)
         except BaseException:
             await self.close()
             raise
@@ -162,6 +164,17 @@ class Scene:
         await writes(self.lab)
         assert self.lost() == frozenset()
         assert self.deleted <= missing(self.lab)
+
+
+def back_up(lab: Lab) -> None:
+    """Take a base backup where there is none of the timeline that the database is on: somebody had it skipped."""
+    said = re.search(
+        r"Latest checkpoint's TimeLineID: *(\d+)", lab.postgres.run("pg_controldata", "-D", lab.place.data)
+    )
+    assert said is not None
+    labels = [label.read_text() for label in lab.place.backups.glob("*/backup_label")]
+    if not any(f"START TIMELINE: {said[1]}\n" in label for label in labels):
+        lab.base_backup()
 
 
 def missing(lab: Lab) -> frozenset[int]:
