@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -94,7 +95,7 @@ def world(lab: Lab, last: int | None = None) -> World:
         "rows": rows,
         "identity": identity(place.data),
         "configuration": configuration(place.data),
-        "processes": {**served(lab), "others": strangers(lab)},
+        "processes": {**served(lab), "others": [said for said in strangers(lab) if said]},
         "listeners": listeners(lab),
         "folders": {folder.name: names(folder) for folder in (place.north, place.copies, place.jobs)},
         "backups": {path.name: digest(path / "backup_manifest") for path in sorted(place.backups.iterdir())},
@@ -107,9 +108,16 @@ def served(lab: Lab) -> dict[str, object]:
     found = processes.postgres_in(lab.place.data)
     pids = {process.pid for process in found}
     first = [process.pid for process in found if parent(process.pid) not in pids]
-    logs = [str(Path(f"/proc/{pid}/fd/1").readlink()) for pid in first]
+    logs = [where for pid in first if (where := _logs(pid))]
     elsewhere = [p for p in processes.postgres_in(lab.place.north) if p.pid not in pids]
-    return {"servers": len(first), "log": logs, "of copies": len(postmasters(lab)), "elsewhere": len(elsewhere)}
+    return {"servers": len(logs), "log": logs, "of copies": len(postmasters(lab)), "elsewhere": len(elsewhere)}
+
+
+def _logs(pid: int) -> str:
+    """Return where a process logs, "" for one that has just ended: a session's, that was taken for a server."""
+    with contextlib.suppress(OSError):
+        return str(Path(f"/proc/{pid}/fd/1").readlink())
+    return ""
 
 
 def listeners(lab: Lab) -> list[str]:
