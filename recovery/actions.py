@@ -206,10 +206,11 @@ class Action(Probe[S, T]):
 
 def differences(wanted: Wire, seen: Wire) -> str:
     """Return ``field is X, not Y`` for each field in which ``seen`` is not what was ``wanted``."""
-    found = seen.model_dump(mode="json")
+    found, shown = seen.model_dump(), seen.model_dump(mode="json")
+    asked = wanted.model_dump(mode="json")
     rows = [
-        f"{field} is {found.get(field)!r}, not {value!r}"
-        for field, value in wanted.model_dump(mode="json").items()
+        f"{field} is {shown.get(field)!r}, not {asked[field]!r}"
+        for field, value in wanted.model_dump().items()
         if value is not None and found.get(field) != value
     ]
     return ", ".join(rows)

@@ -321,7 +321,8 @@ async def test_dark_deadline_is_short(toys: Toys) -> None:
     hold = {"roles": ["dba"], "within": "PT1H", "dark_within": "PT0.5S"}
     began = asyncio.get_running_loop().time()
     report = await toys.run(puts=[toys.put("a", dark=True), failing(toys)], hold=hold)
-    assert (report.outcome, report.dark) == ("compensated", True)
+    assert (report.outcome, report.dark) == ("compensated", False)
+    assert (report.holds[0].until - report.holds[0].opened).total_seconds() == 0.5
     assert asyncio.get_running_loop().time() - began < 30
 
 

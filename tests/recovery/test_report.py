@@ -336,5 +336,5 @@ def test_doors_that_were_opened_again_are_not_dark() -> None:
     assert (report(began, NOON).dark, report(began, NOON).dark_since) == (True, NOON)
     assert report([*began, Stepped(NOON, "other", "other", "undone", "undo")], NOON).dark
     assert not report([*began, Stepped(NOON, "close", "close", "undone", "undo")], NOON).dark
-    assert report([*began, WasReset(NOON, ("close",), "")], NOON).dark
+    assert report([*began, WasReset(NOON, ("close",), "", dark=True)], NOON).dark
     assert not report([*began, WasReset(NOON, ("close",), "clients write")], NOON).dark
