@@ -54,7 +54,8 @@ class Past(Wire):
 
     ``commits`` is what its point of no return opened, "" if that was not passed; ``committing`` is the change that
     passed it. ``open`` tells that the run is still going on, ``completed`` that it ended well, ``dark`` that it left
-    clients shut out. ``runs`` are the runs that it was reset from, and itself.
+    clients shut out. ``unended`` are the steps whose order may have been cut off anywhere, also after its effect.
+    ``runs`` are the runs that it was reset from, and itself.
     """
 
     workflow: str
@@ -67,6 +68,7 @@ class Past(Wire):
     start: Start | None = None
     frozen: Frozen | None = None
     done: tuple[Done, ...] = ()
+    unended: tuple[str, ...] = ()
     commits: str = ""
     committing: Done | None = None
 
@@ -90,6 +92,7 @@ class Fold:
     shut: str = ""  # by which step clients were shut out
     runs: list[str] = field(default_factory=list)
     in_flight: dict[int, float] = field(default_factory=dict)  # event to its heartbeat timeout, seconds
+    unended: dict[str, None] = field(default_factory=dict)
     closed_at: datetime | None = None
     _scheduled: dict[int, tuple[str, str]] = field(default_factory=dict)
 
@@ -128,6 +131,7 @@ class Fold:
             # Compensation has begun, so whatever had been committed was withdrawn.
             self.committing = None
             return
+        self.unended[step] = None
         if order.get("dark"):
             self.shut = step
         if not order.get("kept"):
@@ -150,9 +154,12 @@ class Fold:
             self.frozen = Frozen.model_validate(self.decode(ended.result.payloads[0]))
         elif activity.endswith(".undo"):
             self.done.pop(step, None)
+            self.unended.pop(step, None)
             self.shut = "" if step == self.shut else self.shut
-        elif activity.endswith(".apply") and step in self.done:
-            self.done[step] = self.done[step].model_copy(update={"ended": True})
+        elif activity.endswith(".apply"):
+            self.unended.pop(step, None)
+            if step in self.done:
+                self.done[step] = self.done[step].model_copy(update={"ended": True})
             if self.committing is not None and self.committing.step == step:
                 self.committing, self.shut = self.committing.model_copy(update={"ended": True}), ""
 
@@ -169,6 +176,7 @@ class Fold:
             start=self.start,
             frozen=self.frozen,
             done=tuple(self.done.values()),
+            unended=tuple(self.unended),
             commits=str(self.committing.order["commits"]) if self.committing else "",
             committing=self.committing,
         )

@@ -110,8 +110,9 @@ class Procedure(Resets, Generic[P]):
         # A drill puts everything back: there is no point of no return in it, and nobody to shut out.
         commits, dark = (commits, dark) if self.start.mode == "live" else ("", False)
         change = Change(action, spec, step, began, before, action.desired(spec, before), commits, dark)
-        # What commits is ordered even so: whoever reads the history has to find that it was passed.
-        if agrees(change.desired, before) and not change.commits:
+        # What commits is ordered even so: whoever reads the history has to find that it was passed. So is what the run
+        # before a reset was cut off in: its attempt may have left traces beside its effect.
+        if agrees(change.desired, before) and not change.commits and step not in self._unended:
             self._step(step, "unchanged", "execute", before)
             if self._acts(spec):
                 self._mark(change)

@@ -33,6 +33,7 @@ class Resets(Asking):
         super().__init__()
         self._committed = ""
         self._merged_run = ""
+        self._unended: tuple[str, ...] = ()
         self._awakenings = 0
         self._single = False
 
@@ -81,7 +82,7 @@ class Resets(Asking):
         past = await read(Which(workflow=workflow.info().workflow_id, run=workflow.info().run_id))
         self._reset, self._merged_run = False, past.run
         self._stack, self._fates = past.stack(), {}
-        self._committed, self._dark = past.commits, past.dark
+        self._committed, self._dark, self._unended = past.commits, past.dark, past.unended
         steps = tuple(entry.step for entry in self._stack)
         self._record(WasReset(workflow.now(), steps, past.commits, past.dark))
         if self._frozen is None and past.frozen is not None:

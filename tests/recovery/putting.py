@@ -21,6 +21,7 @@ class Put(Spec):
     fail_apply: str = ""
     fail_undo: bool = False
     slow: float = 0.0
+    trace: bool = False
     mend: str = ""
 
 
@@ -55,6 +56,8 @@ class Putting(Action[Put, Content]):
         mended = spec.mend and Path(spec.mend).exists()
         if spec.fail_apply == "before" and not mended:
             raise Refused("told to fail before")
+        if spec.trace:
+            Path(f"{spec.path}.trace").touch()
         Path(spec.path).write_text(spec.text)
         try:
             await asyncio.sleep(spec.slow)
@@ -73,6 +76,10 @@ class Putting(Action[Put, Content]):
             Path(spec.path).write_text(before.text)
         else:
             Path(spec.path).unlink(missing_ok=True)
+
+    async def halt(self, spec: Put) -> None:
+        """Remove what an attempt left beside the file."""
+        Path(f"{spec.path}.trace").unlink(missing_ok=True)
 
 
 class Laying(Putting):

@@ -56,6 +56,16 @@ async def test_cancel_while_the_history_is_read_undoes(toys: Toys) -> None:
     assert toys.has() == {}
 
 
+@pytest.mark.parametrize("how", ["put", "keep"])
+async def test_step_that_was_cut_off_is_brought_to_its_end_after_a_reset(toys: Toys, how: str) -> None:
+    recovery = await toys.start(puts=[toys.put("a"), toys.put("b", how=how, slow=15, trace=True)], hold=HOLD)
+    await eventually(lambda: "b" in toys.has(), "the second file is being put")
+    again = await reset(toys.client, recovery, "put-a.apply")
+    await again.resolve("continue")
+    assert (await again.ended()).outcome == "recovered"
+    assert toys.has() == {"a": "new", "b": "new"}
+
+
 async def test_nothing_is_undone_while_another_holds_the_system(toys: Toys) -> None:
     recovery = await toys.start(puts=[toys.put("a"), toys.put("b")], system=toys.folder.name, hold=HOLD)
     await recovery.ended()
@@ -75,9 +85,15 @@ async def test_reset_while_an_undo_is_held_goes_on_undoing(toys: Toys) -> None:
     recovery = await toys.start(puts=[toys.put("a"), toys.put("b", fail_undo=True, mend=mend)], gate="go on", hold=HOLD)
     await recovery.approve("carol", "reject")
     await recovery.until("hold: put b")
-    tasks = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
-    last = [e.event_id for e in (await recovery.handle.fetch_history()).events if e.event_type == tasks][-1]
-    again = await reset_at(toys.client, recovery, last)
+
+    async def task_after_the_undo() -> int | None:
+        """Return the task that opened the hold; a query may have shown it before that task was completed."""
+        found = (await recovery.handle.fetch_history()).events
+        (failed,) = [e.event_id for e in found if e.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED]
+        done = [e.event_id for e in found if e.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED]
+        return done[-1] if done[-1] > failed else None
+
+    again = await reset_at(toys.client, recovery, await eventually(task_after_the_undo, "the hold is in the history"))
     (toys.folder / "mended").touch()
     with pytest.raises(WorkflowUpdateFailedError):  # that hold was the other run's
         await again.resolve("retry")
