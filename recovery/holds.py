@@ -15,6 +15,8 @@ Silence = Literal["compensate", "ask again", "accept"]
 
 ANYBODY = HoldPolicy(roles=("anybody",))
 """Stands in where the runbook names nobody: then everybody of the estate may answer."""
+LONGEST = timedelta(hours=4)
+"""Who is asked again has twice as long each time, up to this: days of silence must not fill the history."""
 SLACK = timedelta(seconds=30)
 """A deadline that is noticed later than this was noticed by a worker that had been away."""
 REASONED: tuple[Choice, ...] = ("skip", "accept", "withdraw")
@@ -70,9 +72,10 @@ def silence(now: Situation) -> Silence:
     return "ask again" if now.committed else "compensate"
 
 
-def deadline(policy: HoldPolicy, dark: bool) -> timedelta:
-    """Return how long people have; while clients are shut out it is short."""
-    return min(policy.dark_within, policy.within) if dark else policy.within
+def deadline(policy: HoldPolicy, dark: bool, again: int = 0) -> timedelta:
+    """Return how long people have who were asked ``again`` times before; while clients are shut out it is short."""
+    first = min(policy.dark_within, policy.within) if dark else policy.within
+    return first if first >= LONGEST else min(first * 2 ** min(again, 20), LONGEST)
 
 
 def overslept(until: datetime, now: datetime) -> bool:

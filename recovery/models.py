@@ -114,7 +114,8 @@ class GatePolicy(Authored):
 class HoldPolicy(Authored):
     """Who is asked when a live step has failed for good, by when, and how soon while clients are shut out.
 
-    Silence compensates before the point of no return; after it people are asked again, and again.
+    Silence compensates before the point of no return; after it people are asked again, and again, each time with
+    twice as long to answer, up to four hours.
     """
 
     roles: tuple[Name, ...] = Field(min_length=1)

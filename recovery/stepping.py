@@ -41,7 +41,8 @@ from recovery.saga import Entry, Fate, following
 R = TypeVar("R")
 
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5))
-
+FEW = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=3)
+"""For a look without patience: a lost packet or a worker that died costs it nothing, and an outage is told at once."""
 
 AWAY = "no worker was there when the time was over"
 CANCELLED = "cancelled"
@@ -107,7 +108,7 @@ class Stepping(Inbox):
                 start_to_close_timeout=call.patience if call.whole else call.limits.limit,
                 schedule_to_close_timeout=max(call.patience, call.limits.limit),
                 heartbeat_timeout=max(call.limits.beat * 4, timedelta(seconds=3)),
-                retry_policy=RETRIES,
+                retry_policy=RETRIES if call.patience else FEW,
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 summary=_summary(call.step, call.part, call.limits is Probe),
             )
@@ -134,7 +135,7 @@ class Stepping(Inbox):
         """Wait for an answer; None when there was none in time and silence leads on."""
         again = 0
         while True:
-            hold = self._hold_of(now, step, why)
+            hold = self._hold_of(now, step, why, again)
             self._hold, self._resolution = hold, None
             self._record(HoldOpened(workflow.now(), hold, again))
             how = await self._answered(hold)
@@ -167,13 +168,13 @@ class Stepping(Inbox):
     async def _heed_reset(self) -> None:
         """Take over what the run did that this one continues."""
 
-    def _hold_of(self, now: Situation, step: str, why: str) -> Hold:
+    def _hold_of(self, now: Situation, step: str, why: str, again: int) -> Hold:
         self._held += 1
         policy, at = self._policy(), workflow.now()
         # So that no answer to an earlier hold fits, nor to that of a run before a reset. Not by the time: a query may
         # see it a moment before the workflow does.
         token = f"{self._held}-{digest([self._salt, self._held, step, why])[:6]}"
-        until = at + deadline(policy, self._dark)
+        until = at + deadline(policy, self._dark, again)
         return Hold(token, now.cause, step, why, answers(now), policy.roles, until, silence(now), now.skippable)
 
     # --- the way back ------------------------------------------------------------------------------------

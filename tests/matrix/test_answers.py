@@ -36,7 +36,7 @@ SKIPPABLE = (
 )
 COMMITS = {"replace": "let clients into the restored orders", "extract": "put rows of public.orders back into orders"}
 DARK = "refuse clients at the running orders"
-SAMPLE = 3
+SAMPLE = 2
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,8 @@ async def answered(recovery: Recovery, cell: Cell, hold: HoldLine) -> None:
     assert (hold.cause, hold.answers) == ("failure", cell.offered), (cell, hold)
     assert hold.silence == ("ask again" if cell.committed else "compensate")
     limit = (hold.until - hold.opened).total_seconds()
-    assert limit == pytest.approx((3 if cell.recorded.dark(cell.activity) else 4) * (1 if silent(cell) else 60), abs=1)
+    first = (3 if cell.recorded.dark(cell.activity) else 4) * (1 if silent(cell) else 60)
+    assert limit == pytest.approx(first * 2**hold.again, abs=1)
     if silent(cell) and not (cell.committed and hold.again):
         return
     for wrong in {"skip", "compensate", "withdraw"} - set(cell.offered):

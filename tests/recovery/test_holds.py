@@ -107,6 +107,16 @@ def test_dark_deadline_is_never_the_longer_one() -> None:
         assert deadline(policy, dark=True) == min(policy.within, policy.dark_within)
 
 
+@pytest.mark.parametrize("first", [timedelta(seconds=1), timedelta(minutes=5), timedelta(hours=9), timedelta(9999)])
+def test_who_is_asked_again_has_longer_each_time(first: timedelta) -> None:
+    policy = HoldPolicy(roles=("dba",), within=first)
+    times = [deadline(policy, dark=False, again=again) for again in range(40)]
+    assert times[0] == first
+    assert times == sorted(times)
+    assert times[-1] == max(first, timedelta(hours=4))
+    assert all(later <= 2 * sooner for sooner, later in itertools.pairwise(times))
+
+
 @pytest.mark.parametrize(("late", "away"), [(0, False), (29, False), (31, True), (7200, True)])
 def test_deadline_that_nobody_could_keep_is_known(late: int, away: bool) -> None:
     assert overslept(NOON, NOON + timedelta(seconds=late)) is away
