@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -255,25 +256,42 @@ def test_a_server_kept_by_a_worker_is_not_stopped(starter: Starter, worker: obje
     assert starter("server", "status", "--json").json["kept_by_worker"]
 
 
-def test_watching_survives_the_death_of_the_server(starter: Starter, at_gate: Begun) -> None:
+def test_watching_survives_the_death_of_the_server(
+    starter: Starter, at_gate: Begun, worker: subprocess.Popen[bytes]
+) -> None:
     at_gate()
+    server = starter("server", "status", "--json").json["pid"]
     command = [sys.executable, str(ROOT / "starter.py"), "watch", ID]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as watching:
-        assert watching.stdout is not None
-        for line in watching.stdout:
-            if "waits for" in line:
-                break
-        os.kill(starter("server", "status", "--json").json["pid"], signal.SIGKILL)
-        rest = []
-        for line in watching.stdout:
-            rest.append(line)
-            if "connected again" in line:
-                break
-        assert "! Temporal is not reachable, retrying\n" in rest
+        told = heard(watching)
+        told("waits for")
+        worker.send_signal(signal.SIGSTOP)  # it would have the server back before anybody had missed it
+        try:
+            os.kill(server, signal.SIGKILL)
+            told("! Temporal is not reachable, retrying")
+        finally:
+            worker.send_signal(signal.SIGCONT)
+        told("connected again")
         within(40, lambda: decide(starter, "approve", "bob", "--yes").code == 0, "the approval")
         out, _ = watching.communicate(timeout=40)
     assert watching.returncode == 0
     assert "recovered" in out
+
+
+def heard(watching: subprocess.Popen[str]) -> Callable[[str], None]:
+    """Return what reads on until a line with these words comes; the process is ended if none comes within 40 s."""
+    assert watching.stdout is not None
+    lines = watching.stdout
+
+    def until(words: str) -> None:
+        limit = threading.Timer(40, watching.kill)
+        limit.start()
+        try:
+            assert any(words in line for line in lines), f"{words!r} did not come"
+        finally:
+            limit.cancel()
+
+    return until
 
 
 def test_a_terminal_is_redrawn_to_the_outcome(starter: Starter, at_gate: Begun) -> None:
