@@ -10,7 +10,10 @@ import pytest
 from tests.matrix.disturbed import Undisturbed, deciding, worked
 from tests.running import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.parametrize("calm", ["restore"], indirect=True)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.parametrize("calm", ["restore"], indirect=True, scope="session"),
+]
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])

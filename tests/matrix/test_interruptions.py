@@ -22,7 +22,7 @@ from tests.running import Recovery, eventually
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.parametrize("calm", ["replace", "extract"], indirect=True),
+    pytest.mark.parametrize("calm", ["replace", "extract"], indirect=True, scope="session"),
 ]
 ANSWERS = ("compensate", "cancel", "terminate")
 OFTEN = 12

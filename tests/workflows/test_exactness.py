@@ -23,7 +23,7 @@ from tests.running import Running, eventually, running
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SEED = int(os.environ.get("RECOVERY_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-CASES = 20
+CASES = (8, pytest.param(40, marks=pytest.mark.soak))
 WRITERS = 6
 COMMIT = re.compile(r"tx:\s*(\d+), lsn: ([0-9A-F/]+),.*desc: COMMIT (\d{4}-\d\d-\d\d [\d:.]+)")
 
@@ -94,14 +94,15 @@ def log(lab: Lab) -> list[Commit]:
     return [Commit(int(m[1]), datetime.fromisoformat(f"{m[3]}+00:00")) for m in COMMIT.finditer(text)]
 
 
-async def test_copy_is_the_prefix_of_the_log(lab: Lab, engine: Running, commits: list[Commit]) -> None:
+@pytest.mark.parametrize("cases", CASES)
+async def test_copy_is_the_prefix_of_the_log(lab: Lab, engine: Running, commits: list[Commit], cases: int) -> None:
     with lab.postgres.connect("orders") as connection:
         rows = connection.execute("select id, xmin::text::bigint from journal").fetchall()
     written = {int(str(number)): int(str(xid)) for number, xid in rows}
     mine = [commit for commit in commits if commit.xid in set(written.values())]
     assert len(mine) > 300, "the writers have to have written"
     await eventually(lambda: datetime.now(UTC) > commits[-1].at + timedelta(seconds=2), "the last target is final")
-    for target in targets(mine):
+    for target in targets(mine, cases):
         recovery = await engine.start("live", target_time=target)
         await recovery.approve()
         report = await recovery.ended()
@@ -110,13 +111,13 @@ async def test_copy_is_the_prefix_of_the_log(lab: Lab, engine: Running, commits:
         drop_all(lab)
 
 
-def targets(mine: list[Commit]) -> list[datetime]:
+def targets(mine: list[Commit], cases: int) -> list[datetime]:
     """Return random moments: between commits, exactly at one, and a microsecond beside one."""
     chance = random.Random(SEED)
     beside = [timedelta(0), timedelta(microseconds=-1), timedelta(microseconds=1)]
-    exact = [chance.choice(mine).at + chance.choice(beside) for _ in range(CASES // 2)]
+    exact = [chance.choice(mine).at + chance.choice(beside) for _ in range(cases // 2)]
     first, last = mine[0].at, mine[-1].at
-    return exact + [first + (last - first) * chance.random() for _ in range(CASES - len(exact))]
+    return exact + [first + (last - first) * chance.random() for _ in range(cases - len(exact))]
 
 
 def check(lab: Lab, target: datetime, commits: list[Commit], written: dict[int, int]) -> None:
