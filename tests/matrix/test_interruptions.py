@@ -64,12 +64,12 @@ async def cancelled(calm: Undisturbed, chance: random.Random, times: int) -> Non
 
 
 async def terminated(calm: Undisturbed, chance: random.Random) -> None:
-    """Terminate it, then undo it from its history."""
+    """Terminate it, then undo it from its history, through the death of the worker at any moment of that."""
     async with under_way(calm, chance) as recovery:
         with contextlib.suppress(RPCError):  # it has ended
             await recovery.handle.terminate()
         told = await recovery.ended()
-        await judge(calm, told, told if told.outcome == "recovered" else await undone(calm, recovery))
+        await judge(calm, told, told if told.outcome == "recovered" else await undone(calm, recovery, chance))
 
 
 async def reset(calm: Undisturbed, chance: random.Random, answer: str) -> None:
@@ -84,7 +84,7 @@ async def reset(calm: Undisturbed, chance: random.Random, answer: str) -> None:
         await asyncio.sleep(chance.uniform(0, 1))
         await (again.handle.terminate() if answer == "terminate" else again.handle.cancel())
         last = await again.ended(120)
-        return await judge(calm, told, await undone(calm, again) if answer == "terminate" else last)
+        return await judge(calm, told, await undone(calm, again, chance) if answer == "terminate" else last)
 
 
 async def reset_anywhere(calm: Undisturbed, recovery: Recovery, chance: random.Random) -> Recovery:
@@ -104,12 +104,15 @@ async def reset_anywhere(calm: Undisturbed, recovery: Recovery, chance: random.R
     return Recovery(client.get_workflow_handle(recovery.handle.id, run_id=answer.run_id))
 
 
-async def undone(calm: Undisturbed, recovery: Recovery) -> Report:
-    """Undo a recovery from its history, as ``starter.py undo`` does."""
+async def undone(calm: Undisturbed, recovery: Recovery, chance: random.Random) -> Report:
+    """Undo a recovery from its history, as ``starter.py undo`` does; its worker is killed meanwhile."""
     engine, ask = calm.engine, {"workflow": recovery.handle.id, "reason": "a test", "requested_by": "carol"}
     undoing = await engine.client.start_workflow(
         "Undo", ask, id=f"undo/{recovery.handle.id}", task_queue=engine.settings.task_queue
     )
+    await asyncio.sleep(chance.uniform(0, 3))  # before it has claimed anything, or after all of it
+    engine.kill_worker()
+    engine.start_worker()
     return await Recovery(undoing).ended(120)
 
 

@@ -261,6 +261,21 @@ async def test_failed_undo_is_held_and_tried_again(toys: Toys) -> None:
     assert toys.has() == {"mended": ""}
 
 
+async def test_cancels_do_not_end_the_hold_of_a_failed_undo(toys: Toys) -> None:
+    mend = str(toys.folder / "mended")
+    recovery = await toys.start(puts=[toys.put("a"), toys.put("b", fail_undo=True, mend=mend)], gate="go on", hold=HOLD)
+    await recovery.until("gate")
+    await recovery.handle.cancel()
+    await recovery.until("hold: put b")
+    for _ in range(2):
+        await recovery.handle.cancel()
+    (toys.folder / "mended").touch()
+    await recovery.resolve("retry")
+    report = await recovery.ended()
+    assert (report.outcome, report.residual) == ("cancelled", ())
+    assert toys.has() == {"mended": ""}
+
+
 async def test_accepted_residual_is_listed(toys: Toys) -> None:
     recovery = await toys.start(puts=[toys.put("a"), toys.put("b", fail_undo=True)], gate="go on", hold=HOLD)
     await recovery.approve("carol", "reject")
