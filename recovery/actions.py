@@ -125,6 +125,10 @@ class Action(Probe[S, T]):
         """Tell whether ``now`` is this action's own half-done work; pure. By default there is none."""
         return False
 
+    def begun(self, spec: S, before: T, now: T) -> bool:
+        """Tell whether ``now`` shows that it had begun, so that it may be finished late; pure. By default: partial."""
+        return self.partial(spec, before, now)
+
     @abstractmethod
     async def apply(self, spec: S, before: T) -> None:
         """Converge; killed anywhere and run again: same end, one effect."""
@@ -166,7 +170,7 @@ class Action(Probe[S, T]):
             await self.halt(order.spec)
             return now
         self._expect(order, now, order.before)
-        if datetime.now(UTC) > order.not_after and not self.partial(order.spec, order.before, now):
+        if datetime.now(UTC) > order.not_after and not self.begun(order.spec, order.before, now):
             raise Stale(f"the instruction was valid until {order.not_after:%Y-%m-%d %H:%M:%S}Z; nothing was done")
         try:
             await self.apply(order.spec, order.before)
@@ -187,6 +191,11 @@ class Action(Probe[S, T]):
         now = await self.observe(order.spec)
         if agrees(order.before, now):
             return now
+        if order.commits:  # it was withdrawn as seen to have changed nothing: that look was not the last word, this is
+            raise Refused(
+                f"{self.title(order.spec)}: it took effect after it was seen to have changed nothing, and clients may"
+                " have written since; nothing was taken back. Look at what they wrote, then choose which to keep"
+            )
         self._expect(order, now, self.desired(order.spec, order.before))
         await self.undo(order.spec, order.before)
         after = await self.observe(order.spec)

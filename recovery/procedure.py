@@ -248,7 +248,8 @@ class Procedure(Resets, Generic[P]):
     async def _change(self, change: Change[S, T]) -> T:
         began = change.began
         while True:
-            await self._may_act(change.step)
+            if await self._may_act(change.step):
+                began = workflow.now()  # people have looked at it: the order is given anew
             order = self._order(change, began)
             if not change.action.kept:
                 action = change.action
@@ -260,7 +261,7 @@ class Procedure(Resets, Generic[P]):
             except FailureError as failure:
                 if (left := await self._go_on(change, failure)) is not None:
                     return left
-                began = workflow.now()  # people have looked at it: the order is given anew
+                began = workflow.now()
                 continue
             self._step(change.step, "changed", "execute", after)
             self._settle(change)
@@ -308,18 +309,22 @@ class Procedure(Resets, Generic[P]):
         if change.commits:
             self._committing, self._dark = None, False
 
-    async def _may_act(self, step: str) -> None:
-        """Hold before an action where people asked for it, or where what they approved is no longer good."""
-        asked = False
+    async def _may_act(self, step: str) -> bool:
+        """Hold before an action where people asked for it, or where what they approved is no longer good.
+
+        Returns whether people were asked.
+        """
+        asked, waited = False, False
         while True:
             await self._heed_reset()
             if self._pause is not None or (self._single and not asked):
-                asked = True
+                asked, waited = True, True
                 await self._paused(step)
             elif (lapsed := self._lapsed()) and not self._committed:
+                waited = True
                 await self._ask_again(lapsed, "the approval is no longer good: too much time has passed since")
             else:
-                return
+                return waited
 
     async def _paused(self, step: str) -> None:
         asked = self._pause
@@ -334,6 +339,8 @@ class Procedure(Resets, Generic[P]):
         """Hold a failed action: None to try again, what is there of it to go on without it; raises what leads back."""
         while True:
             unchanged = change is self._committing and await self._unchanged(change)
+            if unchanged:
+                self._heed_cancel()  # it came while the step that commits was shielded from it
             skip = "" if change.commits else change.action.skip
             now = Situation("failure", bool(self._committed), unchanged, skip)
             said = await self._answer(now, change.step, failure, "execute")

@@ -124,6 +124,14 @@ def test_close_knows_its_own() -> None:
     assert not close.partial(CUT, ADMITTED, Doors(of="another", clients="closing", rules=CUT.shut))
 
 
+def test_open_is_begun_by_its_rules_alone() -> None:
+    before = Doors(of="copy", clients="refused", rules=CUT.shut)
+    starting = Doors(of="copy", clients="closing", rules=CUT.shut)
+    assert open_doors.partial(CUT, before, starting)
+    assert not open_doors.begun(CUT, before, starting)
+    assert open_doors.begun(CUT, before, Doors(of="copy", clients="closing", rules=CUT.rules))
+
+
 def test_archive_knows_its_own() -> None:
     muted = Archived(settings="muted")
     assert archive.partial(CUT, muted, Archived(settings="whole", timeline="begun"))

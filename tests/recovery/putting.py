@@ -55,6 +55,7 @@ class Putting(Action[Put, Content]):
         """Write it, or fail as told, before, after or when cancelled, until the file ``mend`` stands."""
         mended = spec.mend and Path(spec.mend).exists()
         if spec.fail_apply == "before" and not mended:
+            await asyncio.sleep(spec.slow)
             raise Refused("told to fail before")
         if spec.trace:
             Path(f"{spec.path}.trace").touch()

@@ -96,10 +96,12 @@ class Desk:
     def shows(self) -> tuple[str, ...]:
         return tuple(self.path.read_text().splitlines())
 
-    def run(self, part: Part, mode: Mode = "live", valid: timedelta = HOUR, drill: bool = False, **spec: Any) -> Any:
-        write = Write(system="desk", path=str(self.path), drill=drill, **spec)
+    def run(
+        self, part: Part, mode: Mode = "live", valid: timedelta = HOUR, drill: bool = False, commits: str = ""
+    ) -> Any:
+        write = Write(system="desk", path=str(self.path), drill=drill)
         order: Order[Write, Written] = Order(
-            spec=write, before=self.before, mode=mode, not_after=datetime.now(UTC) + valid
+            spec=write, before=self.before, mode=mode, not_after=datetime.now(UTC) + valid, commits=commits
         )
         call = self.activities[f"toy.write.{part}"]
         return asyncio.run(self.environment.run(call, write if part == "observe" else order))
@@ -176,6 +178,26 @@ def test_late_order_does_nothing(desk: Desk) -> None:
 def test_late_half_is_finished(desk: Desk) -> None:
     desk.path.write_text("one\ntwo\n")
     assert desk.run("apply", valid=-HOUR).lines == LINES
+
+
+def test_late_half_that_does_not_show_its_beginning_is_left(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Writer, "begun", lambda *_: False)
+    desk.path.write_text("one\ntwo\n")
+    with pytest.raises(Stale):
+        desk.run("apply", valid=-HOUR)
+    assert desk.run("apply").lines == LINES
+
+
+@pytest.mark.parametrize("content", ["one\n", "one\ntwo\nthree\nfour\n"])
+def test_commit_that_took_effect_is_not_taken_back(desk: Desk, content: str) -> None:
+    desk.path.write_text(content)
+    with pytest.raises(Refused, match="it took effect after it was seen to have changed nothing"):
+        desk.run("undo", commits="clients may write")
+    assert (desk.path.read_text(), desk.writer.halted) == (content, 1)
+
+
+def test_commit_that_took_no_effect_is_taken_back(desk: Desk) -> None:
+    assert desk.run("undo", commits="clients may write") == desk.before
 
 
 def test_late_desired_is_done(desk: Desk) -> None:

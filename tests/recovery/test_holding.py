@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -225,6 +226,20 @@ async def test_cancel_at_a_commit_that_changed_nothing_undoes(toys: Toys) -> Non
     assert toys.has() == {}
 
 
+async def test_cancel_while_the_commit_fails_undoes(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a"), failing(toys, slow=1.5, commits=OPENS)], hold=HOLD)
+
+    async def committing() -> bool:
+        report = await recovery.status()
+        return report is not None and {line.step: line.state for line in report.steps}.get("put b") == "changing"
+
+    await eventually(committing, "the step that commits is on its way")
+    await recovery.handle.cancel()
+    report = await recovery.ended(30)
+    assert (report.outcome, report.residual, report.committed, report.holds) == ("cancelled", (), None, ())
+    assert toys.has() == {}
+
+
 async def test_cancel_at_a_hold_undoes(toys: Toys) -> None:
     recovery = await toys.start(puts=[toys.put("a"), failing(toys)], hold=HOLD)
     await recovery.until("hold")
@@ -300,6 +315,18 @@ async def test_hold_now_comes_before_the_next_action(toys: Toys) -> None:
     report = await recovery.ended()
     assert report.outcome == "recovered"
     assert report.notes[0].by == "alice"
+
+
+async def test_order_is_given_anew_after_people_were_asked(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a", slow=1.0), toys.put("b")], not_after=1.5, hold=HOLD)
+    await eventually(lambda: "a" in toys.has(), "the first file is being put")
+    await recovery.handle.signal("hold", {"by": "alice", "reason": "wait for the vendor"})
+    hold = (await recovery.until("hold: put b")).hold
+    assert hold is not None
+    await eventually(lambda: datetime.now(UTC) > hold.opened + timedelta(seconds=1.6), "an order of then would be late")
+    await recovery.resolve("continue")
+    report = await recovery.ended()
+    assert (report.outcome, len(report.holds)) == ("recovered", 1)
 
 
 async def test_notes_are_kept(toys: Toys) -> None:
