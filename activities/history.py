@@ -46,13 +46,31 @@ def _plain(payload: Payload) -> Any:
 async def _chain(
     client: Client, workflow: str, run: str, events: list[HistoryEvent]
 ) -> list[tuple[str, list[HistoryEvent]]]:
-    """Return every run of the chain with its events, oldest first, each event once."""
-    parts, own = [], events
-    while found := resets(own):
-        base, _, copied = found[-1]
-        parts.append((run, [event for event in own if event.event_id > copied]))
-        run, own = base, await _events(client, workflow, base)
-    return [(run, own), *reversed(parts)]
+    """Return every run of the recovery with its own events, in the order in which they acted.
+
+    Not only those that led to ``run``: where a run was reset twice, the run that the first reset made acted as well.
+    """
+    parts = [(run, events)]
+    while found := resets(parts[-1][1]):
+        base = found[-1].base_run_id
+        parts.append((base, await _events(client, workflow, base)))
+    known, first = {one for one, _ in parts}, _first(events)
+    async for other in client.list_workflows(f"WorkflowId = {json.dumps(workflow)}"):
+        if other.run_id not in known and _first(await _events(client, workflow, other.run_id, 1)) == first:
+            parts.append((other.run_id, await _events(client, workflow, other.run_id)))
+    own = [(one, _own(found)) for one, found in parts]
+    return sorted(own, key=lambda part: part[1][0].event_time.ToNanoseconds())
+
+
+def _first(events: list[HistoryEvent]) -> str:
+    """Return the run with which the chain of runs began; a reset copies that."""
+    return events[0].workflow_execution_started_event_attributes.first_execution_run_id
+
+
+def _own(events: list[HistoryEvent]) -> list[HistoryEvent]:
+    """Return the events that were not copied from the run before; there is always a task that begins."""
+    found = resets(events)
+    return [event for event in events if not found or event.event_id > found[-1].copied]
 
 
 async def _wait_out(fold: Fold) -> None:
@@ -64,12 +82,14 @@ async def _wait_out(fold: Fold) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _events(client: Client, workflow: str, run: str | None) -> list[HistoryEvent]:
+async def _events(client: Client, workflow: str, run: str | None, most: int = 0) -> list[HistoryEvent]:
     handle = client.get_workflow_handle(workflow, run_id=run)
     try:
         plain: list[HistoryEvent] = []
         async for event in handle.fetch_history_events():
             plain.append(event)
+            if len(plain) == most:
+                break
             if len(plain) % 500 == 0:
                 activity.heartbeat()
     except RPCError as error:

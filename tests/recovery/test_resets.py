@@ -66,6 +66,21 @@ async def test_step_that_was_cut_off_is_brought_to_its_end_after_a_reset(toys: T
     assert toys.has() == {"a": "new", "b": "new"}
 
 
+async def test_run_between_two_resets_of_the_same_one_is_undone_as_well(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", then=[toys.put("b"), toys.put("c")], hold=HOLD)
+    await recovery.until("gate")
+    first = await reset(toys.client, recovery, "put-a.apply")
+    await first.resolve("continue")
+    await first.approve()
+    assert (await first.ended()).outcome == "recovered"
+    assert toys.has() == {"a": "new", "b": "new", "c": "new"}
+    second = await reset(toys.client, recovery, "put-a.observe")  # from the page of the first run in the UI
+    await second.resolve("compensate")
+    report = await second.ended()
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert toys.has() == {}
+
+
 async def test_nothing_is_undone_while_another_holds_the_system(toys: Toys) -> None:
     recovery = await toys.start(puts=[toys.put("a"), toys.put("b")], system=toys.folder.name, hold=HOLD)
     await recovery.ended()

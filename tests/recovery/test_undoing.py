@@ -36,7 +36,8 @@ async def reset(client: Client, recovery: Recovery, after: str) -> Recovery:
 
     Without an activity it is the first one.
     """
-    history = await recovery.handle.fetch_history()
+    own = client.get_workflow_handle(recovery.handle.id, run_id=_run(recovery))
+    history = await own.fetch_history()
     names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
     done = 0 if after else 1
     for event in history.events:
@@ -53,13 +54,18 @@ async def reset_at(client: Client, recovery: Recovery, event: int) -> Recovery:
     answer = await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=recovery.handle.id),
+            workflow_execution=WorkflowExecution(workflow_id=recovery.handle.id, run_id=_run(recovery)),
             reason="a test",
             workflow_task_finish_event_id=event,
             request_id=f"{recovery.handle.id}-{event}",
         )
     )
     return Recovery(client.get_workflow_handle(recovery.handle.id, run_id=answer.run_id))
+
+
+def _run(recovery: Recovery) -> str:
+    """Return the run that was started or reset to, also where another one has come after it."""
+    return recovery.handle.run_id or recovery.handle.result_run_id or ""
 
 
 async def test_terminated_recovery_is_undone(toys: Toys) -> None:
