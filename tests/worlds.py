@@ -103,6 +103,12 @@ def world(lab: Lab, last: int | None = None) -> World:
     return World(last, parts, archive(lab))
 
 
+def backed_up_timeline(lab: Lab) -> int:
+    """Return the timeline of the newest base backup."""
+    label = (lab.place.backups / lab.postgres.backed_up()[-1] / "backup_label").read_text()
+    return int(label.rpartition("START TIMELINE: ")[2])
+
+
 def served(lab: Lab) -> dict[str, object]:
     """Return how many servers work in the data directory and where its one logs, and how many work in copies."""
     found = processes.postgres_in(lab.place.data)

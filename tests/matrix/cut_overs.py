@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import shutil
 import time
@@ -18,7 +19,7 @@ from tests.copies import sweep
 from tests.matrix.restores import Run
 from tests.running import Recovery, Running
 from tests.workflows.test_side_copy import restorable
-from tests.worlds import IN_FLIGHT, World, ended, identity, names, world
+from tests.worlds import IN_FLIGHT, World, backed_up_timeline, ended, identity, names, world
 
 WITHIN = 10.0  # seconds; an order is written down after its commit
 UNTOUCHED: Mapping[str, object] = {
@@ -159,6 +160,9 @@ class Replace(Apart):
     async def prepare(self) -> None:
         """Look at the lab, and take a moment after that."""
         self.before = world(self.lab)
+        if backed_up_timeline(self.lab) != int(self.before.timeline, 16):  # what came before ended past its commit
+            await asyncio.to_thread(self.lab.base_backup)
+            self.before = world(self.lab)
         self.target = await restorable(self.lab)
 
 

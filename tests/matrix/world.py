@@ -19,6 +19,7 @@ from lab.estate import Lab
 from tests.copies import ask_copy, drop_all, postmasters, strangers
 from tests.matrix.scenes import digest
 from tests.running import eventually
+from tests.worlds import backed_up_timeline
 
 Rows = Mapping[int, str]
 CUSTOMERS = """
@@ -180,8 +181,7 @@ class World:
 
     def newest_backup_timeline(self) -> int:
         """Return the timeline of the newest base backup."""
-        label = (self.place.backups / self.lab.postgres.backed_up()[-1] / "backup_label").read_text()
-        return int(label.rpartition("START TIMELINE: ")[2])
+        return backed_up_timeline(self.lab)
 
 
 def listens(port: int) -> bool:

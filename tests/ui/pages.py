@@ -89,14 +89,17 @@ class Run:
 
     async def signal(self, name: str, text: str) -> None:
         """Send a signal with the input ``text``; the UI only ever says that it was sent."""
+        sent = self.page.get_by_text("Workflow signaled")
+        await expect(sent).to_have_count(0, timeout=15_000)  # that of an earlier one stays for some seconds
         await self._send("Send a Signal", "Select a signal", name, text)
-        await self.page.get_by_text("Workflow signaled").first.wait_for()
+        await sent.first.wait_for()
 
     async def update(self, name: str, text: str) -> str:
         """Send an update with the input ``text``; return the message of its rejection, "" when it was accepted."""
+        accepted = self.page.get_by_text("Update successful")
+        await expect(accepted).to_have_count(0, timeout=15_000)  # as above
         dialog = await self._send("Send an Update", "Select an Update", name, text)
         refusal = dialog.get_by_role("alert").locator("p")
-        accepted = self.page.get_by_text("Update successful")
         await accepted.or_(refusal).first.wait_for()
         if not await refusal.count():
             return ""
