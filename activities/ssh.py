@@ -50,9 +50,7 @@ async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, objec
     worker stops, or was given up, it goes on for the next attempt. ``end_job`` removes what a job leaves.
     """
     body = scripts.script(name, values).rstrip("\n")
-    check = hashlib.sha256(body.encode()).hexdigest()
-    command = " ".join(["sh", "-c", *map(shlex.quote, [scripts.text("job"), "job", host.jobs, job_name, check])])
-    running = asyncio.ensure_future(_run(host, command, body, None))
+    running = asyncio.ensure_future(_run(host, beginning(host, job_name, body), body, None))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -60,6 +58,16 @@ async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, objec
             await asyncio.shield(_end(host, job_name, running))
         running.cancel()
         raise
+
+
+def beginning(host: HostAt, job_name: str, body: str) -> str:
+    """Return the command that takes ``body`` on standard input and begins the named job, or attaches to it.
+
+    It is known by its environment: where the body is still on its way, there is nothing else to find it by.
+    """
+    check = hashlib.sha256(body.encode()).hexdigest()
+    words = [f"RECOVERY_STARTS={job_name}", "sh", "-c", scripts.text("job"), "job", host.jobs, job_name, check]
+    return shlex.join(["env", *words])
 
 
 def _wanted() -> bool:

@@ -1,5 +1,8 @@
 # Kill the job NAME of the folder JOBS with everything that it started, wait until it is gone, remove its files.
 d=$JOBS/$NAME
+# Whoever still waits for the text of the job would begin it later, when nobody is there to see it.
+begins=$(grep -lszxF "RECOVERY_STARTS=$NAME" /proc/[0-9]*/environ | cut -d/ -f3)
+[ -z "$begins" ] || kill -KILL $begins 2>/dev/null
 [ -d "$d" ] || exit 0
 if [ -e "$d/group" ] && ! flock -n "$d/lock" true; then
     group=$(cat "$d/group")

@@ -24,7 +24,7 @@ if flock -n 9 && [ "$(cat "$d/rc" 2>/dev/null)" != 0 ]; then
         echo "Transient: the job cannot be written into $1: is the disk full?" >&2
         exit 75
     fi
-    RECOVERY_JOB=$2 setsid sh -c '
+    env -u RECOVERY_STARTS RECOVERY_JOB="$2" setsid sh -c '
         sh "$1/body" </dev/null >"$1/out" 2>>"$1/err" 9>&- &
         wait $!
         echo $? 1<>"$1/rc.new" && mv "$1/rc.new" "$1/rc"' job "$d" </dev/null >/dev/null 2>&1 &

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.copies import postmasters
 from tests.matrix import jobs
 from tests.matrix.scenes import Stage, quiet
 from tests.matrix.trial import Trial, retried
+from tests.running import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -37,6 +40,23 @@ async def test_cancelled_job_is_gone_at_once(stage: Stage) -> None:
         assert trial.shows()["jobs"] == [], seconds
         await retried(trial.undo)
     await trial.end()
+
+
+async def test_job_whose_text_is_still_on_its_way_is_not_begun_after_its_end(stage: Stage, tmp_path: Path) -> None:
+    host, mark = stage.copy.find().host, stage.lab.place.jobs / "mark"
+    body = f"touch {mark}"
+    command = ["sh", "-c", f"exec {ssh.beginning(host, 'late', body)}"]
+    begins = subprocess.Popen(command, stdin=subprocess.PIPE, **stage.lab.postgres.who.drop())
+    environment = Path(f"/proc/{begins.pid}/environ")
+    await eventually(lambda: b"RECOVERY_STARTS=late" in environment.read_bytes(), "it waits for its text", 5)
+    await ssh.end_job(host, "late")
+    assert begins.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        begins.stdin.write(body.encode())
+        begins.stdin.close()
+    assert await asyncio.to_thread(begins.wait, 10) == -signal.SIGKILL
+    assert not mark.exists()
+    assert not (stage.lab.place.jobs / "late").exists()
 
 
 async def test_server_that_is_being_born_is_stopped(stage: Stage) -> None:
