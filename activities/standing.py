@@ -27,6 +27,7 @@ BARS = {
 
 SUPERVISORS = ("patroni", "repmgrd", "supervisord", "runsv", "s6-supervise", "pg_autoctl", "stolon-keeper", "monit")
 METHODS = ("trust", "peer", "scram-sha-256", "md5", "password")
+"""What may let this login in; the options of any other method are not even looked at, for they hold passwords."""
 
 
 class LookAtRunning(Spec):
@@ -48,6 +49,7 @@ class LookAtRunning(Spec):
         return {
             "bin": self.bin, "dbname": self.dbname, "dbuser": self.dbuser, "data": self.data, "copies": self.copies,
             "copy": self.copy_dir, "fenced": self.fenced, "sockets": self.sockets, "port": self.port,
+            "methods": " ".join(METHODS),
         }  # fmt: skip
 
 
@@ -63,8 +65,9 @@ class Connected(Wire):
 class Standing(Wire):
     """The running database. ``rule`` lets this login in over the socket, ``rules`` is the SHA-256 of pg_hba.conf.
 
-    ``bars`` and ``outside`` say what of its folder stands in the way; what follows ``live`` is known only where the
-    server answers. ``spare`` counts tables in the database `postgres`, ``workers`` are extensions' processes.
+    Of the options of ``rule`` only a map has its value here: others are passwords. ``bars`` and ``outside`` say what of
+    its folder stands in the way; what follows ``live`` is known only where the server answers. ``spare`` counts tables
+    in the database `postgres`, ``workers`` are extensions' processes.
     """
 
     identity: str = ""

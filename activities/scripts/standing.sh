@@ -28,19 +28,32 @@ if [ -n "$server" ]; then
     say service "$(sed -n 's|^.*/\([^/]*\.service\)$|\1|p' "/proc/$server/cgroup" 2>/dev/null | head -n 1)"
 fi
 # Which rule lets this login in over the socket: the first that fits decides. Where nobody can be asked, the file tells.
-[ -f "$DATA/pg_hba.conf" ] && awk -v db="$DBNAME" -v role="$DBUSER" '
+# Of its options only a map is told as it is: others hold passwords (ldapbindpasswd, radiussecrets).
+[ -f "$DATA/pg_hba.conf" ] && awk -v db="$DBNAME" -v role="$DBUSER" -v known="$METHODS" '
     function fits(list, name,  i, n, word) {
         n = split(list, word, ",")
         for (i = 1; i <= n; i++) if (word[i] == "all" || word[i] == name || word[i] == "\"" name "\"") return 1
     }
+    function told(option,  name, quotes) { # what stands within quotes is no option of its own
+        name = !inside && match(option, /^[a-z_]+=/) ? substr(option, 1, RLENGTH - 1) : "?"
+        quotes = gsub(/"/, "\"", option)
+        if (name == "map" && quotes % 2 == 0) name = option
+        inside = (inside + quotes) % 2
+        return name
+    }
     $1 == "local" && fits($3, role) {
-        rule = $4; for (i = 5; i <= NF && $i !~ /^#/; i++) rule = rule " " $i
+        rule = method = $4 ~ /^[a-z0-9-]+$/ ? $4 : "?"
+        inside = 0
+        for (i = 5; i <= NF && $i !~ /^#/ && index(" " known " ", " " method " "); i++) rule = rule " " told($i)
         if (fits($2, db) && !found++) print "written\t" rule
     }' "$DATA/pg_hba.conf"
 live=$(ask "select json_build_object(
     'recovery', pg_is_in_recovery(),
     'superuser', (select rolsuper from pg_roles where rolname = current_user),
-    'rule', (select r.auth_method || coalesce(' ' || array_to_string(r.options, ' '), '') from pg_hba_file_rules r
+    'rule', (select r.auth_method || coalesce((
+            select string_agg(' ' || case when o like 'map=%' then o else split_part(o, '=', 1) end, '' order by place)
+            from unnest(r.options) with ordinality u (o, place) where r.auth_method = any (string_to_array('$METHODS', ' '))), '')
+        from pg_hba_file_rules r
         where r.type = 'local' and r.database && array['all', current_database()::text] and exists (
             select from unnest(r.user_name) u where u in ('all', current_user) or u like '+%'
             and case when to_regrole(quote_ident(substr(u, 2))) is not null then pg_has_role(to_regrole(quote_ident(substr(u, 2))), 'member') end)

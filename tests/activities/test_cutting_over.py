@@ -91,6 +91,26 @@ async def test_nothing_stands_in_the_way_on_the_lab(stage: CutStage) -> None:
     assert cut_over_blockers(await look_at_standing.observe(stage.replacing.look())) == []
 
 
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("radius radiusservers=127.0.0.1 radiussecrets=hush", "radius"),
+        ("peer map=lab", "peer map=lab"),
+        ("scram-sha-256", "scram-sha-256"),
+    ],
+)
+async def test_password_in_the_rules_of_a_server_is_not_told(stage: CutStage, rule: str, told: str) -> None:
+    rules = stage.lab.place.data / "pg_hba.conf"
+    whole = rules.read_text()
+    try:
+        rules.write_text(f"local orders postgres {rule}\n{whole}")  # the server tells what lies there, read or not
+        found = await look_at_standing.observe(stage.replacing.look())
+    finally:
+        rules.write_text(whole)
+    assert found.live
+    assert (found.rule, "hush" in found.model_dump_json()) == (told, False)
+
+
 async def test_every_row_that_the_copy_lacks_is_exported(stage: CutStage) -> None:
     spec = stage.replacing.salvage(stage.port, stage.standing)
     await carried_out(salvage, spec)

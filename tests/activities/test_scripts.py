@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from activities.scripts import script, text
 from tests.activities.captured import DATA
 from tests.activities.recorder import FOLDER, NAMES
+from tests.activities.sample import replacing
 
 SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox") if shutil.which(shell)]
 WORDS = (
@@ -179,3 +180,28 @@ def test_keys_are_told_as_ranges(keys: str, name: str) -> None:
     lines = "".join(f"{key}\n" for key in keys.split())
     told = run(f"{text('ranges')}MOST=25 TEXTS=3 ranges <<'KEYS'\n{lines}KEYS\n", name=name)
     assert told == f"{RANGES[keys]}\n"
+
+
+SECRET = "hush"
+RULES = {
+    "peer map=lab": "peer map=lab",
+    'peer map="l b" # why': "peer map ?",
+    'peer map="lab"': 'peer map="lab"',
+    f"ldap ldapserver=x ldapbindpasswd={SECRET}": "ldap",
+    f'radius radiussecrets="a,{SECRET}"': "radius",
+    f"password ldapbindpasswd={SECRET} map=lab": "password ldapbindpasswd map=lab",
+    f'md5 "ldapbindpasswd=a map={SECRET}"': "md5 ? ?",
+    f'md5 ldapbindpasswd="a {SECRET}" map=b': "md5 ldapbindpasswd ? map=b",
+    f"ldapbindpasswd={SECRET}": "?",
+    "md5 \\": "md5 ?",
+}
+"""A rule of pg_hba.conf for the login, and what is told of it."""
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_file_of_rules_keeps_its_passwords(tmp_path: Path, rule: str) -> None:
+    (tmp_path / "pg_hba.conf").write_text(f"local wiki all trust\nlocal all {SECRET} trust\nlocal all all {rule}\n")
+    values = replacing().look().values() | {"bin": tmp_path, "data": tmp_path, "sockets": tmp_path}
+    told = run(script("standing", values))
+    assert f"written\t{RULES[rule]}" in told.splitlines()
+    assert SECRET not in told
