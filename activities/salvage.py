@@ -10,7 +10,7 @@ from activities.cut_over import CutAction, CutSpec
 from recovery.models import Wire
 
 SHOWN = 100
-"""Tables that a state names; the manifest beside the export names all."""
+"""Tables, and notes, that a state names; the manifest beside the export names all."""
 
 
 class SalvageSpec(CutSpec):
@@ -91,6 +91,8 @@ def salvaged(text: str) -> Salvaged:
         if kind == "table"
     ]
     notes = [row[1] for row in rows if row[0] == "note"]
+    if len(notes) > SHOWN:
+        notes[SHOWN:] = [f"{len(notes) - SHOWN} more notes are in the manifest"]
     if len(tables) > SHOWN:
         notes.append(f"{len(tables) - SHOWN} more tables are in the manifest")
     damaged = any(row[0] == "damaged" for row in rows)

@@ -2,8 +2,8 @@
 # Rows are compared as the text that COPY makes of them, one a line, so that no table needs a key. Reads both only.
 . ./running.sh
 . ./ranges.sh
-export PGOPTIONS='-c default_transaction_read_only=on -c lock_timeout=30s -c statement_timeout=0 -c search_path=pg_catalog
-    -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=1 -c bytea_output=hex'
+export PGOPTIONS="-c default_transaction_read_only=on -c lock_timeout=${LOCKWAIT:-30s} -c statement_timeout=0 -c search_path=pg_catalog
+    -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=1 -c bytea_output=hex"
 part=$OUT.partial
 full() { fail Fatal "nothing can be written into $part: is the disk full? Free room under $(dirname "$OUT")"; }
 [ ! -e "$OUT" ] || fail Drifted "$OUT stands there already"
@@ -14,6 +14,15 @@ mkdir -p "$part/work" && printf '%s' "$OWNER" >"$part/owner" || full
 sql() { "$BIN/psql" -wXAtq -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -v VERBOSITY="${2:-default}" -c "$1"; }
 live() { PGHOST=$SOCKETS PGPORT=$PORT sql "$@"; }
 copy() { PGHOST=$COPY/run PGPORT=$COPYPORT sql "$@"; }
+unread() { # $1 table of the running database; whether what stands in the way may pass is told by VERBOSITY=verbose
+    [ "$(df --output=avail "$part" | tail -n 1)" -gt 0 ] || full
+    said=$(grep -m 1 -E '^(ERROR|FATAL|PANIC): ' "$part/work/error" || tail -n 1 "$part/work/error")
+    case $said in
+        *:\ \ 08???:* | *:\ \ 40???:* | *:\ \ 53???:* | *:\ \ 55P03:* | *:\ \ 57???:*) ;; # cut off, out of memory, locked
+        ERROR:*) fail Fatal "the rows of $1 cannot be read: $(printf '%s' "$said" | cut -c1-300)" ;;
+    esac
+    later "the rows of $1 cannot be read now: $(printf '%s' "$said" | cut -c1-300)"
+}
 note() { printf 'note\t%s\n' "$(printf '%s' "$1" | tr '\t\n' '  ' | cut -c1-300)" >>"$part/manifest.tsv" || full; }
 printf 'kind\ttable\trows\tfile\tbytes\tsha256\tkeys\n' >"$part/manifest.tsv" || full
 written() { live 'select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) from pg_stat_user_tables'; }
@@ -86,11 +95,7 @@ for table in $tables; do
         *) later "the copy does not tell the rows of $name: $(head -n 1 "$part/work/error")" ;;
     esac
     sort -T "$part/work" "$part/work/raw" >"$part/work/copy" || full
-    if ! live "$query" >"$part/work/raw" 2>"$part/work/error"; then
-        [ "$(df --output=avail "$part" | tail -n 1)" -gt 0 ] || full
-        note "not exported: $name: $(head -n 1 "$part/work/error")"
-        continue
-    fi
+    live "$query" verbose >"$part/work/raw" 2>"$part/work/error" || unread "$name"
     sort -T "$part/work" "$part/work/raw" >"$part/work/live" || full
     comm -23 "$part/work/live" "$part/work/copy" >"$part/work/rows" || full
     [ -s "$part/work/rows" ] || [ "$new" = yes ] || continue
@@ -104,17 +109,35 @@ for table in $tables; do
     printf 'table\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(printf '%s' "$name" | tr '\t\n' '  ')" "$(wc -l <"$part/work/rows")" "$file.csv" \
         "$(stat -c %s "$part/$file.csv")" "$(digest "$part/$file.csv")" "$keys" >>"$part/manifest.tsv" || full
 done
-standing='select format($f$%I.%I$f$, schemaname, sequencename), last_value from pg_sequences where last_value is not null'
-{ copy "$standing" | sed 's/^/c|/' && live "$standing" | sed 's/^/l|/'; } | awk -F '|' '
-    $1 == "c" { at[$2] = $3; next }
-    !($2 in at) { print "sequence " $2 " stands at " $3 ", and is not in use in the copy"; next }
-    $3 + 0 > at[$2] + 0 { print "sequence " $2 " stands at " $3 ", in the copy at " at[$2] }
-    ' >"$part/work/notes" || later 'the sequences cannot be compared'
-roles="select rolname from pg_roles where rolname !~ '^pg_' order by rolname collate \"C\""
-copy "$roles" >"$part/work/copy" && live "$roles" >"$part/work/live" || later 'the roles cannot be compared'
-comm -23 "$part/work/live" "$part/work/copy" | sed 's/^/only in the running database: the role /' >>"$part/work/notes"
-blobs='select count(*) from pg_largeobject_metadata'
-[ "$(live "$blobs")" = "$(copy "$blobs")" ] || echo 'large objects differ; they were not exported' >>"$part/work/notes"
+both() { # $1 SQL, $2 what it tells: the lines of the copy after "c ", those of the running database after "l "
+    copy "$1" >"$part/work/copy" && live "$1" >"$part/work/live" || later "$2 cannot be compared"
+    sed 's/^/c /' "$part/work/copy" && sed 's/^/l /' "$part/work/live"
+}
+both "select last_value || ' ' || format('%I.%I', schemaname, sequencename) from pg_sequences where last_value is not null" \
+    'the sequences' >"$part/work/both"
+awk '
+    { name = $0; sub(/^[cl] [^ ]* /, "", name) }
+    $1 == "c" { at[name] = $2; next }
+    !(name in at) { print "sequence " name " stands at " $2 ", and is not in use in the copy"; next }
+    $2 + 0 > at[name] + 0 { print "sequence " name " stands at " $2 ", in the copy at " at[name] }
+    ' "$part/work/both" >"$part/work/notes"
+# What a role may do is told by a digest, which stays in here: the password is in it.
+both "select md5(jsonb_build_array(to_jsonb(a) - 'oid', (
+        select jsonb_agg(t order by t) from (select jsonb_build_array(r.rolname, to_jsonb(m) - '{oid,roleid,member,grantor}'::text[])
+            from pg_auth_members m join pg_authid r on r.oid = m.roleid where m.member = a.oid) g (t)))::text) || ' ' || rolname
+    from pg_authid a where rolname !~ '^pg_' order by rolname collate \"C\"" 'the roles' >"$part/work/both"
+awk '
+    { name = substr($0, 36) }
+    $1 == "c" { was[name] = $2; next }
+    !(name in was) { print "only in the running database: the role " name; next }
+    { if (was[name] != $2) print "other in the copy: password, attributes or memberships of the role " name; delete was[name] }
+    END { for (name in was) print "only in the copy, so it comes back with its password and rights: the role " name }
+    ' "$part/work/both" | sort >>"$part/work/notes"
+# In no order: a sum is the same whatever that is.
+both "select m.oid || ' ' || coalesce(sum(hashtextextended(pageno || ':' || md5(data), 0)), 0) from pg_largeobject_metadata m
+    left join pg_largeobject on loid = m.oid group by m.oid" 'the large objects' >"$part/work/both"
+blobs=$(awk '$1 == "c" { was[$2] = $3; next } !($2 in was) || was[$2] != $3 { print $2 }' "$part/work/both" | sort -n | ranges)
+[ -z "$blobs" ] || echo "not exported: large objects that the copy lacks, or has in another form: $blobs" >>"$part/work/notes"
 while read -r line; do note "$line"; done <"$part/work/notes"
 after=$(written) || later 'the running database does not answer any more'
 [ "$before" = "$after" ] || later 'rows were written while they were exported, by a login that the guard lets in'

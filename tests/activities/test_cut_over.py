@@ -218,6 +218,14 @@ def test_state_of_many_tables_stays_small() -> None:
     assert found.notes == ("7 more tables are in the manifest",)
 
 
+def test_state_of_many_notes_stays_small() -> None:
+    found = salvaged("stage\texported\n" + "".join(f"note\trole r{n}\n" for n in range(SHOWN + 7)))
+    assert found.notes is not None
+    assert (len(found.notes), found.notes[0], found.notes[-1]) == (
+        SHOWN + 1, "role r0", "7 more notes are in the manifest",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("told", "found"),
     [
