@@ -98,6 +98,7 @@ class Backups(Probe[FindBackups, Inventory]):
     """List the base backups and the unbroken runs of WAL."""
 
     name = "backups"
+    limit = timedelta(minutes=10)  # what large backups take up is counted file by file
 
     def title(self, spec: FindBackups) -> str:
         """Say what is looked for."""
@@ -105,7 +106,8 @@ class Backups(Probe[FindBackups, Inventory]):
 
     async def observe(self, spec: FindBackups) -> Inventory:
         """Look on the host; two commands."""
-        found = await asyncio.to_thread(inventory, await ssh.look(spec.host, "inventory", spec.values()))
+        told = await ssh.look(spec.host, "inventory", spec.values(), ssh.within(self.limit / 2))
+        found = await asyncio.to_thread(inventory, told)
         ranges = [await self._dated(spec, found, r) for r in found.ranges if r.timeline == found.timeline]
         return found.model_copy(update={"ranges": tuple(ranges)})
 
@@ -115,7 +117,7 @@ class Backups(Probe[FindBackups, Inventory]):
         numbers = range(run.last, max(run.first, run.last - REACH_BACK) - 1, -1)
         names = " ".join(segment_name(run.timeline, number, found.segment) for number in numbers)
         values = {"bin": spec.bin, "archive": spec.archive, "data": spec.data, "segments": names}
-        said = (await ssh.look(spec.host, "last_commit", values)).strip()
+        said = (await ssh.look(spec.host, "last_commit", values, ssh.within(self.limit / 2))).strip()
         until = datetime.fromisoformat(f"{said}+00:00") - timedelta(microseconds=1) if said else None
         return run.model_copy(update={"until": until})
 

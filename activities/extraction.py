@@ -39,7 +39,7 @@ class ExtractSpec(CopySpec):
 
 async def _told(spec: ExtractSpec, detail: bool, limit: timedelta) -> Rows:
     values = spec.values() | {"detail": "yes" if detail else "no"}
-    text = await ssh.look(spec.host, "extraction", values, limit.total_seconds())
+    text = await ssh.look(spec.host, "extraction", values, ssh.within(limit))
     return [line.split("\t") for line in text.splitlines()]
 
 
@@ -176,6 +176,8 @@ class CopyRowsBack(Action[CopyBack, CopiedBack]):
 
     name = "postgres.copy_back"
     limit = timedelta(hours=4)
+    look_limit = timedelta(hours=2)  # it reads every key of both tables, as the preview does
+    look_patience = timedelta(hours=4)
 
     def title(self, spec: CopyBack) -> str:
         """Say what goes back."""
@@ -183,7 +185,7 @@ class CopyRowsBack(Action[CopyBack, CopiedBack]):
 
     async def observe(self, spec: CopyBack) -> CopiedBack:
         """Look whether rows are missing, or what was put."""
-        return copied_back(await _told(spec, False, self.limit))
+        return copied_back(await _told(spec, False, self.look_limit))
 
     def desired(self, spec: CopyBack, before: CopiedBack) -> CopiedBack:
         """Want nothing to be missing; which rows go in is known after."""

@@ -51,7 +51,7 @@ class Verify(Probe[VerifyCopy, Proof]):
 
     async def observe(self, spec: VerifyCopy) -> Proof:
         """Look; one command."""
-        text = await ssh.look(spec.host, "verify_copy", spec.values(), self.limit.total_seconds())
+        text = await ssh.look(spec.host, "verify_copy", spec.values(), ssh.within(self.limit))
         return proof(text, spec.questions, spec.amcheck)
 
 
@@ -136,7 +136,7 @@ class Compare(Probe[CompareCopy, Comparison]):
 
     async def observe(self, spec: CompareCopy) -> Comparison:
         """Look; one command."""
-        text = await ssh.look(spec.host, "compare_copy", spec.values(), self.limit.total_seconds())
+        text = await ssh.look(spec.host, "compare_copy", spec.values(), ssh.within(self.limit))
         return comparison(text, spec.replaces)
 
 

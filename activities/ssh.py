@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import shlex
 from collections.abc import Mapping
+from datetime import timedelta
 
 import asyncssh
 from temporalio import activity
@@ -18,6 +20,12 @@ from recovery.models import Wire
 
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 25.0
+SPARE = timedelta(seconds=5)
+"""Of an activity's limit; in it a look that took too long is ended, and told to people."""
+GRACE = 2
+"""Seconds that a look has to end in order, before it is killed."""
+INTERRUPTED = """trap 'trap "" TERM; sleep 0.5; kill -TERM 0; exit 130' INT"""
+"""Heads a look: interrupted, not killed, psql has the server end its query; then what does not hear is ended."""
 SAID = re.compile(r"^(Transient|Refused|Drifted|Fatal): (.*)", re.MULTILINE)
 LOST = (asyncssh.DisconnectError, asyncssh.ChannelOpenError, OSError, TimeoutError)
 
@@ -37,9 +45,25 @@ class HostAt(Wire):
 _kept: dict[tuple[asyncio.AbstractEventLoop, HostAt], asyncio.Task[asyncssh.SSHClientConnection]] = {}
 
 
+class _Slow(Exception):
+    """A look took longer than it may."""
+
+
+def within(limit: timedelta) -> float:
+    """Return how many seconds a look may take in an activity whose attempts are limited so."""
+    return (limit - SPARE).total_seconds()
+
+
 async def look(host: HostAt, name: str, values: Mapping[str, object], seconds: float = LOOK_SECONDS) -> str:
-    """Run the script ``name`` and return its output; it must change nothing. Tried twice on a dead connection."""
-    return await _run(host, "sh -s", scripts.script(name, values), seconds)
+    """Run the script ``name`` and return its output; it must change nothing. Tried twice on a dead connection.
+
+    After ``seconds``, or when cancelled, it is interrupted on the host, too: another attempt must not look beside it.
+    """
+    body = f"{INTERRUPTED}\n{scripts.script(name, values)}"
+    try:
+        return await _run(host, f"exec timeout -s INT -k {GRACE} {seconds:g} sh -s", body, seconds)
+    except _Slow:
+        raise Transient(f"host {host.address}:{host.port}: the look took longer than {seconds:g} s") from None
 
 
 async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, object]) -> str:
@@ -106,7 +130,7 @@ async def _run(host: HostAt, command: str, stdin: str, seconds: float | None) ->
             done = await _command(connection, command, stdin, seconds)
         except LOST as error:
             _drop(host, connection)
-            if last or isinstance(error, TimeoutError):
+            if last:
                 raise Transient(f"host {host.address}:{host.port}: the connection was lost ({_name(error)})") from None
             continue
         if done.exit_status is None:  # the server went away before the command's end
@@ -123,18 +147,35 @@ async def _run(host: HostAt, command: str, stdin: str, seconds: float | None) ->
 async def _command(
     connection: asyncssh.SSHClientConnection, command: str, stdin: str, seconds: float | None
 ) -> asyncssh.SSHCompletedProcess:
+    """Run ``command``; what has a limit of ``seconds`` ends itself after that. Raises _Slow if it did, or should have.
+
+    Then the channel is closed alone: others work over the connection, and if that is dead, keepalive finds it.
+    """
     opening = asyncio.ensure_future(connection.create_process(command, input=stdin, errors="replace"))
+    began = asyncio.get_running_loop().time()
     try:
         process = await asyncio.shield(opening)
-        return await process.wait(timeout=seconds)
+        done = await process.wait(timeout=seconds and seconds + GRACE + 1)
+    except asyncssh.TimeoutError:
+        raise _Slow from None
     finally:
         # A cancel while it opens must not leave a shell on the host that waits for its input for ever.
-        opening.add_done_callback(_close)
+        opening.add_done_callback(_close if seconds is None else _interrupt)
+    if seconds and done.exit_status and asyncio.get_running_loop().time() - began >= seconds:
+        raise _Slow
+    return done
 
 
 def _close(opening: asyncio.Future[asyncssh.SSHClientProcess[str]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
+
+
+def _interrupt(opening: asyncio.Future[asyncssh.SSHClientProcess[str]]) -> None:
+    if not opening.cancelled() and opening.exception() is None and opening.result().returncode is None:
+        with contextlib.suppress(OSError):  # the channel, or the connection, has gone
+            opening.result().send_signal("INT")
+    _close(opening)
 
 
 async def _connection(host: HostAt) -> asyncssh.SSHClientConnection:

@@ -107,11 +107,13 @@ class Probe(ABC, Generic[S, T]):
 class Action(Probe[S, T]):
     """Something that changes a system: made of observe, desired, apply and undo.
 
-    ``expires`` is how long an apply stays valid once ordered; ``kept`` says why nothing is undone, if so. ``guards``
-    tells that nothing beneath it may be undone where its own undo failed; not where that leaves behind what stands in
-    nobody's way.
+    ``limit`` is that of acting; ``look_limit`` and ``look_patience`` are those of its look. ``expires`` is how long an
+    apply stays valid once ordered; ``kept`` says why nothing is undone, if so. ``guards`` tells that nothing beneath it
+    may be undone where its own undo failed; not where that leaves behind what stands in nobody's way.
     """
 
+    look_limit: ClassVar[timedelta] = Probe.limit
+    look_patience: ClassVar[timedelta] = Probe.patience
     expires: ClassVar[timedelta] = timedelta(minutes=30)
     undo_patience: ClassVar[timedelta] = timedelta(minutes=10)
     kept: ClassVar[str] = ""

@@ -226,12 +226,10 @@ class Procedure(Resets, Generic[P]):
             await self._heed_reset()
             self._step(step, "looking", cause)
             # A check tells what is wrong now; only who acts waits for it to pass.
-            patience = timedelta(0) if self.start.mode == "check" else self._within(probe.patience)
-            attempt = self._attempt(step, "observe")
-            limits = Probe if isinstance(probe, Action) else probe  # an action's own are those of acting
-            call = Call(f"{probe.name}.observe", probe.state_type, step, "observe", limits, patience, attempt)
+            usual = probe.look_patience if isinstance(probe, Action) else probe.patience
+            patience = timedelta(0) if self.start.mode == "check" else self._within(usual)
             try:
-                seen: T = await self._activity(call, spec, cause)
+                seen: T = await self._activity(self._looking(probe, step, patience), spec, cause)
             except FailureError as failure:
                 now = Situation("failure", bool(self._committed), skippable=probe.skip if cause == "verify" else "")
                 said = await self._answer(now, step, failure, cause)
@@ -244,6 +242,13 @@ class Procedure(Resets, Generic[P]):
             self._heed_cancel()
             self._step(step, "seen", cause, seen)
             return seen
+
+    def _looking(self, probe: Probe[S, T], step: str, patience: timedelta) -> Call:
+        """Return the look of ``step``; an action's other limits are those of acting."""
+        name, attempt = f"{probe.name}.observe", self._attempt(step, "observe")
+        if isinstance(probe, Action):
+            return Call(name, probe.state_type, step, "observe", Probe, patience, attempt, probe.look_limit)
+        return Call(name, probe.state_type, step, "observe", probe, patience, attempt)
 
     async def _change(self, change: Change[S, T]) -> T:
         began = change.began
@@ -368,15 +373,13 @@ class Procedure(Resets, Generic[P]):
 
     async def _unchanged(self, change: Change[Any, Any]) -> bool:
         """Look afresh whether the step that commits has changed nothing."""
-        seen = await self._afresh(change, change.action.patience)
+        seen = await self._afresh(change, change.action.look_patience)
         return seen is not None and agrees(change.before, seen)
 
     async def _afresh(self, change: Change[S, T], patience: timedelta) -> T | None:
         """Look once more at what ``change`` was to act on; None where that cannot be seen."""
-        action, step, number = change.action, change.step, self._attempt(change.step, "observe")
-        call = Call(f"{action.name}.observe", action.state_type, step, "observe", Probe, patience, number)
         try:
-            seen: T = await self._activity(call, change.spec, "execute")
+            seen: T = await self._activity(self._looking(change.action, change.step, patience), change.spec, "execute")
         except FailureError as failure:
             if is_cancelled_exception(failure):
                 raise

@@ -52,7 +52,7 @@ RESET = "the run was reset"
 class Call(NamedTuple):
     """An activity to run as ``part`` of ``step``, and with whose limits; ``attempt`` counts what people had retried.
 
-    ``whole`` gives one attempt all of the patience.
+    ``look_limit`` is one attempt's where an action only looks; ``whole`` gives one attempt all of the patience.
     """
 
     activity: str
@@ -62,6 +62,7 @@ class Call(NamedTuple):
     limits: Probe[Any, Any] | type[Probe[Any, Any]]
     patience: timedelta
     attempt: int = 1
+    look_limit: timedelta | None = None
     whole: bool = False
 
 
@@ -99,14 +100,15 @@ class Stepping(Inbox):
     # --- activities --------------------------------------------------------------------------------------
 
     async def _activity(self, call: Call, argument: Any, cause: Cause) -> Any:
+        limit = call.look_limit or call.limits.limit
         try:
             return await workflow.execute_activity(
                 call.activity,
                 argument,
                 result_type=call.gives,
                 activity_id=activity_id(call.step, call.part, call.attempt),
-                start_to_close_timeout=call.patience if call.whole else call.limits.limit,
-                schedule_to_close_timeout=max(call.patience, call.limits.limit),
+                start_to_close_timeout=call.patience if call.whole else limit,
+                schedule_to_close_timeout=max(call.patience, limit),
                 heartbeat_timeout=max(call.limits.beat * 4, timedelta(seconds=3)),
                 retry_policy=RETRIES if call.patience else FEW,
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

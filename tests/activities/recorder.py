@@ -21,11 +21,12 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.sh"))
 
 @dataclass(frozen=True)
 class Sent:
-    """One script that arrived: its name, the variables before it, and the name of the job if it is one."""
+    """One script that arrived: its name, the variables before it, its job's name or how many seconds it may look."""
 
     name: str
     values: dict[str, str]
     job: str = ""
+    seconds: float = 0
 
 
 @dataclass
@@ -48,8 +49,9 @@ class Recorder:
         command = shlex.split(process.command or "")
         values = dict(HEAD.findall(head))
         job = command[5] if command[2:4] == [scripts.text("job"), "job"] else ""
-        assert job or command == ["sh", "-s"], command
-        self.sent.append(Sent(name, {key: _plain(value) for key, value in values.items()}, job))
+        assert job or (command[:2], command[-2:]) == (["exec", "timeout"], ["sh", "-s"]), command
+        seconds = 0 if job else float(command[-3])
+        self.sent.append(Sent(name, {key: _plain(value) for key, value in values.items()}, job, seconds))
         output, complaint, status = self.answers.get(name, ("", "", 0))
         process.stdout.write(output)
         process.stderr.write(complaint)

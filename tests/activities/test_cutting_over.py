@@ -34,6 +34,7 @@ from recovery.errors import Fatal, Transient
 from tests.conftest import FreshLab
 from tests.copies import ask_copy
 from tests.matrix.relay import relay
+from tests.matrix.scenes import quiet
 from tests.matrix.scenes_cut_over import CutStage, carried_back, carried_out
 from tests.matrix.theatre import written
 from tests.running import eventually
@@ -228,6 +229,22 @@ def beyond(stage: CutStage, table: str, columns: str) -> list[str]:
         if text in running:
             running.remove(text)
     return sorted(running)
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["too long", "cancelled"])
+async def test_look_that_is_over_asks_nothing_more(stage: CutStage, cancelled: bool) -> None:
+    spec, asked = stage.copy.verify(stage.port), "select 'a query without end', pg_sleep(1000)"
+    values = spec.values() | {"amcheck": "no", "queries": 1, "query_1": asked}
+    looking = asyncio.create_task(ssh.look(spec.host, "verify_copy", values, 600 if cancelled else 2))
+    count = "select count(*) from pg_stat_activity where query like '%without end%' and pid <> pg_backend_pid()"
+    await eventually(lambda: ask_copy(stage.lab, count) == ["1"], "the copy is asked")
+    if cancelled:
+        looking.cancel()
+    else:
+        with pytest.raises(Transient, match="the look took longer than 2 s"):
+            await looking
+    await eventually(lambda: ask_copy(stage.lab, count) == ["0"], "the copy is not asked any more", 5)
+    await quiet(stage.lab)
 
 
 async def test_clients_that_push_in_are_ended(stage: CutStage) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +17,8 @@ import pytest
 from activities import ssh
 from activities.ssh import HostAt
 from lab import ports
-from recovery.errors import Refused
+from recovery.errors import Refused, Transient
+from tests.running import eventually
 
 
 @pytest.fixture
@@ -80,4 +83,50 @@ async def test_connection_is_kept(sshd: HostAt, tmp_path: Path) -> None:
     for _ in range(5):
         await ssh.look(sshd, "nothing", {})
     assert (tmp_path / "log").read_text().count("Accepted publickey") == 1
+    await ssh.close()
+
+
+def commands(sshd: HostAt) -> list[str]:
+    """Return the command lines of what was started over this server, by the environment that it gives them."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = re.search(rb"SSH_CONNECTION=[^\0]* %d\0" % sshd.port, (folder / "environ").read_bytes())
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # it has ended meanwhile
+            continue
+        if mine and line:
+            found.append(line)
+    return found
+
+
+def reading(folder: Path, name: str, program: str) -> dict[str, object]:
+    """Return what has the script ``last_commit`` read its log by ``program``, in a new folder of this name."""
+    (folder / name).mkdir()
+    (folder / name / "segment").touch()
+    (folder / name / "pg_waldump").write_text(f"#!/bin/sh\n{program}\n")
+    (folder / name / "pg_waldump").chmod(0o755)
+    return {"bin": folder / name, "archive": folder / name, "data": folder, "segments": "segment"}
+
+
+async def test_look_that_takes_too_long_ends_alone(sshd: HostAt, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    waiting = f"until [ -e '{go_on}' ]; do sleep 0.05; done; echo ' COMMIT 2026-11-22 02:05:56'"
+    beside = asyncio.create_task(ssh.look(sshd, "last_commit", reading(tmp_path, "beside", waiting), 60))
+    await eventually(lambda: any("beside" in line for line in commands(sshd)), "the other look is at work")
+    with pytest.raises(Transient, match=r"the look took longer than 0\.5 s"):
+        await ssh.look(sshd, "last_commit", reading(tmp_path, "endless", "exec sleep 1000"), 0.5)
+    await eventually(lambda: "sleep 1000 " not in commands(sshd), "what it started has ended", 5)
+    go_on.touch()
+    assert await beside == "2026-11-22 02:05:56\n"
+    assert (tmp_path / "log").read_text().count("Accepted publickey") == 1
+    await eventually(lambda: commands(sshd) == [], "nothing is left on the host", 5)
+    await ssh.close()
+
+
+async def test_look_that_does_not_hear_is_killed(sshd: HostAt, tmp_path: Path) -> None:
+    deaf = reading(tmp_path, "deaf", "trap '' INT; sleep 1000; sleep 1000")
+    with pytest.raises(Transient, match=r"the look took longer than 0\.5 s"):
+        await ssh.look(sshd, "last_commit", deaf, 0.5)
+    await eventually(lambda: commands(sshd) == [], "nothing is left on the host", 5)
     await ssh.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import pytest_asyncio
 import worker
 from activities import ssh
 from activities.backups import REACH_BACK, SETTLE, backups
-from activities.extraction import copying_back, previewing
+from activities.extraction import copy_back, copying_back, preview, previewing
 from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.ssh import HostAt
 from recovery.actions import Action, Probe, Spec
@@ -125,6 +125,21 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     }  # fmt: skip
     assert {sent.name for sent in host.sent if not sent.job} == looks
     assert not {sent.name for sent in host.sent if sent.job} & looks
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+async def test_look_may_take_as_long_as_its_activity(step: Probe[Any, Any], host: Recorder) -> None:
+    """Less what it takes to tell people; together where there are several, but for the ones that wait for something."""
+    await step.observe(specs(host.host)[step.spec_type])
+    limit = step.look_limit if isinstance(step, Action) else step.limit
+    looks = [sent.seconds for sent in host.sent if sent.name != "nothing"]
+    assert sum(looks) < limit.total_seconds()
+    assert min(looks) >= (limit / len(looks)).total_seconds() - 5 or step.name == "postgres.first_write"
+
+
+async def test_looks_that_read_much_have_time() -> None:
+    assert copy_back.look_limit == preview.limit
+    assert backups.limit >= timedelta(minutes=5)
 
 
 async def test_job_is_of_the_copy_alone(host: Recorder) -> None:

@@ -36,6 +36,8 @@ class Putting(Action[Put, Content]):
 
     name = "toy.put"
     limit = timedelta(seconds=20)
+    look_limit = timedelta(seconds=40)
+    look_patience = timedelta(seconds=150)
     beat = timedelta(milliseconds=200)
 
     def title(self, spec: Put) -> str:

@@ -10,6 +10,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 
 from tests.recovery.box import Toys
+from tests.recovery.putting import PUT
 from tests.running import Recovery, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -182,6 +183,17 @@ async def test_commit_that_changed_nothing_may_be_withdrawn(toys: Toys) -> None:
     report = await recovery.ended()
     assert (report.outcome, report.committed) == ("compensated", None)
     assert toys.has() == {}
+
+
+async def test_look_of_an_action_has_limits_of_its_own(toys: Toys) -> None:
+    recovery = await toys.start(puts=[failing(toys, commits=OPENS)], hold=HOLD)
+    await recovery.resolve("withdraw")  # before and after this, it is looked at afresh
+    await recovery.ended()
+    asked = [e.activity_task_scheduled_event_attributes for e in (await recovery.handle.fetch_history()).events]
+    looks = [one for one in asked if one.activity_type.name == "toy.put.observe"]
+    assert len(looks) == 3
+    assert {look.start_to_close_timeout.ToTimedelta() for look in looks} == {PUT.look_limit}
+    assert {look.schedule_to_close_timeout.ToTimedelta() for look in looks} == {PUT.look_patience}
 
 
 async def test_commit_that_changed_something_stays(toys: Toys) -> None:
