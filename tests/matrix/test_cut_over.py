@@ -36,7 +36,6 @@ async def test_every_job_has_its_activity(calm: Undisturbed) -> None:
     assert set(STEPS.values()) == {name for name in calm.applies() if not name.startswith(("lay-", "replay-"))}
 
 
-@pytest.mark.soak
 async def test_worker_that_wakes_after_the_cut_over_changes_nothing(
     calm: Undisturbed, chance: random.Random, tmp_path: Path
 ) -> None:
