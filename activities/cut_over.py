@@ -243,8 +243,12 @@ class Install(CutAction[CutSpec, Installed]):
         return Installed(at="home", serving=True)
 
     def partial(self, spec: CutSpec, before: Installed, now: Installed) -> bool:
-        """Know one that is stopped on its way."""
-        return now.at == "moving" and before.at == "copy"
+        """Know one on its way, one in its place whatever has become of its server, and one that died beside it."""
+        return before.at == "copy" and (now.at in ("moving", "home") or now == Installed(at="copy"))
+
+    async def undo(self, spec: CutSpec, before: Installed) -> None:
+        """Put it back beside that place; started only if it served there."""
+        await self._back(spec, spec.values() | {"copyserved": "yes" if before.serving else "no"})
 
 
 def installed(found: Seen) -> Installed:

@@ -2,7 +2,8 @@
 . ./running.sh
 say() { printf '%s\t%s\n' "$1" "$2"; }
 kept=$COPY/kept
-copy=$(identity "$COPY/data") || copy=$(cat "$kept/copy" 2>/dev/null)
+moved=$(cat "$kept/copy" 2>/dev/null) # which folder it is that was put in its place, or is about to be
+copy=$(identity "$COPY/data") || copy=$moved
 case $(identity "$DATA") in
     '') home=nothing ;;
     "$IDENTITY") home=running ;;
@@ -12,7 +13,7 @@ esac
 say home "$home"
 [ -z "$IDENTITY" ] || [ "$(identity "$FENCED")" != "$IDENTITY" ] || say aside yes
 [ ! -e "$kept/fencing" ] || say running leaves
-[ ! -d "$COPY/data" ] || say copy there
+[ ! -d "$COPY/data" ] || [ "$copy" != "${moved:-$copy}" ] || say copy there
 [ ! -e "$kept/installing" ] || say copy moves
 [ -z "$IDENTITY" ] || [ -z "$(servers "$IDENTITY")" ] || say running serves
 [ -z "$copy" ] || [ -z "$(servers "$copy")" ] || serves=yes

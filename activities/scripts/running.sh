@@ -121,12 +121,15 @@ halt() { # $1 identity: stop what works there, fast, then at once, then by force
 options() { # $1 postmaster.opts: but for the folder, which is another one for who has started it by hand elsewhere
     sed 's/^[^"]*//; s/"-D" "[^"]*"//g; s/"-D[^"]*"//g' "$1"
 }
+unlock() { # remove what a server of DATA left that died: a zombie, or a stranger that got its pid, would pass for it
+    rm -f "$DATA/postmaster.pid"
+    lock=$SOCKETS/.s.PGSQL.$PORT.lock
+    case $(readlink "/proc/$(head -n 1 "$lock" 2>/dev/null)/exe") in */postgres*) ;; *) rm -f "$lock" ;; esac
+}
 launch() { # $1 postmaster.opts: start the server of DATA with these options, where it logged before; wait for it
     at=$(identity "$DATA") tries=0
     if [ -z "$(unborn "$at")" ] && [ -z "$(servers "$at")" ]; then
-        rm -f "$DATA/postmaster.pid" # to PostgreSQL a zombie, or a stranger that got the pid, is a running server
-        lock=$SOCKETS/.s.PGSQL.$PORT.lock
-        case $(readlink "/proc/$(head -n 1 "$lock" 2>/dev/null)/exe") in */postgres*) ;; *) rm -f "$lock" ;; esac
+        unlock
         log=$(cat "$COPY/kept/log" 2>/dev/null)
         case $log in /*' (deleted)' | [!/]* | '') log=$DATA.log ;; esac
         # It must not carry this job's mark, nor end with it; its own one shows it before it works in DATA.

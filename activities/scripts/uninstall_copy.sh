@@ -1,7 +1,10 @@
-# Take the copy out of the place of the running database again, and start it beside it as it was.
+# Take the copy out of the place of the running database again, and start it beside it as it was, if it served there.
 . ./running.sh
 kept=$COPY/kept
 copy=$(cat "$kept/copy" 2>/dev/null)
+# Told by whoever looks from here on. Written by "install_copy" it says that the server beside may be about to end, empty
+# that whatever runs there was started to stay; that takes no room on a full disk.
+touch "$kept/installing" || full
 if [ ! -d "$COPY/data" ]; then
     [ -n "$copy" ] && [ "$(identity "$DATA")" = "$copy" ] || fail Drifted "the copy is neither in $COPY nor in $DATA"
     halt "$copy"
@@ -23,10 +26,18 @@ if [ -d "$kept/settings" ]; then
     rm -rf "$kept/settings"
 fi
 rm -f "$kept/copy"
-[ ! -e "$kept/installing" ] || halt "$copy" # it may be about to end
+[ ! -s "$kept/installing" ] || halt "$copy"
+[ ! -s "$kept/installing" ] || : >"$kept/installing"
+if [ "$COPYSERVED" = no ]; then
+    rm -f "$kept/installing"
+    exit 0
+fi
 DATA=$COPY/data SOCKETS=$COPY/run PORT=$COPYPORT
-[ -n "$(servers "$copy")" ] || env -u RECOVERY_JOB -u LC_ALL -u PGAPPNAME RECOVERY_COPY="$COPY" \
-    "$BIN/pg_ctl" -D "$DATA" -l "$COPY/log" -W start >/dev/null 2>&1 </dev/null
+if [ -z "$(servers "$copy")" ]; then
+    unlock
+    env -u RECOVERY_JOB -u LC_ALL -u PGAPPNAME RECOVERY_COPY="$COPY" \
+        "$BIN/pg_ctl" -D "$DATA" -l "$COPY/log" -W start >/dev/null 2>&1 </dev/null
+fi
 tries=0
 until [ "$(ask 'select 1' 2>"$kept/asked")" = 1 ]; do
     tries=$((tries + 1))

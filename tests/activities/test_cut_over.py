@@ -132,6 +132,16 @@ def test_open_is_begun_by_its_rules_alone() -> None:
     assert open_doors.begun(CUT, before, Doors(of="copy", clients="closing", rules=CUT.rules))
 
 
+def test_install_knows_its_own() -> None:
+    beside = Installed(at="copy", serving=True)
+    assert install.partial(CUT, beside, Installed(at="moving"))
+    assert install.partial(CUT, beside, Installed(at="home"))
+    assert install.partial(CUT, beside, Installed(at="copy"))
+    assert not install.partial(CUT, Installed(at="copy"), beside)
+    assert not install.partial(CUT, beside, Installed(at="barred", serving=True))
+    assert not install.partial(CUT, beside, Installed(at="absent"))
+
+
 def test_archive_knows_its_own() -> None:
     muted = Archived(settings="muted")
     assert archive.partial(CUT, muted, Archived(settings="whole", timeline="begun"))

@@ -1,0 +1,146 @@
+"""The ways back of a cut-over on a lab: attempts that are cut anywhere, servers that died or come up for long."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from activities import ssh
+from activities.cut_over import CutAction, CutSpec, Installed, install
+from lab import processes
+from recovery.actions import Order
+from recovery.errors import Drifted, Transient
+from recovery.models import Wire
+from tests.conftest import FreshLab
+from tests.copies import ask_copy, postmasters
+from tests.matrix import jobs
+from tests.matrix.relay import relay
+from tests.matrix.scenes_cut_over import Fallen, carried_out
+from tests.matrix.theatre import written
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(fresh_labs: FreshLab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fallen]:
+    """A promoted copy beside the place of a database that was fenced."""
+    lab = fresh_labs()
+    await asyncio.to_thread(lab.up, load=False)
+    target = await asyncio.to_thread(written, lab)
+    async with relay(lab.ports["ssh"]) as between:
+        found = await Fallen.built(lab, between, target, tmp_path_factory.mktemp("stage"))
+        await found.prepare()
+        yield found
+        await ssh.close()
+
+
+@pytest.fixture
+def beside(stage: Fallen) -> Path:
+    """Where the copy's data is beside the place of the running database."""
+    return Path(stage.cut.copy_dir, "data")
+
+
+def order(action: CutAction[CutSpec, Any], spec: CutSpec, before: Wire) -> Order[CutSpec, Any]:
+    """Return what an activity would be told."""
+    wire = Order[action.spec_type, action.state_type]  # type: ignore[name-defined]
+    return wire(spec=spec, before=before, mode="live", not_after=datetime.now(UTC) + timedelta(minutes=5))
+
+
+async def cut(stage: Fallen, name: str, work: Any, begun: Callable[[], bool]) -> asyncio.Task[Any]:
+    """Begin ``work`` and stop its job on the host once ``begun`` holds: its worker is lost."""
+    task = asyncio.create_task(work)
+    await jobs.held(stage.lab.place.jobs, stage.cut.job(name), begun)
+    return task
+
+
+async def lost(task: asyncio.Task[Any]) -> None:
+    """Wait for the end of an attempt whose job was ended beneath it."""
+    found = (await asyncio.gather(task, return_exceptions=True))[0]
+    assert isinstance(found, Transient), repr(found)
+
+
+MOMENTS: dict[str, Callable[[Fallen, Path], bool]] = {
+    "stopped at home": lambda stage, beside: stage.lab.place.data.exists() and not stage.lab.postgres.running(),
+    "moved": lambda stage, beside: beside.exists(),
+    "as it was": lambda stage, beside: beside.exists() and not Path(stage.cut.copy_dir, "kept/settings").exists(),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_going_back_is_cut_and_begun_again(stage: Fallen, beside: Path, moment: str) -> None:
+    await stage.installed(False)
+    before = await install.observe(stage.cut)
+    assert before == Installed(at="copy", serving=True)
+    back = order(install, stage.cut, before)
+    await carried_out(install, stage.cut)
+    first = await cut(stage, "install", install.carry_back(back), lambda: MOMENTS[moment](stage, beside))
+    assert await install.carry_back(back) == before
+    await lost(first)
+    assert ask_copy(stage.lab, "select pg_is_in_recovery(), max(number) from orders") == ["f|1000"]
+    assert not stage.lab.place.data.exists()
+
+
+async def test_restored_database_that_died_is_put_back(stage: Fallen, beside: Path) -> None:
+    await stage.installed(False)
+    before = await install.observe(stage.cut)
+    await carried_out(install, stage.cut)
+    killed(stage.lab.place.data)
+    assert await install.carry_back(order(install, stage.cut, before)) == before
+    assert ask_copy(stage.lab, "select max(number) from orders") == ["1000"]
+
+
+async def test_copy_that_died_beside_is_started(stage: Fallen, beside: Path) -> None:
+    await stage.installed(False)
+    before = await install.observe(stage.cut)
+    killed(beside)
+    assert await install.carry_back(order(install, stage.cut, before)) == before
+    assert len(postmasters(stage.lab, beside)) == 1
+
+
+async def test_copy_that_was_dead_stays_dead(stage: Fallen, beside: Path) -> None:
+    await stage.installed(False)
+    killed(beside)
+    before = await install.observe(stage.cut)
+    assert before == Installed(at="copy", serving=False)
+    try:
+        await carried_out(install, stage.cut)
+        assert await install.carry_back(order(install, stage.cut, before)) == before
+        assert beside.exists()
+        assert processes.postgres_in(beside) == []
+    finally:
+        await install.undo(stage.cut, Installed(at="copy", serving=True))
+        await install.halt(stage.cut)
+
+
+async def test_folder_of_another_is_not_taken_for_the_copy(stage: Fallen, beside: Path) -> None:
+    await stage.installed(True)
+    back, elsewhere = order(install, stage.cut, Installed(at="copy", serving=True)), stage.lab.place.north / "moved"
+    killed(stage.lab.place.data)
+    stage.lab.place.data.rename(elsewhere)
+    beside.mkdir()
+    try:
+        with pytest.raises(Drifted, match="somebody else"):
+            await install.carry_back(back)
+        assert list(beside.iterdir()) == []
+    finally:
+        shutil.rmtree(beside)
+        elsewhere.rename(stage.lab.place.data)
+    assert await install.carry_back(back) == back.before
+
+
+def killed(data: Path) -> None:
+    """Kill the server that works in ``data`` with everything that it started."""
+    found = processes.postgres_in(data)
+    assert found
+    for one in found:
+        os.kill(one.pid, signal.SIGKILL)
+    assert processes.gone(found, 10)
