@@ -132,6 +132,7 @@ class Fence(CutAction[CutSpec, Fenced]):
 
     name = "postgres.fence"
     does, undoes = "fence", "unfence"
+    undo_patience = timedelta(hours=2)  # a server that was killed recovers from that first
 
     def title(self, spec: CutSpec) -> str:
         """Say what is fenced."""
@@ -229,6 +230,7 @@ class Install(CutAction[CutSpec, Installed]):
 
     name = "postgres.install"
     does, undoes = "install_copy", "uninstall_copy"
+    undo_patience = timedelta(hours=2)  # a copy that was killed recovers from that first
 
     def title(self, spec: CutSpec) -> str:
         """Say what takes whose place."""

@@ -178,6 +178,7 @@ class CopyRowsBack(Action[CopyBack, CopiedBack]):
     limit = timedelta(hours=4)
     look_limit = timedelta(hours=2)  # it reads every key of both tables, as the preview does
     look_patience = timedelta(hours=4)
+    undo_patience = timedelta(hours=4)  # every row is looked at again
 
     def title(self, spec: CopyBack) -> str:
         """Say what goes back."""

@@ -40,13 +40,19 @@ S = TypeVar("S", bound=Spec)
 T = TypeVar("T", bound=Wire)
 
 
-class Order(Wire, Generic[S, T]):
+class Patience(Wire):
+    """How long an undo may take in all; an order in a history may be from before orders said it."""
+
+    undo_within: timedelta = timedelta(minutes=10)
+
+
+class Order(Patience, Generic[S, T]):
     """Tell an activity to change a system that was seen in state ``before``; void after ``not_after``.
 
     What fails transiently is tried again until ``give_up``: while clients are shut out, people have to hear of it soon.
     The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
-    what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), and whether an undo that failed
-    ``guards`` what is beneath it.
+    what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), whether an undo that failed
+    ``guards`` what is beneath it, and how long it may take in all (``undo_within``).
     """
 
     spec: S
@@ -108,8 +114,9 @@ class Action(Probe[S, T]):
     """Something that changes a system: made of observe, desired, apply and undo.
 
     ``limit`` is that of acting; ``look_limit`` and ``look_patience`` are those of its look. ``expires`` is how long an
-    apply stays valid once ordered; ``kept`` says why nothing is undone, if so. ``guards`` tells that nothing beneath it
-    may be undone where its own undo failed; not where that leaves behind what stands in nobody's way.
+    apply stays valid once ordered; ``undo_patience`` covers all attempts at an undo, and one may take all of it;
+    ``kept`` says why nothing is undone, if so. ``guards`` tells that nothing beneath it may be undone where its own undo
+    failed; not where that leaves behind what stands in nobody's way.
     """
 
     look_limit: ClassVar[timedelta] = Probe.limit

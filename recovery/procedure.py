@@ -291,7 +291,7 @@ class Procedure(Resets, Generic[P]):
         return Order(
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
             step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept,
-            guards=change.action.guards,
+            guards=change.action.guards, undo_within=change.action.undo_patience,
         )  # fmt: skip
 
     def _register(self, entry: Entry) -> None:

@@ -14,7 +14,7 @@ from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 from temporalio.workflow import ActivityCancellationType, ParentClosePolicy
 
 from recovery import attributes, notices
-from recovery.actions import Action, Probe
+from recovery.actions import Action, Patience, Probe
 from recovery.clock import Cause
 from recovery.details import markdown
 from recovery.errors import Refused, sentence
@@ -213,7 +213,8 @@ class Stepping(Inbox):
     async def _undo(self, entry: Entry) -> Fate:
         self._step(entry.step, "undoing", "undo")
         attempt = self._attempt(entry.step, "undo")
-        name, patience = f"{entry.action}.undo", Action.undo_patience
+        name = f"{entry.action}.undo"
+        patience = Patience.model_validate(entry.order, from_attributes=True).undo_within
         # A second attempt halts the first: cut off early, an undo that starts a database would never end.
         call = Call(name, entry.gives, entry.step, "undo", Action, patience, attempt, whole=True)
         try:

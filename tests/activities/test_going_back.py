@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from activities import ssh
-from activities.cut_over import CutAction, CutSpec, Installed, install
+from activities.cut_over import CutAction, CutSpec, Fenced, Installed, fence, install
 from lab import processes
 from recovery.actions import Order
 from recovery.errors import Drifted, Transient
@@ -26,6 +27,7 @@ from tests.matrix import jobs
 from tests.matrix.relay import relay
 from tests.matrix.scenes_cut_over import Fallen, carried_out
 from tests.matrix.theatre import written
+from tests.running import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -135,6 +137,53 @@ async def test_folder_of_another_is_not_taken_for_the_copy(stage: Fallen, beside
         shutil.rmtree(beside)
         elsewhere.rename(stage.lab.place.data)
     assert await install.carry_back(back) == back.before
+
+
+async def test_attempt_waits_for_the_server_that_the_one_before_it_started(stage: Fallen, beside: Path) -> None:
+    await stage.installed(False)
+    before = await install.observe(stage.cut)
+    await carried_out(install, stage.cut)
+    await waited_for(stage, install, before, beside)
+
+
+async def test_attempt_waits_for_the_running_database_to_come_up(stage: Fallen) -> None:
+    await stage.installed(False)
+    try:
+        await waited_for(stage, fence, Fenced(at="home", serving=True, listening=True), stage.lab.place.data)
+    finally:
+        await fence.halt(stage.cut)
+        await carried_out(fence, stage.cut)
+
+
+async def waited_for(stage: Fallen, action: CutAction[CutSpec, Any], before: Wire, data: Path) -> None:
+    """Take ``action`` back twice while the server of ``data`` takes its time, and see that it is one server."""
+
+    def coming_up() -> bool:
+        for server in (found := postmasters(stage.lab, data)):
+            processes.send(server, signal.SIGSTOP)
+        return bool(found)
+
+    back, name = order(action, stage.cut, before), action.name.removeprefix("postgres.")
+    async with asyncio.timeout(90):
+        first = await cut(stage, name, action.carry_back(back), coming_up)
+        (server,) = postmasters(stage.lab, data)
+        second = asyncio.create_task(action.carry_back(back))
+        try:
+            await lost(first)
+            await eventually(
+                lambda: at_work(stage.lab.place.jobs / stage.cut.job(name)), "the second attempt is at work"
+            )
+        finally:
+            processes.send(server, signal.SIGCONT)
+        assert await second == before
+    assert postmasters(stage.lab, data) == [server]
+
+
+def at_work(job: Path) -> bool:
+    """Tell whether the script of a job runs."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):  # not there yet
+        return jobs.body(int((job / "group").read_text())) is not None
+    return False
 
 
 def killed(data: Path) -> None:

@@ -39,6 +39,7 @@ class Putting(Action[Put, Content]):
     look_limit = timedelta(seconds=40)
     look_patience = timedelta(seconds=150)
     beat = timedelta(milliseconds=200)
+    undo_patience = timedelta(minutes=25)
 
     def title(self, spec: Put) -> str:
         """Name the file."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from temporalio import activity
 from temporalio.testing import ActivityEnvironment
 
-from recovery.actions import Action, Order, Probe, Spec, agrees, differences
+from recovery.actions import Action, Order, Patience, Probe, Spec, agrees, differences
 from recovery.errors import Drifted, Fatal, RecoveryError, Refused, Stale, Transient
 from recovery.models import Mode, Wire
 
@@ -110,6 +110,10 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path / "file")
+
+
+def test_order_of_an_older_history_has_the_time_of_old() -> None:
+    assert Patience.model_validate({"step": "put a"}).undo_within == Action.undo_patience
 
 
 def test_activities_carry_their_types(desk: Desk) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowUpdateFailedError
@@ -146,6 +148,21 @@ async def test_one_undo_may_take_all_its_time(toys: Toys) -> None:
     recovery = await toys.start(puts=[toys.put("a")], gate="go on")
     await recovery.approve("carol", "reject")
     await recovery.ended()
+    assert await undo_times(recovery) == {PUT.undo_patience}
+
+
+async def test_undo_from_a_history_may_take_all_its_time(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on")
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    ask = {"workflow": recovery.handle.id, "reason": "a test"}
+    undo = Recovery(await toys.client.start_workflow("Undo", ask, id=f"undo/{recovery.handle.id}", task_queue="toy"))
+    await undo.ended()
+    assert await undo_times(undo) == {PUT.undo_patience}
+
+
+async def undo_times(recovery: Recovery) -> set[timedelta]:
+    """Return how long the undo of the file may take: one attempt, and all."""
     asked = [e.activity_task_scheduled_event_attributes for e in (await recovery.handle.fetch_history()).events]
     (undo,) = [one for one in asked if one.activity_id == "put-a.undo"]
-    assert undo.start_to_close_timeout.ToTimedelta() == PUT.undo_patience
+    return {one.ToTimedelta() for one in (undo.start_to_close_timeout, undo.schedule_to_close_timeout)}
