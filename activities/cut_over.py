@@ -168,9 +168,12 @@ fence = Fence()
 
 
 class Promoted(Wire):
-    """What the copy is, whether anybody else may come in, and on which timeline it writes (0 for a standby)."""
+    """What the copy is, whether anybody else may come in, and on which timeline it writes (0 for a standby).
 
-    role: Literal["absent", "standby", "primary"] = "absent"
+    "promoting" is a primary whose timeline was not noted yet, which is the end of promoting it.
+    """
+
+    role: Literal["absent", "standby", "promoting", "primary"] = "absent"
     clients: Literal["admitted", "refused"] = "admitted"
     timeline: int | None = 0
 
@@ -187,7 +190,7 @@ class Promote(CutAction[CutSpec, Promoted]):
         return f"promote the copy of {spec.system}"
 
     async def observe(self, spec: CutSpec) -> Promoted:
-        """Look what the copy says of itself."""
+        """Look what the copy says of itself; one that runs and says nothing is asked again."""
         return promoted(await look(spec))
 
     def desired(self, spec: CutSpec, before: Promoted) -> Promoted:
@@ -204,10 +207,12 @@ class Promote(CutAction[CutSpec, Promoted]):
 
 
 def promoted(found: Seen) -> Promoted:
-    """Return what was seen of the copy."""
-    role, _, timeline = only(found, "role").partition(" ")
-    if role not in ("standby", "primary"):
+    """Return what was seen of the copy. Raises Transient if it runs and did not answer."""
+    if "role" not in found:
         return Promoted()
+    role, _, timeline = only(found, "role").partition(" ")
+    if not role:
+        raise Transient("the copy runs and does not answer")
     clients = "refused" if "shut" in found.get("copy", ()) else "admitted"
     return Promoted.model_validate({"role": role, "clients": clients, "timeline": int(timeline or 0)})
 

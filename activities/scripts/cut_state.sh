@@ -1,5 +1,8 @@
 # Tell who stands at DATA, who serves, and who is let in: what every step of a cut-over looks at. Changes nothing.
 . ./running.sh
+alone() { # $1 what "doors" told: whether nobody is in, nor on the way in by the rules before
+    [ "${1#* }" = 0 ] && [ -z "$(knocking "$(identity "$DATA")")" ]
+}
 say() { printf '%s\t%s\n' "$1" "$2"; }
 kept=$COPY/kept
 moved=$(cat "$kept/copy" 2>/dev/null) # which folder it is that was put in its place, or is about to be
@@ -32,17 +35,20 @@ if [ -f "$DATA/pg_hba.conf" ]; then
     # Rules that lie there count once the server has read them, a guard once the last client has gone.
     if [ -n "$(servers "$(identity "$DATA")")" ] && { [ "$clients" = refused ] || [ -e "$kept/pg_hba.conf" ]; }; then
         told=$(ask "$doors" 2>/dev/null) && loaded "$told" || clients=closing
-        [ "$clients" != refused ] || [ "${told#* }" = 0 ] || clients=closing
+        [ "$clients" != refused ] || alone "$told" || clients=closing
     fi
     say clients "$clients"
 fi
 if [ -n "$serves" ] && [ "$home" != copy ]; then
     # In the copy, too, the guard counts.
     DATA=$COPY/data SOCKETS=$COPY/run PORT=$COPYPORT
-    say role "$(ask "select case when pg_is_in_recovery() then 'standby' else
-        'primary ' || ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end" 2>/dev/null)"
+    role=$(ask "select case when pg_is_in_recovery() then 'standby' else
+        'primary ' || ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end" 2>/dev/null)
+    # Its timeline is noted last; without it nobody knows which of its log is its own.
+    case $role in primary*) [ -s "$kept/timeline" ] || role="promoting ${role#* }" ;; esac
+    say role "$role"
     [ "$(digest "$DATA/pg_hba.conf")" != "$SHUT" ] || ! told=$(ask "$doors" 2>/dev/null) || ! loaded "$told" ||
-        [ "${told#* }" != 0 ] || say copy shut
+        ! alone "$told" || say copy shut
 elif [ "$home" = copy ] && [ -n "$serves" ]; then
     command=$(ask 'show archive_command' 2>/dev/null) && [ -n "$command" ] && say archiving yes
 fi

@@ -60,14 +60,18 @@ reread() { # let the server of DATA read its settings, and wait until it has; no
         [ $(($(date +%s) - since)) -lt 60 ] || later "the server of $DATA does not answer: $(tail -n 1 "$COPY/kept/asked")"
     done
 }
+older() { # $1 pid, $2 seconds: whether it has run for that long, or nearly; times are told in hundredths
+    awk -v long="$2" '{ sub(/.*[)] /, "") } NR == 1 { now = $20; next } { found = (now - $20) / 100 + 0.03 >= long }
+        END { exit !found }' /proc/self/stat "/proc/$1/stat" 2>/dev/null
+}
 knocking() { # $1 identity: the pids of logins on their way, which the rules before may still let in
     first=$(postmaster "$1")
-    known=$(ask 'select pid from pg_stat_activity' 2>/dev/null) && [ -n "$first" ] || return
-    known=" $(echo "$known" | tr '\n' ' ') "
+    known=$(ask "select extract(epoch from clock_timestamp() - pg_conf_load_time()) || ' ' || string_agg(pid::text, ' ')
+        from pg_stat_activity" 2>/dev/null) && [ -n "$first" ] || return
     for pid in $(servers "$1"); do
-        case $known in *" $pid "*) continue ;; esac
+        case " ${known#* } " in *" $pid "*) continue ;; esac
         [ "$(parent "$pid")" = "$first" ] || continue # one that has ended, or the first itself
-        grep -qs 'postgres: .*logger' "/proc/$pid/cmdline" || echo "$pid"
+        grep -qs 'postgres: .*logger' "/proc/$pid/cmdline" || ! older "$pid" "${known%% *}" || echo "$pid"
     done
 }
 guard() { # shut the doors of DATA: nobody comes in but DBUSER over the socket, and nobody stays

@@ -13,7 +13,8 @@ from activities.door import Doors, FirstWrite, close, doors, first_write, open_d
 from activities.redundancy import Archived, archive, archived
 from activities.salvage import SHOWN, Salvaged, SalvagedTable, salvage, salvaged
 from activities.standing import BARS, Standing, cut_over_blockers, standing
-from recovery.errors import Refused
+from recovery.actions import agrees
+from recovery.errors import Refused, Transient
 from tests.activities.captured import captured
 from tests.activities.sample import STANDING, TARGET, replacing
 
@@ -48,6 +49,18 @@ def test_states_after_a_cut_over_are_read() -> None:
     assert archived(found) == archive.desired(CUT, Archived())
     assert doors(found) == Doors(of="copy", clients="admitted", rules=RULES)
     assert promoted(found) == Promoted()
+
+
+def test_copy_that_runs_and_says_nothing_is_asked_again() -> None:
+    with pytest.raises(Transient, match="does not answer"):
+        promoted(seen("home\tnothing\ncopy\tthere\ncopy\tserves\nrole\t\n"))
+
+
+def test_copy_whose_timeline_is_not_noted_is_not_promoted() -> None:
+    half = promoted(seen("copy\tthere\ncopy\tserves\nrole\tpromoting 2\ncopy\tshut\n"))
+    assert half == Promoted(role="promoting", clients="refused", timeline=2)
+    assert promote.partial(CUT, Promoted(role="standby"), half)
+    assert not agrees(promote.desired(CUT, Promoted(role="standby")), half)
 
 
 def test_shut_doors_are_read() -> None:

@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -22,14 +23,14 @@ import pytest_asyncio
 from activities import ssh
 from activities.backups import backups, choose
 from activities.cut_over import CutAction, CutSpec, Fenced, fence, install, promote
-from activities.door import FirstWrite, close, first_write_seen, open_doors
+from activities.door import Doors, FirstWrite, close, first_write_seen, open_doors
 from activities.redundancy import archive, base_backup
 from activities.salvage import Salvaged, salvage
 from activities.standing import cut_over_blockers, look_at_standing
 from lab import ledger, processes
 from lab.estate import Lab
 from lab.place import LabError
-from recovery.actions import agrees
+from recovery.actions import Order, agrees
 from recovery.errors import Fatal, Transient
 from tests.conftest import FreshLab
 from tests.copies import ask_copy
@@ -271,6 +272,52 @@ async def test_clients_that_push_in_are_ended(stage: CutStage) -> None:
     with stage.lab.postgres.connect("orders") as connection:
         connection.execute("delete from orders where number >= 10000")
     assert await close.observe(stage.cut) == before
+
+
+async def test_login_on_its_way_by_the_rules_before_is_ended(stage: CutStage) -> None:
+    before, data = await close.observe(stage.cut), stage.lab.place.data
+    told = Order[CutSpec, Doors](
+        spec=stage.cut, before=before, mode="live", not_after=datetime.now(UTC) + timedelta(minutes=5)
+    )
+    rules = (data / "pg_hba.conf").read_bytes()
+    try:
+        with await knocks(stage.lab) as early:
+            # As an attempt leaves it that is cut once the server has read the guard.
+            kept = Path(stage.cut.copy_dir, "kept", "pg_hba.conf")
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_bytes(rules)
+            for path in (kept.parent, kept):
+                stage.lab.postgres.who.own(path)
+            (data / "pg_hba.conf").write_text(stage.cut.guard)
+            await eventually(lambda: reread(stage.lab), "the guard is read")
+            after = await close.carry_out(told)
+            assert after == close.desired(stage.cut, before)
+            early.settimeout(5)
+            assert early.recv(1) == b""
+        with await knocks(stage.lab):  # clients knock at shut doors all the time
+            assert await close.observe(stage.cut) == after
+    finally:
+        await carried_back(close, stage.cut, before)
+    assert (data / "pg_hba.conf").read_bytes() == rules
+
+
+async def knocks(lab: Lab) -> socket.socket:
+    """Begin to log in, and do not say as whom."""
+    known = len(processes.postgres_in(lab.place.data))
+    found = socket.create_connection(("127.0.0.1", lab.ports["postgres"]))
+    await eventually(lambda: len(processes.postgres_in(lab.place.data)) > known, "the server takes the connection")
+    return found
+
+
+def reread(lab: Lab) -> bool:
+    """Let the server read its rules, and tell whether it has read those that lie there."""
+    server = lab.postgres.running()
+    assert server is not None
+    processes.send(server, signal.SIGHUP)
+    put = (lab.place.data / "pg_hba.conf").stat().st_ctime
+    with lab.postgres.connect("orders") as connection:
+        row = connection.execute("select extract(epoch from pg_conf_load_time())::float > %s", (put + 0.02,)).fetchone()
+    return row == (True,)
 
 
 def app(lab: Lab) -> psycopg.Connection[tuple[Any, ...]]:

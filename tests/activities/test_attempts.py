@@ -1,4 +1,4 @@
-"""The ways back of a cut-over on a lab: attempts that are cut anywhere, servers that died or come up for long."""
+"""Attempts at a cut-over and its ways back on a lab: cut anywhere, at servers that died, hang or come up for long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from activities import ssh
-from activities.cut_over import CutAction, CutSpec, Fenced, Installed, fence, install
+from activities.cut_over import CutAction, CutSpec, Fenced, Installed, Promoted, fence, install, promote
 from lab import processes
 from recovery.actions import Order
 from recovery.errors import Drifted, Transient
@@ -177,6 +177,28 @@ async def waited_for(stage: Fallen, action: CutAction[CutSpec, Any], before: Wir
             processes.send(server, signal.SIGCONT)
         assert await second == before
     assert postmasters(stage.lab, data) == [server]
+
+
+async def test_timeline_that_the_first_attempt_did_not_note_is_noted(stage: Fallen) -> None:
+    await stage.installed(False)
+    file = Path(stage.cut.copy_dir, "kept/timeline")
+    noted = file.read_text()
+    file.unlink()  # as after an attempt that was cut once the copy was promoted
+    after = await promote.carry_out(order(promote, stage.cut, Promoted(role="standby")))
+    assert after == Promoted(role="primary", clients="refused", timeline=2)
+    assert file.read_text() == noted == "00000002\n"
+
+
+async def test_copy_that_hangs_is_asked_again(stage: Fallen, beside: Path) -> None:
+    await stage.installed(False)
+    (server,) = postmasters(stage.lab, beside)
+    processes.send(server, signal.SIGSTOP)
+    try:
+        with pytest.raises(Transient, match="does not answer"):
+            await promote.observe(stage.cut)
+    finally:
+        processes.send(server, signal.SIGCONT)
+    assert (await promote.observe(stage.cut)).role == "primary"
 
 
 def at_work(job: Path) -> bool:
