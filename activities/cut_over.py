@@ -253,6 +253,10 @@ class Install(CutAction[CutSpec, Installed]):
         """Know one on its way, one in its place whatever has become of its server, and one that died beside it."""
         return before.at == "copy" and (now.at in ("moving", "home") or now == Installed(at="copy"))
 
+    def begun(self, spec: CutSpec, before: Installed, now: Installed) -> bool:
+        """Know it by the move alone: a copy may have died before anybody moved it."""
+        return before.at == "copy" and now.at in ("moving", "home")
+
     async def undo(self, spec: CutSpec, before: Installed) -> None:
         """Put it back beside that place; started only if it served there."""
         await self._back(spec, spec.values() | {"copyserved": "yes" if before.serving else "no"})

@@ -114,9 +114,9 @@ class Action(Probe[S, T]):
     """Something that changes a system: made of observe, desired, apply and undo.
 
     ``limit`` is that of acting; ``look_limit`` and ``look_patience`` are those of its look. ``expires`` is how long an
-    apply stays valid once ordered; ``undo_patience`` covers all attempts at an undo, and one may take all of it;
-    ``kept`` says why nothing is undone, if so. ``guards`` tells that nothing beneath it may be undone where its own undo
-    failed; not where that leaves behind what stands in nobody's way.
+    apply stays valid once ordered; ``undo_patience`` covers all attempts at an undo, and one that is at work may take
+    all of it. ``kept`` says why nothing is undone, if so. ``guards`` tells that nothing beneath it may be undone where
+    its own undo failed; not where that leaves behind what stands in nobody's way.
     """
 
     look_limit: ClassVar[timedelta] = Probe.limit
@@ -159,7 +159,8 @@ class Action(Probe[S, T]):
 
         async def undo(order: Any) -> Any:
             async with _beating(self.beat), _counting(self.beat):
-                return await self.carry_back(order)
+                with _giving_up(order.give_up):
+                    return await self.carry_back(order)
 
         wire = Order[self.spec_type, self.state_type]  # type: ignore[name-defined]
         changes = [_activity(apply, f"{self.name}.apply", wire, self.state_type)]

@@ -218,7 +218,7 @@ class Stepping(Inbox):
         # A second attempt halts the first: cut off early, an undo that starts a database would never end.
         call = Call(name, entry.gives, entry.step, "undo", Action, patience, attempt, whole=True)
         try:
-            after = await self._activity(call, entry.order, "undo")
+            after = await self._activity(call, _to_undo(entry.order), "undo")
         except FailureError:
             return "failed"
         self._step(entry.step, "undone", "undo", after)
@@ -315,6 +315,14 @@ class Stepping(Inbox):
     def _draw(self) -> None:
         self._stale = False
         workflow.set_current_details(markdown(self.report()))
+
+
+def _to_undo(order: Any) -> Any:
+    """Return the order with the time by which people hear that its undo cannot even begin, however long it may take."""
+    give_up = workflow.now() + Action.undo_patience
+    if isinstance(order, dict):  # it was read from a history
+        return order | {"give_up": give_up.isoformat()}
+    return order.model_copy(update={"give_up": give_up})
 
 
 def _summary(step: str, part: str, changes: bool) -> str:

@@ -153,6 +153,8 @@ def test_install_knows_its_own() -> None:
     assert not install.partial(CUT, Installed(at="copy"), beside)
     assert not install.partial(CUT, beside, Installed(at="barred", serving=True))
     assert not install.partial(CUT, beside, Installed(at="absent"))
+    assert install.begun(CUT, beside, Installed(at="moving"))
+    assert not install.begun(CUT, beside, Installed(at="copy"))
 
 
 def test_archive_knows_its_own() -> None:
