@@ -80,9 +80,21 @@ class Open(Door):
         """Want the rules of the running database, to the byte, in the restored one."""
         return Doors(of="copy", clients="admitted", rules=spec.rules)
 
+    async def observe(self, spec: CutSpec) -> Doors:
+        """Look at the rules; behind the guard doors are shut, whoever knocks and whether the server answers or not.
+
+        Told as "closing", a client that hangs at the door would come and go as if somebody had changed something.
+        """
+        found = await super().observe(spec)
+        return found.model_copy(update={"clients": "refused"}) if found == _knocked(spec) else found
+
     def begun(self, spec: CutSpec, before: Doors, now: Doors) -> bool:
         """Know it by the rules alone: a server that does not answer yet looks as if its doors were moving."""
         return now.of == before.of and now.rules == spec.rules
+
+
+def _knocked(spec: CutSpec) -> Doors:
+    return Doors(of="copy", clients="closing", rules=spec.shut)
 
 
 open_doors = Open()

@@ -55,11 +55,19 @@ async def _chain(
         base = found[-1].base_run_id
         parts.append((base, await _events(client, workflow, base)))
     known, first = {one for one, _ in parts}, _first(events)
-    async for other in client.list_workflows(f"WorkflowId = {json.dumps(workflow)}"):
-        if other.run_id not in known and _first(await _events(client, workflow, other.run_id, 1)) == first:
+    async for other in client.list_workflows(f"WorkflowId = {json.dumps(workflow, ensure_ascii=False)}"):
+        activity.heartbeat()  # of other recoveries of this id there may be hundreds
+        if other.run_id not in known and await _began_with(client, workflow, other.run_id) == first:
             parts.append((other.run_id, await _events(client, workflow, other.run_id)))
     own = [(one, _own(found)) for one, found in parts]
     return sorted(own, key=lambda part: part[1][0].event_time.ToNanoseconds())
+
+
+async def _began_with(client: Client, workflow: str, run: str) -> str:
+    try:
+        return _first(await _events(client, workflow, run, 1))
+    except Refused:  # its retention is over, but it is listed yet: it was long before
+        return ""
 
 
 def _first(events: list[HistoryEvent]) -> str:

@@ -159,8 +159,7 @@ class Action(Probe[S, T]):
 
         async def undo(order: Any) -> Any:
             async with _beating(self.beat), _counting(self.beat):
-                with _giving_up(order.give_up):
-                    return await self.carry_back(order)
+                return await self.carry_back(order)
 
         wire = Order[self.spec_type, self.state_type]  # type: ignore[name-defined]
         changes = [_activity(apply, f"{self.name}.apply", wire, self.state_type)]
@@ -197,16 +196,19 @@ class Action(Probe[S, T]):
 
     async def carry_back(self, order: Order[S, T]) -> T:
         """Restore ``order.before`` unless somebody else was there; return what is seen after."""
-        await self.halt(order.spec)  # an apply that outlived its worker must not act after the undo
-        now = await self.observe(order.spec)
+        with _giving_up(order.give_up):  # what has begun may take its time
+            await self.halt(order.spec)  # an apply that outlived its worker must not act after the undo
+            now = await self.observe(order.spec)
         if agrees(order.before, now):
             return now
-        if order.commits:  # it was withdrawn as seen to have changed nothing: that look was not the last word, this is
+        wanted = self.desired(order.spec, order.before)
+        if order.commits and (agrees(wanted, now) or self.begun(order.spec, order.before, now)):
+            # It was withdrawn as seen to have changed nothing: that look was not the last word, this is.
             raise Refused(
                 f"{self.title(order.spec)}: it took effect after it was seen to have changed nothing, and clients may"
                 " have written since; nothing was taken back. Look at what they wrote, then choose which to keep"
             )
-        self._expect(order, now, self.desired(order.spec, order.before))
+        self._expect(order, now, wanted)
         await self.undo(order.spec, order.before)
         after = await self.observe(order.spec)
         if not agrees(order.before, after):

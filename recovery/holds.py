@@ -16,7 +16,7 @@ Silence = Literal["compensate", "ask again", "accept"]
 ANYBODY = HoldPolicy(roles=("anybody",))
 """Stands in where the runbook names nobody: then everybody of the estate may answer."""
 LONGEST = timedelta(hours=4)
-"""Who is asked again has twice as long each time, up to this: days of silence must not fill the history."""
+"""Whose silence has them asked again has twice as long each time, up to this: days of it must not fill the history."""
 SLACK = timedelta(seconds=30)
 """A deadline that is noticed later than this was noticed by a worker that had been away."""
 REASONED: tuple[Choice, ...] = ("skip", "accept", "withdraw")
@@ -73,8 +73,10 @@ def silence(now: Situation) -> Silence:
 
 
 def deadline(policy: HoldPolicy, dark: bool, again: int = 0) -> timedelta:
-    """Return how long people have who were asked ``again`` times before; while clients are shut out it is short."""
-    first = min(policy.dark_within, policy.within) if dark else policy.within
+    """Return how long people have who were asked ``again`` times before; while clients are shut out it stays short."""
+    if dark:
+        return min(policy.dark_within, policy.within)
+    first = policy.within
     return first if first >= LONGEST else min(first * 2 ** min(again, 20), LONGEST)
 
 

@@ -115,7 +115,7 @@ class HoldPolicy(Authored):
     """Who is asked when a live step has failed for good, by when, and how soon while clients are shut out.
 
     Silence compensates before the point of no return; after it people are asked again, and again, each time with
-    twice as long to answer, up to four hours.
+    twice as long to answer, up to four hours; not while clients are shut out.
     """
 
     roles: tuple[Name, ...] = Field(min_length=1)

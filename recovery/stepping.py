@@ -150,7 +150,7 @@ class Stepping(Inbox):
                 continue
             if said is not None or (hold.silence != "ask again" and not overslept(hold.until, workflow.now())):
                 return said
-            again += 1
+            again += not overslept(hold.until, workflow.now())  # they could not be heard: nobody was silent
 
     async def _answered(self, hold: Hold) -> str:
         """Tell people and wait for the answer; return "" when there is one, else why there is none."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
 from typing import Any, ClassVar
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from recovery.actions import Probe
+from recovery.actions import Patience, Probe
 from recovery.errors import Fatal, Refused, kind, sentence
 from recovery.facts import CancelAsked, Committed, Darkened, Loaded, Withdrawn
 from recovery.models import Authored, Start, Undo
@@ -91,7 +90,8 @@ class Undoing(Stepping):
         self._record(Withdrawn(workflow.now(), one.step, "nobody: it was seen to have changed nothing"))
 
     async def _unchanged(self, one: Done) -> bool:
-        call = Call(f"{one.action}.observe", dict, one.step, "observe", Probe, timedelta(minutes=2))
+        patience = Patience.model_validate(one.order).undo_within  # of one that takes long, a look may, too
+        call = Call(f"{one.action}.observe", dict, one.step, "observe", Probe, patience, whole=True)
         found: dict[str, Any] = await self._activity(call, one.order["spec"], "decide")
         return all(found.get(name) == value for name, value in one.order["before"].items() if value is not None)
 

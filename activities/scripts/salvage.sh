@@ -3,7 +3,7 @@
 . ./running.sh
 . ./ranges.sh
 export PGOPTIONS="-c default_transaction_read_only=on -c lock_timeout=${LOCKWAIT:-30s} -c statement_timeout=0 -c search_path=pg_catalog
-    -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=1 -c bytea_output=hex"
+    -c lc_messages=C -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=1 -c bytea_output=hex"
 part=$OUT.partial
 full() { fail Fatal "nothing can be written into $part: is the disk full? Free room under $(dirname "$OUT")"; }
 [ ! -e "$OUT" ] || fail Drifted "$OUT stands there already"
@@ -109,35 +109,35 @@ for table in $tables; do
     printf 'table\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(printf '%s' "$name" | tr '\t\n' '  ')" "$(wc -l <"$part/work/rows")" "$file.csv" \
         "$(stat -c %s "$part/$file.csv")" "$(digest "$part/$file.csv")" "$keys" >>"$part/manifest.tsv" || full
 done
-both() { # $1 SQL, $2 what it tells: the lines of the copy after "c ", those of the running database after "l "
+both() { # $1 SQL, $2 what it tells; into "both" the lines of the copy after "c ", those of the running database after "l "
     copy "$1" >"$part/work/copy" && live "$1" >"$part/work/live" || later "$2 cannot be compared"
-    sed 's/^/c /' "$part/work/copy" && sed 's/^/l /' "$part/work/live"
+    { sed 's/^/c /' "$part/work/copy" && sed 's/^/l /' "$part/work/live"; } >"$part/work/both" || full
 }
 both "select last_value || ' ' || format('%I.%I', schemaname, sequencename) from pg_sequences where last_value is not null" \
-    'the sequences' >"$part/work/both"
+    'the sequences'
 awk '
     { name = $0; sub(/^[cl] [^ ]* /, "", name) }
     $1 == "c" { at[name] = $2; next }
     !(name in at) { print "sequence " name " stands at " $2 ", and is not in use in the copy"; next }
     $2 + 0 > at[name] + 0 { print "sequence " name " stands at " $2 ", in the copy at " at[name] }
-    ' "$part/work/both" >"$part/work/notes"
+    ' "$part/work/both" >"$part/work/notes" || full
 # What a role may do is told by a digest, which stays in here: the password is in it.
 both "select md5(jsonb_build_array(to_jsonb(a) - 'oid', (
         select jsonb_agg(t order by t) from (select jsonb_build_array(r.rolname, to_jsonb(m) - '{oid,roleid,member,grantor}'::text[])
             from pg_auth_members m join pg_authid r on r.oid = m.roleid where m.member = a.oid) g (t)))::text) || ' ' || rolname
-    from pg_authid a where rolname !~ '^pg_' order by rolname collate \"C\"" 'the roles' >"$part/work/both"
+    from pg_authid a where rolname !~ '^pg_' order by rolname collate \"C\"" 'the roles'
 awk '
     { name = substr($0, 36) }
     $1 == "c" { was[name] = $2; next }
     !(name in was) { print "only in the running database: the role " name; next }
     { if (was[name] != $2) print "other in the copy: password, attributes or memberships of the role " name; delete was[name] }
     END { for (name in was) print "only in the copy, so it comes back with its password and rights: the role " name }
-    ' "$part/work/both" | sort >>"$part/work/notes"
+    ' "$part/work/both" >"$part/work/roles" && sort -T "$part/work" "$part/work/roles" >>"$part/work/notes" || full
 # In no order: a sum is the same whatever that is.
 both "select m.oid || ' ' || coalesce(sum(hashtextextended(pageno || ':' || md5(data), 0)), 0) from pg_largeobject_metadata m
-    left join pg_largeobject on loid = m.oid group by m.oid" 'the large objects' >"$part/work/both"
+    left join pg_largeobject on loid = m.oid group by m.oid" 'the large objects'
 blobs=$(awk '$1 == "c" { was[$2] = $3; next } !($2 in was) || was[$2] != $3 { print $2 }' "$part/work/both" | sort -n | ranges)
-[ -z "$blobs" ] || echo "not exported: large objects that the copy lacks, or has in another form: $blobs" >>"$part/work/notes"
+[ -z "$blobs" ] || echo "not exported: large objects that the copy lacks, or has in another form: $blobs" >>"$part/work/notes" || full
 while read -r line; do note "$line"; done <"$part/work/notes"
 after=$(written) || later 'the running database does not answer any more'
 [ "$before" = "$after" ] || later 'rows were written while they were exported, by a login that the guard lets in'

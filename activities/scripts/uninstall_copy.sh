@@ -3,8 +3,10 @@
 kept=$COPY/kept
 copy=$(cat "$kept/copy" 2>/dev/null)
 # Told by whoever looks from here on. Written by "install_copy" it says that the server beside may be about to end, empty
-# that whatever runs there was started to stay; that takes no room on a full disk.
-touch "$kept/installing" || full
+# that whatever runs there was started to stay; that takes no room on a full disk, and is done without if it must be.
+mkdir -p "$kept"
+touch "$kept/installing" 2>/dev/null || :
+rm -rf "$kept/settings.done"
 if [ ! -d "$COPY/data" ]; then
     [ -n "$copy" ] && [ "$(identity "$DATA")" = "$copy" ] || fail Drifted "the copy is neither in $COPY nor in $DATA"
     halt "$copy"
@@ -23,7 +25,8 @@ if [ -d "$kept/settings" ]; then
             *) [ ! -f "$file" ] || [ -e "$kept/settings/$name" ] || rm -f "$COPY/data/$name" ;;
         esac
     done
-    rm -rf "$kept/settings"
+    # At once: of half a folder the rest would be taken for what only the running database had.
+    mv -T "$kept/settings" "$kept/settings.done" && rm -rf "$kept/settings.done"
 fi
 rm -f "$kept/copy"
 [ ! -s "$kept/installing" ] || halt "$copy"
@@ -40,7 +43,7 @@ if [ -z "$(servers "$copy")" ]; then
 fi
 tries=0
 until [ "$(ask 'select 1' 2>"$kept/asked")" = 1 ]; do
-    tries=$((tries + 1))
+    [ -n "$(servers "$copy")" ] || tries=$((tries + 1)) # however long it takes to recover, it is waited for
     [ "$tries" -lt 1200 ] || later "the copy does not start: $(tail -n 1 "$COPY/log")"
     sleep 0.05
 done

@@ -48,7 +48,8 @@ class Recorder:
         head = body.rstrip("\n").removesuffix(scripts.text(name).rstrip("\n"))
         command = shlex.split(process.command or "")
         values = dict(HEAD.findall(head))
-        job = command[5] if command[2:4] == [scripts.text("job"), "job"] else ""
+        job = command[7] if command[4:6] == [scripts.text("job"), "job"] else ""
+        assert not job or command[:2] == ["env", f"RECOVERY_STARTS={job}"]
         assert job or (command[:2], command[-2:]) == (["exec", "timeout"], ["sh", "-s"]), command
         seconds = 0 if job else float(command[-3])
         self.sent.append(Sent(name, {key: _plain(value) for key, value in values.items()}, job, seconds))

@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 
-from activities.cut_over import Fenced, Installed, Promoted, fence, fenced, install, installed, promote, promoted, seen
+from activities import door
+from activities.cut_over import (
+    CutSpec,
+    Fenced,
+    Installed,
+    Promoted,
+    Seen,
+    fence,
+    fenced,
+    install,
+    installed,
+    promote,
+    promoted,
+    seen,
+)
 from activities.door import Doors, FirstWrite, close, doors, first_write, open_doors
 from activities.redundancy import Archived, archive, archived
 from activities.salvage import SHOWN, Salvaged, SalvagedTable, salvage, salvaged
@@ -135,6 +149,18 @@ def test_close_knows_its_own() -> None:
     assert close.partial(CUT, ADMITTED, Doors(of="running", clients="closing", rules=STANDING.rules))
     assert not close.partial(CUT, ADMITTED, Doors(of="running", clients="closing", rules="c" * 64))
     assert not close.partial(CUT, ADMITTED, Doors(of="another", clients="closing", rules=CUT.shut))
+
+
+@pytest.mark.parametrize(("rules", "clients"), [(CUT.shut, "refused"), (CUT.rules, "closing"), ("c" * 64, "closing")])
+async def test_who_knocks_at_the_guard_is_nobodys_change(
+    monkeypatch: pytest.MonkeyPatch, rules: str, clients: str
+) -> None:
+    async def looked(spec: CutSpec) -> Seen:
+        return seen(f"home\tcopy\nclients\tclosing\nrules\t{rules}\n")
+
+    monkeypatch.setattr(door, "look", looked)
+    assert (await open_doors.observe(CUT)).clients == clients
+    assert (await close.observe(CUT)).clients == "closing"
 
 
 def test_open_is_begun_by_its_rules_alone() -> None:

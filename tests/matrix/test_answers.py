@@ -167,8 +167,8 @@ async def answered(recovery: Recovery, cell: Cell, hold: HoldLine) -> None:
     assert (hold.cause, hold.answers) == ("failure", cell.offered), (cell, hold)
     assert hold.silence == ("ask again" if cell.committed else "compensate")
     limit = (hold.until - hold.opened).total_seconds()
-    first = (3 if cell.recorded.dark(cell.activity) else 4) * (1 if silent(cell) else 60)
-    assert limit == pytest.approx(first * 2**hold.again, abs=1)
+    unit = 3 if cell.recorded.dark(cell.activity) else 4 * 2**hold.again
+    assert limit == pytest.approx(unit * (1 if silent(cell) else 60), abs=1)
     if silent(cell) and not (cell.committed and hold.again):
         return
     for wrong in {"skip", "compensate", "withdraw"} - set(cell.offered):

@@ -114,6 +114,7 @@ def test_who_is_asked_again_has_longer_each_time(first: timedelta) -> None:
     assert times[0] == first
     assert times == sorted(times)
     assert times[-1] == max(first, timedelta(hours=4))
+    assert {deadline(policy, dark=True, again=again) for again in range(40)} == {min(first, policy.dark_within)}
     assert all(later <= 2 * sooner for sooner, later in itertools.pairwise(times))
 
 
