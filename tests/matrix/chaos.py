@@ -137,13 +137,11 @@ class Faults:
     async def _database_up(self) -> None:
         """Start what stands at the database's place, as people would who have looked that nothing is fenced."""
         place, postgres = self.lab.place, self.lab.postgres
-        if postgres.fenced() or not place.data.exists() or processes.postgres_in(place.data):
+        if postgres.fenced() or not place.data.exists() or postgres.running():
             return
-        log = place.north / "postgres.log"
         with contextlib.suppress(LabError):  # the recovery has just started it, or put it aside
-            await asyncio.to_thread(
-                postgres.run, "pg_ctl", "start", "--wait", "--timeout=20", "-D", place.data, "-l", log
-            )
+            # With what a killed server left: a lock whose process nobody has buried yet bars the next one.
+            await asyncio.to_thread(postgres.start)
 
     async def _copy_killed(self, _: float) -> None:
         for server in await asyncio.to_thread(postmasters, self.lab):
