@@ -3,7 +3,7 @@
 . ./both_sides.sh
 set -u
 umask 077
-work=$extract/work
+work=$extract/scratch
 trap 'rm -rf "$work"' EXIT
 . ./end_sessions.sh
 [ "$(cat "$COPY/owner" 2>/dev/null)" = "$OWNER" ] || fail Drifted "$COPY belongs to another recovery"
@@ -94,7 +94,7 @@ tab=$(printf '\t')
     while IFS=$tab read -r number how name; do
         printf '%s\t%s\t%s\t%s\t%s\n' "$number" "$how" "$name" "$(sha256sum <"$extract/rows.$number" | cut -c1-64)" \
             "$(wc -l <"$extract/rows.$number")"
-    done <"$extract/work/tables"
+    done <"$extract/scratch/tables"
 } >"$extract/put.part"
 sync "$extract"/rows.* "$extract/put.part"
 mv "$extract/put.part" "$extract/put"
@@ -166,7 +166,7 @@ SQL
     [ -z "$made" ] || printf '%s\n' "\\i '$work/post'" "\\i '$work/sequences'" 'reset search_path;'
     for i in $made $standing; do take "$i"; echo "do $(onward "$i");"; done
     cat <<'SQL'
-\set kept `sh "$extract/work/keep" && echo yes || echo no`
+\set kept `sh "$extract/scratch/keep" && echo yes || echo no`
 \if :kept
 commit;
 \else

@@ -8,4 +8,4 @@ end_sessions
 went=$(went)
 sure "$went"
 [ "$(cat "$COPY/owner")" = "$OWNER" ] || exit 0
-if [ "$went" = put ]; then rm -rf "$extract/work"; else rm -rf "$extract"; fi
+if [ "$went" = put ]; then rm -rf "$extract/scratch"; else rm -rf "$extract"; fi

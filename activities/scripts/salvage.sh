@@ -10,13 +10,13 @@ full() { fail Fatal "nothing can be written into $part: is the disk full? Free r
 [ ! -s "$part/owner" ] || [ "$(cat "$part/owner")" = "$OWNER" ] || fail Drifted "$part belongs to another recovery"
 rm -rf "$part"
 umask 077
-mkdir -p "$part/work" && printf '%s' "$OWNER" >"$part/owner" || full
+mkdir -p "$part/scratch" && printf '%s' "$OWNER" >"$part/owner" || full
 sql() { "$BIN/psql" -wXAtq -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -v VERBOSITY="${2:-default}" -c "$1"; }
 live() { PGHOST=$SOCKETS PGPORT=$PORT sql "$@"; }
 copy() { PGHOST=$COPY/run PGPORT=$COPYPORT sql "$@"; }
 unread() { # $1 table of the running database; whether what stands in the way may pass is told by VERBOSITY=verbose
     [ "$(df --output=avail "$part" | tail -n 1)" -gt 0 ] || full
-    said=$(grep -m 1 -E '^(ERROR|FATAL|PANIC): ' "$part/work/error" || tail -n 1 "$part/work/error")
+    said=$(grep -m 1 -E '^(ERROR|FATAL|PANIC): ' "$part/scratch/error" || tail -n 1 "$part/scratch/error")
     case $said in
         *:\ \ 08???:* | *:\ \ 40???:* | *:\ \ 53???:* | *:\ \ 55P03:* | *:\ \ 57???:*) ;; # cut off, out of memory, locked
         ERROR:*) fail Fatal "the rows of $1 cannot be read: $(printf '%s' "$said" | cut -c1-300)" ;;
@@ -26,14 +26,14 @@ unread() { # $1 table of the running database; whether what stands in the way ma
 note() { printf 'note\t%s\n' "$(printf '%s' "$1" | tr '\t\n' '  ' | cut -c1-300)" >>"$part/manifest.tsv" || full; }
 printf 'kind\ttable\trows\tfile\tbytes\tsha256\tkeys\n' >"$part/manifest.tsv" || full
 written() { live 'select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) from pg_stat_user_tables'; }
-if ! before=$(written 2>"$part/work/error"); then
-    why=$(tr '\t\n' '  ' <"$part/work/error")
+if ! before=$(written 2>"$part/scratch/error"); then
+    why=$(tr '\t\n' '  ' <"$part/scratch/error")
     [ "$DOWN" = yes ] || later "the running database does not answer: $why"
     note "nothing was exported: the running database does not answer ($why); its rows are in its data directory"
-    rm -r "$part/work" && mv -T "$part" "$OUT" || full
+    rm -r "$part/scratch" && mv -T "$part" "$OUT" || full
     exit 0
 fi
-copy 'select 1' >/dev/null 2>"$part/work/error" || later "the copy does not answer: $(head -n 1 "$part/work/error")"
+copy 'select 1' >/dev/null 2>"$part/scratch/error" || later "the copy does not answer: $(head -n 1 "$part/scratch/error")"
 # As CSV that COPY takes back: every value quoted, a null not. What is between backslashes is told piece by piece.
 csv() { # $1 number of columns
     awk -F '\t' -v n="$1" '
@@ -89,29 +89,29 @@ for table in $tables; do
     file=$(printf '%s' "$name" | tr -c 'A-Za-z0-9_.-' _ | cut -c1-100)
     [ "$file" = "$name" ] || file=$file-$table
     new=no
-    copy "$query" sqlstate >"$part/work/raw" 2>"$part/work/error" || case $(cat "$part/work/error") in
-        *42P01* | *3F000* | *42703*) new=yes && : >"$part/work/raw" ;; # no such table, schema, or column
-        *0A000*) : >"$part/work/raw" ;; # an unlogged table is not restored, and cannot be read before promotion
-        *) later "the copy does not tell the rows of $name: $(head -n 1 "$part/work/error")" ;;
+    copy "$query" sqlstate >"$part/scratch/raw" 2>"$part/scratch/error" || case $(cat "$part/scratch/error") in
+        *42P01* | *3F000* | *42703*) new=yes && : >"$part/scratch/raw" ;; # no such table, schema, or column
+        *0A000*) : >"$part/scratch/raw" ;; # an unlogged table is not restored, and cannot be read before promotion
+        *) later "the copy does not tell the rows of $name: $(head -n 1 "$part/scratch/error")" ;;
     esac
-    sort -T "$part/work" "$part/work/raw" >"$part/work/copy" || full
-    live "$query" verbose >"$part/work/raw" 2>"$part/work/error" || unread "$name"
-    sort -T "$part/work" "$part/work/raw" >"$part/work/live" || full
-    comm -23 "$part/work/live" "$part/work/copy" >"$part/work/rows" || full
-    [ -s "$part/work/rows" ] || [ "$new" = yes ] || continue
-    { printf '%s\n' "$head" && csv "$columns" <"$part/work/rows"; } >"$part/$file.csv" || full
-    keys=$([ "$key" = 0 ] || cut -f "$key" "$part/work/rows" | sort -n -T "$part/work" | ranges)
+    sort -T "$part/scratch" "$part/scratch/raw" >"$part/scratch/copy" || full
+    live "$query" verbose >"$part/scratch/raw" 2>"$part/scratch/error" || unread "$name"
+    sort -T "$part/scratch" "$part/scratch/raw" >"$part/scratch/live" || full
+    comm -23 "$part/scratch/live" "$part/scratch/copy" >"$part/scratch/rows" || full
+    [ -s "$part/scratch/rows" ] || [ "$new" = yes ] || continue
+    { printf '%s\n' "$head" && csv "$columns" <"$part/scratch/rows"; } >"$part/$file.csv" || full
+    keys=$([ "$key" = 0 ] || cut -f "$key" "$part/scratch/rows" | sort -n -T "$part/scratch" | ranges)
     if [ "$new" = yes ]; then
         quoted=$(of "format('\"%s\".\"%s\"', replace(n.nspname, '\"', '\"\"'), replace(c.relname, '\"', '\"\"'))")
         "$BIN/pg_dump" -w -s -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -t "$quoted" -f "$part/$file.sql" \
-            2>"$part/work/error" || note "the form of $name was not exported: $(head -n 1 "$part/work/error")"
+            2>"$part/scratch/error" || note "the form of $name was not exported: $(head -n 1 "$part/scratch/error")"
     fi
-    printf 'table\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(printf '%s' "$name" | tr '\t\n' '  ')" "$(wc -l <"$part/work/rows")" "$file.csv" \
+    printf 'table\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(printf '%s' "$name" | tr '\t\n' '  ')" "$(wc -l <"$part/scratch/rows")" "$file.csv" \
         "$(stat -c %s "$part/$file.csv")" "$(digest "$part/$file.csv")" "$keys" >>"$part/manifest.tsv" || full
 done
 both() { # $1 SQL, $2 what it tells; into "both" the lines of the copy after "c ", those of the running database after "l "
-    copy "$1" >"$part/work/copy" && live "$1" >"$part/work/live" || later "$2 cannot be compared"
-    { sed 's/^/c /' "$part/work/copy" && sed 's/^/l /' "$part/work/live"; } >"$part/work/both" || full
+    copy "$1" >"$part/scratch/copy" && live "$1" >"$part/scratch/live" || later "$2 cannot be compared"
+    { sed 's/^/c /' "$part/scratch/copy" && sed 's/^/l /' "$part/scratch/live"; } >"$part/scratch/both" || full
 }
 both "select last_value || ' ' || format('%I.%I', schemaname, sequencename) from pg_sequences where last_value is not null" \
     'the sequences'
@@ -120,7 +120,7 @@ awk '
     $1 == "c" { at[name] = $2; next }
     !(name in at) { print "sequence " name " stands at " $2 ", and is not in use in the copy"; next }
     $2 + 0 > at[name] + 0 { print "sequence " name " stands at " $2 ", in the copy at " at[name] }
-    ' "$part/work/both" >"$part/work/notes" || full
+    ' "$part/scratch/both" >"$part/scratch/notes" || full
 # What a role may do is told by a digest, which stays in here: the password is in it.
 both "select md5(jsonb_build_array(to_jsonb(a) - 'oid', (
         select jsonb_agg(t order by t) from (select jsonb_build_array(r.rolname, to_jsonb(m) - '{oid,roleid,member,grantor}'::text[])
@@ -132,14 +132,14 @@ awk '
     !(name in was) { print "only in the running database: the role " name; next }
     { if (was[name] != $2) print "other in the copy: password, attributes or memberships of the role " name; delete was[name] }
     END { for (name in was) print "only in the copy, so it comes back with its password and rights: the role " name }
-    ' "$part/work/both" >"$part/work/roles" && sort -T "$part/work" "$part/work/roles" >>"$part/work/notes" || full
+    ' "$part/scratch/both" >"$part/scratch/roles" && sort -T "$part/scratch" "$part/scratch/roles" >>"$part/scratch/notes" || full
 # In no order: a sum is the same whatever that is.
 both "select m.oid || ' ' || coalesce(sum(hashtextextended(pageno || ':' || md5(data), 0)), 0) from pg_largeobject_metadata m
     left join pg_largeobject on loid = m.oid group by m.oid" 'the large objects'
-blobs=$(awk '$1 == "c" { was[$2] = $3; next } !($2 in was) || was[$2] != $3 { print $2 }' "$part/work/both" | sort -n | ranges)
-[ -z "$blobs" ] || echo "not exported: large objects that the copy lacks, or has in another form: $blobs" >>"$part/work/notes" || full
-while read -r line; do note "$line"; done <"$part/work/notes"
+blobs=$(awk '$1 == "c" { was[$2] = $3; next } !($2 in was) || was[$2] != $3 { print $2 }' "$part/scratch/both" | sort -n | ranges)
+[ -z "$blobs" ] || echo "not exported: large objects that the copy lacks, or has in another form: $blobs" >>"$part/scratch/notes" || full
+while read -r line; do note "$line"; done <"$part/scratch/notes"
 after=$(written) || later 'the running database does not answer any more'
 [ "$before" = "$after" ] || later 'rows were written while they were exported, by a login that the guard lets in'
-rm -r "$part/work"
+rm -r "$part/scratch"
 sync "$part"/* && mv -T "$part" "$OUT" || full

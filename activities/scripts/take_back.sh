@@ -3,7 +3,7 @@
 . ./both_sides.sh
 set -u
 umask 077
-work=$extract/work
+work=$extract/scratch
 trap 'rm -rf "$work"' EXIT
 . ./end_sessions.sh
 [ "$(cat "$COPY/owner" 2>/dev/null)" = "$OWNER" ] || fail Drifted "$COPY belongs to another recovery"
@@ -122,7 +122,7 @@ SQL
     done
     printf '%s\n' 'set constraints all immediate;' 'select again from pg_temp.recovery_triggers \gexec'
     cat <<'SQL'
-\set kept `sh "$extract/work/keep" && echo yes || echo no`
+\set kept `sh "$extract/scratch/keep" && echo yes || echo no`
 \if :kept
 commit;
 \else

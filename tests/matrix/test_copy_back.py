@@ -405,7 +405,7 @@ async def test_killed_apply_has_one_effect(extract: Extract, file: str) -> None:
     assert await copy_back.observe(spec) == before
 
 
-@pytest.mark.parametrize("file", ["work/tables", "taken.part", "taken"])
+@pytest.mark.parametrize("file", ["scratch/tables", "taken.part", "taken"])
 async def test_killed_undo_has_one_effect(extract: Extract, file: str) -> None:
     extract.run("delete from shop.counted where id between 20 and 25")
     spec = extract.spec("shop.counted")
