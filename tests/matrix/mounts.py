@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -31,10 +32,18 @@ def mounted(folder: Path, megabytes: int) -> Iterator[None]:
 
 
 def fill(folder: Path) -> None:
-    """Leave no room in the file system of ``folder`` but for what is there."""
-    used = os.statvfs(folder)
-    size = (used.f_blocks - used.f_bfree) * used.f_frsize
-    assert _mount("-o", f"remount,size={size}", str(folder))
+    """Leave no room in the file system of ``folder`` but for what is there.
+
+    What is still being written makes it larger between the look and the mount, which is then refused.
+    """
+    deadline = time.monotonic() + 10
+    while not _mount("-o", f"remount,size={_used(folder)}", str(folder)):
+        assert time.monotonic() < deadline, f"{folder} does not stop growing"
+
+
+def _used(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
 def _mount(*arguments: str) -> bool:

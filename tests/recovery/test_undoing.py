@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.worker import Replayer
@@ -34,16 +33,19 @@ async def undone(toys: Toys, recovery: Recovery, **fields: Any) -> Report:
 async def reset(client: Client, recovery: Recovery, after: str) -> Recovery:
     """Reset a run to the workflow task that followed the last completion of the activity ``after``, as the UI does.
 
-    Without an activity it is the first one.
+    Without an activity it is the first one. A task that was tried again (it had timed out, say) is passed by:
+    the server writes such a task in one piece, and cannot reset to within it.
     """
     own = client.get_workflow_handle(recovery.handle.id, run_id=_run(recovery))
     history = await own.fetch_history()
     names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
+    attempts = {e.event_id: e.workflow_task_scheduled_event_attributes.attempt for e in history.events}
     done = 0 if after else 1
     for event in history.events:
         if after and names.get(event.activity_task_completed_event_attributes.scheduled_event_id) == after:
             done = event.event_id
-        if done and event.event_id > done and event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+        finished = event.workflow_task_completed_event_attributes
+        if done and event.event_id > done and attempts.get(finished.scheduled_event_id) == 1:
             done = event.event_id
             break
     return await reset_at(client, recovery, done)
