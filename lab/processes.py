@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -124,36 +124,33 @@ def _reads(path: str) -> bytes:
     return b""
 
 
-def _leads(path: str) -> Path:
+def _leads(path: str) -> str:
     with suppress(OSError):
-        return Path(path).readlink()
-    return Path("/nowhere")
+        return os.readlink(path)  # noqa: PTH115  of every process there is, all the time: a Path costs more than this
+    return "/nowhere"
 
 
 def postgres_in(folder: Path) -> list[Process]:
     """Return every PostgreSQL process whose data directory is this folder or one below it."""
-    return [process for process in _all() if _is_postgres_in(process.pid, folder)]
+    return _those(lambda pid: _is_postgres_in(pid, folder))
 
 
 def members(root: Path) -> list[Process]:
     """Return every process of the lab, whoever started it: a remote command's children too."""
     mark = f"{MEMBER}={root}".encode()
     # PostgreSQL writes its title over its environment, but never leaves its data directory.
-    return [
-        process
-        for process in _all()
-        if mark in _reads(f"/proc/{process.pid}/environ").split(b"\0") or _is_postgres_in(process.pid, root)
-    ]
+    return _those(lambda pid: mark in _reads(f"/proc/{pid}/environ").split(b"\0") or _is_postgres_in(pid, root))
 
 
 def _is_postgres_in(pid: int, folder: Path) -> bool:
-    program = _leads(f"/proc/{pid}/exe").name.removesuffix(" (deleted)")
-    return program == "postgres" and _leads(f"/proc/{pid}/cwd").is_relative_to(folder)
+    program = _leads(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    return program.endswith("/postgres") and Path(_leads(f"/proc/{pid}/cwd")).is_relative_to(folder)
 
 
-def _all() -> list[Process]:
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return [process for pid in pids if pid != os.getpid() and (process := look(pid))]
+def _those(wanted: Callable[[int], bool]) -> list[Process]:
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  as below
+    # Few are wanted, so who it is comes second; and then again, for the pid may be somebody else's by now.
+    return [p for pid in pids if pid != os.getpid() and wanted(pid) and (p := look(pid)) and wanted(pid)]
 
 
 def can_enter(folder: Path, who: Runner) -> bool:
