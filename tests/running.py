@@ -29,16 +29,20 @@ ROOT = Path(__file__).resolve().parent.parent
 PROCEDURE = "DatabasePointInTimeRestore"
 
 
-async def eventually(look: Callable[[], Any], what: str, seconds: float = 30.0, pause: float = 0.05) -> Any:
-    """Return the first true answer of ``look`` (plain or awaitable); fail after ``seconds`` naming ``what``."""
-    deadline = time.monotonic() + seconds
+async def eventually(look: Callable[[], Any], what: str, seconds: float = 30.0, pause: float | None = None) -> Any:
+    """Return the first true answer of ``look`` (plain or awaitable); fail after ``seconds`` naming ``what``.
+
+    Between two looks it rests for ``pause``, else for a tenth of the time that it has waited: a look has its price.
+    """
+    began = time.monotonic()
     while True:
         answer = look()
         answer = await answer if asyncio.iscoroutine(answer) else answer
         if answer:
             return answer
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(pause)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds} s: {what}"
+        await asyncio.sleep(min(max(waited / 10, 0.02), 0.3) if pause is None else pause)
 
 
 @dataclass
