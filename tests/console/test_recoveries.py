@@ -22,6 +22,7 @@ from lab import ledger
 from lab.estate import Lab
 from tests.console.conftest import ROOT, Done, Starter
 from tests.copies import drop_all, in_copies
+from tests.labs import RATE
 
 NAME = "lab/restore-orders"
 ID = "lab/orders"
@@ -52,7 +53,7 @@ def worker(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.fixture(scope="module")
 def target(lab: Lab) -> str:
     """A moment that can be restored, after some orders."""
-    within(30, lambda: len(ledger.acknowledged(lab.place.load)) > 200, "two seconds of orders")
+    within(30, lambda: ledger.count(lab.place.load / "acknowledged.jsonl") > 2 * RATE, "two seconds of orders")
     moment = datetime.now(UTC)
     time.sleep(1.2)  # a moment is final a second later
     return f"target_time={moment.isoformat()}"

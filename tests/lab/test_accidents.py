@@ -12,6 +12,7 @@ from lab import ledger
 from lab.estate import Lab
 from lab.kinds import Kind
 from lab.place import LabError, runner
+from tests.labs import RATE
 
 Wait = Callable[[float, Callable[[], object]], None]
 FreshLab = Callable[[], Lab]
@@ -51,14 +52,14 @@ def restore(lab: Lab, target: datetime, within: Wait) -> str:
 def test_restore_returns_all_acknowledged_orders(fresh_lab: FreshLab, within: Wait, kind: Kind) -> None:
     lab = fresh_lab()
     lab.up(mixed=True)
-    within(10, lambda: lab.status().acknowledged > 200)
+    within(10, lambda: lab.status().acknowledged > 2 * RATE)
     accident = lab.break_(kind)
     archive_everything(lab, within)
     port = restore(lab, accident.before, within)
     restored = {int(number) for number in ask(lab, "select number from orders", port).split()}
     orders = ledger.acknowledged(lab.place.load)
     acknowledged = {order.number for order in orders if order.acknowledged_at <= accident.before}
-    assert len(acknowledged) > 200
+    assert len(acknowledged) > 2 * RATE
     assert acknowledged <= restored
     assert not {order.number for order in orders if order.sent_at > accident.happened_at} & restored
 

@@ -19,7 +19,7 @@ from lab import ledger, processes
 from lab.estate import Lab
 from recovery.report import Report
 from tests.copies import parent, strangers, sweep
-from tests.labs import lab_apart
+from tests.labs import RATE, lab_apart
 from tests.matrix.failing_worker import Failing
 from tests.matrix.scenes import around, digest
 from tests.running import ROOT, Recovery, Running, eventually, running
@@ -53,7 +53,7 @@ class Ground:
 
     folder: Path
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    rate: float = 40
+    rate: float = RATE
     _open: AsyncExitStack | None = None
     _lab: Lab | None = None
     _engine: Running | None = None

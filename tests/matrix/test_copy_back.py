@@ -120,12 +120,12 @@ def filled(table: str, columns: str, values: str) -> str:
 async def extract(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Extract]:
     """A lab of its own under load, with a copy in which every table is whole."""
     with lab_apart() as lab:
-        lab.up()
+        lab.up(rate=100)
         try:
             with lab.postgres.connect("orders") as connection:
                 connection.execute(MANY.encode())
             make_whole(lab)
-            await eventually(lambda: len(ledger.acknowledged(lab.place.load)) > 200, "two seconds of orders")
+            await eventually(lambda: len(ledger.acknowledged(lab.place.load)) > 200, "more orders than are deleted")
             async with relay(lab.ports["ssh"]) as between:
                 yield Extract(await copied(lab, between, tmp_path_factory.mktemp("extract"), ()))
                 await ssh.close()

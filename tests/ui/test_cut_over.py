@@ -15,7 +15,7 @@ from playwright.async_api import Page
 
 from lab.estate import Lab
 from recovery.names import recovery_id
-from tests.labs import lab_apart
+from tests.labs import RATE, lab_apart
 from tests.running import PROCEDURE, Running, eventually, running
 from tests.ui.pages import Run, picture, recovery_of, to_paste
 
@@ -41,7 +41,7 @@ async def engine(broken: Lab) -> AsyncIterator[Running]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def run(broken: Lab, engine: Running, page: Page, ui: str) -> Run:
     """The pages of a recovery that replaces the database, once it is at its gate."""
-    await eventually(lambda: broken.status().acknowledged > 200, "orders are acknowledged")
+    await eventually(lambda: broken.status().acknowledged > 2 * RATE, "orders are acknowledged")
     accident = broken.break_("delete-rows")
     final = accident.before + timedelta(seconds=1.2)
     await eventually(lambda: datetime.now(UTC) > final, "the target time is final")

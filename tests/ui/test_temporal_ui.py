@@ -20,7 +20,7 @@ from lab.estate import Lab
 from recovery.attributes import INCIDENT, RTO_MET
 from recovery.names import recovery_id
 from tests.copies import drop_all, in_copies
-from tests.labs import lab_apart
+from tests.labs import RATE, lab_apart
 from tests.running import PROCEDURE, Recovery, Running, eventually, running
 from tests.ui.pages import Run, StartForm, picture, recovery_of, to_paste
 
@@ -48,7 +48,7 @@ async def engine(broken: Lab) -> AsyncIterator[Running]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def start(broken: Lab) -> dict[str, Any]:
     """The object that goes into the start form: back to the moment before the accident."""
-    await eventually(lambda: broken.status().acknowledged > 200, "orders are acknowledged")
+    await eventually(lambda: broken.status().acknowledged > 2 * RATE, "orders are acknowledged")
     accident = broken.break_("delete-rows")
     final = accident.before + timedelta(seconds=1.2)  # a second later nothing can be committed before it any more
     await eventually(lambda: datetime.now(UTC) > final, "the target time is final")

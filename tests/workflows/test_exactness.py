@@ -19,6 +19,7 @@ from lab import ledger
 from lab.estate import Lab
 from tests.copies import ask_copy, drop_all
 from tests.running import Running, eventually, running
+from tests.workflows.test_side_copy import restorable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -46,8 +47,7 @@ async def engine(lab: Lab) -> AsyncIterator[Running]:
 async def commits(lab: Lab) -> AsyncIterator[list[Commit]]:
     """Write with several hands at once, for a while after the base backup; return the log's own order of commits."""
     print(f"\nseed {SEED} (RECOVERY_SEED)")
-    orders = lab.place.load
-    await eventually(lambda: len(ledger.acknowledged(orders)) > 200, "two seconds of orders since the base backup")
+    await restorable(lab)
     with lab.postgres.connect("orders") as connection:
         connection.execute("create table journal (id bigint primary key, account int, delta int)")
         connection.execute("create table accounts (id int primary key, balance int not null)")
