@@ -62,7 +62,7 @@ async def ensure(settings: Settings, attributes: Mapping[str, str] = SEARCH_ATTR
             await asyncio.sleep(0.05)
             continue
         try:
-            return await server.start(files, attributes, lock)
+            return await server.start(files, attributes, lock, settings.port)
         finally:
             os.close(lock)  # the server has its own hold on it
     raise Transient(f"the embedded Temporal server does not answer; see {files.log}, then try again")

@@ -27,7 +27,6 @@ RETENTION = timedelta(days=90)
 """How long closed recoveries stay; the server's own default is one day, too short for any review."""
 
 _LOOPBACK = "127.0.0.1"
-_FIRST_PORT = 7233
 _UI_OFFSET = 1000
 _LOCK_DESCRIPTOR = 19  # under which the server holds server.lock; any number that a fresh process leaves free
 _START_LIMIT = 30.0  # seconds
@@ -97,10 +96,10 @@ class Files:
         return self.folder / "server.log"
 
 
-async def start(files: Files, attributes: Mapping[str, str], lock: int) -> Endpoint:
-    """Start the server while this process holds its lock; on ports of its own choice only the first time."""
+async def start(files: Files, attributes: Mapping[str, str], lock: int, first: int) -> Endpoint:
+    """Start the server while this process holds its lock; on ports of its own choice, from ``first``, only once."""
     before = _read(files)
-    for port in await _ports(before, files):
+    for port in await _ports(before, files, first):
         process = _spawn(files, _command(files, port, attributes), lock)
         record = Record(pid=process.pid, started=process.started, port=port[0], ui_port=port[1])
         _write(files, record)
@@ -121,14 +120,14 @@ async def start(files: Files, attributes: Mapping[str, str], lock: int) -> Endpo
     raise Fatal(f"the embedded Temporal server did not start: {_last_line(files)} (see {files.log})")
 
 
-async def _ports(before: Record | None, files: Files) -> list[tuple[int, int]]:
+async def _ports(before: Record | None, files: Files, first: int) -> list[tuple[int, int]]:
     """Return the pairs to try. Clients, bookmarks and links hold the old ports: a restart gets no others."""
     if before is None:
         # Below the range from which the kernel takes outgoing ports, so that they are free at a restart.
-        pairs = ((port, port + _UI_OFFSET) for port in range(_FIRST_PORT, _FIRST_PORT + 500))
+        pairs = ((port, port + _UI_OFFSET) for port in range(first, first + 500))
         free = [pair for pair in pairs if all(map(_is_free, pair))]
         if not free:
-            raise Fatal(f"no port from {_FIRST_PORT} on is free together with the one {_UI_OFFSET} above it")
+            raise Fatal(f"no port from {first} on is free together with the one {_UI_OFFSET} above it")
         return free[:5]
     for port in (before.port, before.ui_port):
         if not await _becomes_free(port):

@@ -11,22 +11,29 @@ from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
 from recovery.errors import Invalid
 
+LAST_PORT = 60000
+"""So that the ports above it, which are tried if it is taken, are ports, too."""
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Say where state and catalogs are, which task queue is used, who is told how (a file), and which Temporal."""
+    """Say where state and catalogs are, which task queue is used, who is told how (a file), and which Temporal.
+
+    ``port`` is the first one that the embedded Temporal tries when it has none yet.
+    """
 
     state: Path
     catalogs: Path
     task_queue: str
     notify: str = ""
+    port: int = 7233
     temporal: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold an API key
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read RECOVERY_STATE, RECOVERY_CATALOGS, RECOVERY_TASK_QUEUE, RECOVERY_NOTIFY and TEMPORAL_*.
+        """Read RECOVERY_STATE, RECOVERY_CATALOGS, RECOVERY_TASK_QUEUE, RECOVERY_NOTIFY, RECOVERY_TEMPORAL_PORT
+        and TEMPORAL_*.
 
         Raises Invalid, which names the variable and what to do about it.
         """
@@ -40,9 +47,12 @@ class Settings:
         queue = environ.get("RECOVERY_TASK_QUEUE", "recovery")
         if not queue.strip() or queue != queue.strip():
             raise Invalid("RECOVERY_TASK_QUEUE: is empty or has blanks around it; name a queue, or unset it")
+        port = environ.get("RECOVERY_TEMPORAL_PORT", "7233")
+        if not (port.isascii() and port.isdigit() and 1024 <= int(port) <= LAST_PORT):
+            raise Invalid(f"RECOVERY_TEMPORAL_PORT: is no number from 1024 to {LAST_PORT}; name a port, or unset it")
         temporal = {name: value for name, value in environ.items() if name.startswith("TEMPORAL_")}
         # Not looked at here: a fault in who is told must not keep a recovery from running.
-        return cls(state, catalogs, queue, environ.get("RECOVERY_NOTIFY", ""), temporal)
+        return cls(state, catalogs, queue, environ.get("RECOVERY_NOTIFY", ""), int(port), temporal)
 
     def is_embedded(self) -> bool:
         """Return whether this installation runs a Temporal server of its own (no TEMPORAL_* is set)."""

@@ -14,6 +14,7 @@ from tests.labs import lab_apart
 
 FreshLab = Callable[[], Lab]
 SEED = os.environ.get("RECOVERY_TEST_SEED") or str(secrets.randbelow(1_000_000))
+PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def pytest_report_header() -> str:
@@ -55,7 +56,11 @@ def fresh_labs() -> Iterator[FreshLab]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_state() -> Iterator[None]:
-    """Keep every test away from the state of this checkout."""
+    """Keep every test away from the state of this checkout, and from the ports of other processes' Temporals.
+
+    While one that was killed comes back, another one that is started must not take its port.
+    """
     with tempfile.TemporaryDirectory(prefix="state-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECOVERY_STATE", folder)
+        patch.setenv("RECOVERY_TEMPORAL_PORT", str(7233 + 2000 * (PROCESS % 4)))
         yield

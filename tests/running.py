@@ -144,6 +144,12 @@ class Running:
         return (self.settings.state / "worker.log").read_text()
 
 
+def settings_in(state: Path | str) -> Settings:
+    """Return the settings of an installation with its own state; nothing else is set but which ports are ours."""
+    own = {"RECOVERY_STATE": str(state), "RECOVERY_TEMPORAL_PORT": os.environ["RECOVERY_TEMPORAL_PORT"]}
+    return Settings.from_environment(own)
+
+
 @contextlib.asynccontextmanager
 async def running(
     lab: Lab, program: list[str] | None = None, worker: bool = True, **more: str

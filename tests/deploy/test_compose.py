@@ -18,7 +18,7 @@ from temporalio.client import Client
 from recovery.attributes import SEARCH_ATTRIBUTES
 from recovery.embedded import Keeper
 from recovery.server import RETENTION
-from recovery.settings import Settings
+from tests.running import settings_in
 
 REPOSITORY = Path(__file__).parents[2]
 FILE = REPOSITORY / "docker-compose.temporal.yml"
@@ -116,7 +116,7 @@ async def bootstrap(address: str) -> str:
 
 
 async def test_bootstrap_runs_twice(tmp_path: Path) -> None:
-    settings = Settings.from_environment({"RECOVERY_STATE": str(tmp_path)})
+    settings = settings_in(tmp_path)
     async with asyncio.timeout(90), Keeper(settings, attributes={}) as endpoint:
         for _ in range(2):
             assert "namespace recoveries is ready" in await bootstrap(endpoint.address)

@@ -17,12 +17,12 @@ from activities import history
 from recovery.connection import connect
 from recovery.embedded import Keeper
 from recovery.fallback import SystemClaim, UnknownProcedure
-from recovery.settings import Settings
 from recovery.undoing import Undoing
 from tests.conftest import SEED
 from tests.recovery.box import Toys
 from tests.recovery.putting import KEEP, LAY, PUT, READ, load
 from tests.recovery.toys import Toy
+from tests.running import settings_in
 
 
 @pytest.hookimpl(tryfirst=True)  # before soak is deselected
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[500, 0], ids=["cached", "always replayed"])
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     with tempfile.TemporaryDirectory(prefix="engine-") as folder:
-        settings = Settings.from_environment({"RECOVERY_STATE": folder})
+        settings = settings_in(folder)
         async with Keeper(settings) as endpoint:
             found = await connect(settings, endpoint)
             workflows = [Toy, Undoing, SystemClaim, UnknownProcedure]

@@ -22,6 +22,7 @@ from recovery.attributes import SEARCH_ATTRIBUTES
 from recovery.embedded import Endpoint, Keeper
 from recovery.errors import Fatal, Refused
 from recovery.settings import Settings
+from tests.running import settings_in
 
 REPOSITORY = Path(__file__).parents[2]
 OTHER = """
@@ -36,7 +37,7 @@ print(endpoint.address, embedded.status(settings).pid)
 
 @pytest.fixture
 async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
-    settings = Settings.from_environment({"RECOVERY_STATE": str(tmp_path / "state")})
+    settings = settings_in(tmp_path / "state")
     yield settings
     async with asyncio.timeout(15):
         await embedded.stop(settings)
@@ -214,9 +215,9 @@ async def test_taken_port_is_named_at_restart(settings: Settings) -> None:
 
 
 async def test_taken_port_is_passed_over_at_first(settings: Settings) -> None:
-    with suppress(OSError), socket.create_server(("127.0.0.1", 8233)):
+    with suppress(OSError), socket.create_server(("127.0.0.1", settings.port + 1000)):
         endpoint = await embedded.ensure(settings)
-        assert endpoint.address != "127.0.0.1:7233"
+        assert endpoint.address != f"127.0.0.1:{settings.port}"
 
 
 async def test_broken_database_is_told(settings: Settings) -> None:
@@ -238,6 +239,6 @@ async def test_stranger_on_port_is_not_trusted(settings: Settings) -> None:
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
-    settings = Settings.from_environment({"RECOVERY_STATE": str(tmp_path / "state")})
+    settings = settings_in(tmp_path / "state")
     assert embedded.status(settings).endpoint is None
     assert not settings.state.exists()

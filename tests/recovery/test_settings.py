@@ -52,6 +52,11 @@ def test_folder_is_private(tmp_path: Path) -> None:
         ("RECOVERY_CATALOGS", "/nowhere/at/all"),
         ("RECOVERY_TASK_QUEUE", ""),
         ("RECOVERY_TASK_QUEUE", "recovery "),
+        ("RECOVERY_TEMPORAL_PORT", ""),
+        ("RECOVERY_TEMPORAL_PORT", "80"),
+        ("RECOVERY_TEMPORAL_PORT", "60001"),
+        ("RECOVERY_TEMPORAL_PORT", "-7233"),
+        ("RECOVERY_TEMPORAL_PORT", "temporal"),
     ],
 )
 def test_bad_value_is_named(name: str, value: str) -> None:

@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from recovery.embedded import Keeper
     from recovery.errors import Invalid
     from recovery.settings import Settings
+    from tests.running import settings_in
 
 
 @activity.defn(name="telemetry.touch")
@@ -73,7 +74,7 @@ async def run_traced(settings: Settings) -> None:
 
 
 async def test_trace_reaches_the_activity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    settings = Settings.from_environment({"RECOVERY_STATE": str(tmp_path)})
+    settings = settings_in(tmp_path)
     with collector() as (address, spans):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         async with asyncio.timeout(30):
