@@ -1,6 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP_TOOLS := 7.6.2
+JOBS ?= 2
 
 .PHONY: setup demo test check bench soak lock clean packages
 
@@ -23,7 +24,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: setup packages
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not soak"
 
 soak: setup packages
 	$(BIN)/python -m pytest -m soak

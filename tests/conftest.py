@@ -6,6 +6,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,29 @@ from tests.labs import lab_apart
 
 FreshLab = Callable[[], Lab]
 SEED = os.environ.get("RECOVERY_TEST_SEED") or str(secrets.randbelow(1_000_000))
+os.environ["RECOVERY_TEST_SEED"] = SEED  # so that processes that share out the tests (pytest -n 2) draw the same
+LONG = ("tests/matrix/", "tests/ui/", "tests/workflows/", "tests/console/")
 PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def pytest_report_header() -> str:
     """Say how to repeat what this run leaves to chance."""
     return f"chance: RECOVERY_TEST_SEED={SEED}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share out the tests, begin with what takes long, so that none works on alone at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Share out the tests by what they have in common."""
+    from tests.sharing import Sharing
+
+    return Sharing(config, log)
 
 
 @pytest.fixture

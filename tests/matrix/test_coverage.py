@@ -8,6 +8,7 @@ import worker
 from tests.matrix import theatre
 from tests.matrix.theatre import SCENES
 from tests.matrix.trial import ACTIVITIES
+from tests.sharing import group
 
 NAMES = [action.name for action in worker.ACTIONS]
 
@@ -25,3 +26,9 @@ def test_every_action_has_a_scene(name: str) -> None:
 
 def test_every_scene_has_an_action() -> None:
     assert set(SCENES) <= set(NAMES)
+
+
+def test_what_disturbs_one_procedure_is_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    found = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    disturbing = {item.nodeid: item.callspec.params["calm"] for item in found if "calm" in item.fixturenames}
+    assert {name: group(name) for name in disturbing} == disturbing
