@@ -53,7 +53,9 @@ def commits(lab: Lab) -> dict[int, float]:
 
 def quiet_moment(lab: Lab) -> datetime:
     """Return a moment between two commits, in the middle of the longest pause of the last seconds but one."""
-    time.sleep(4)  # the passing of time is itself the condition: a backup, orders after it, then a final second
+    taken = (lab.place.backups / lab.postgres.backed_up()[-1]).stat().st_ctime  # when it got its name
+    # The passing of time is itself the condition: a backup, orders after it, then a final second.
+    time.sleep(max(0.0, taken + 4 - time.time()))
     times = [at for at in commits(lab).values() if time.time() - 2.5 < at < time.time() - 1]
     _, before, after = max((b - a, a, b) for a, b in pairwise(times))
     return datetime.fromtimestamp((before + after) / 2, UTC)

@@ -29,11 +29,14 @@ ID = "lab/orders"
 
 
 def within(seconds: float, look: Callable[[], Any], what: str) -> Any:
+    """Wait for a true answer; after each look rest as long as it took, for the command line is a process to start."""
     deadline = time.monotonic() + seconds
-    while not (answer := look()):
+    while True:
+        began = time.monotonic()
+        if answer := look():
+            return answer
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-    return answer
+        time.sleep(max(0.05, time.monotonic() - began))
 
 
 @pytest.fixture(scope="module")
