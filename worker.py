@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
 import workflows
-from activities import catalog, history, notifications, ssh
+from activities import catalog, history, leases, notifications, ssh
 from activities.backups import backups
 from activities.cut_over import fence, install, promote
 from activities.door import close, first_write_seen, open_doors
@@ -30,14 +30,15 @@ from recovery.actions import Action, Probe
 from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper
 from recovery.errors import RecoveryError
-from recovery.fallback import SystemClaim, UnknownProcedure
+from recovery.fallback import UnknownProcedure
+from recovery.leasing import SystemLease
 from recovery.notification import Notification
 from recovery.replay import Mismatch, check_open_runs
 from recovery.settings import Settings
 from recovery.undoing import Undoing
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 
-WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, Undoing, SystemClaim, Notification, UnknownProcedure)
+WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, Undoing, SystemLease, Notification, UnknownProcedure)
 PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare, look_at_standing, first_write_seen, preview)
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
@@ -46,6 +47,7 @@ ACTIONS: Sequence[Action[Any, Any]] = (
 ACTIVITIES: Sequence[Any] = (
     catalog.load,
     history.read,
+    *leases.ALL,
     notifications.targets,
     notifications.send,
     *(activity for step in (*PROBES, *ACTIONS) for activity in step.activities()),

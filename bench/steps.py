@@ -13,11 +13,12 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities import leases
 from bench.flows import Bare, Steps
 from bench.toys import ON, SWITCH, Switch, frozen
 from recovery.connection import connect
 from recovery.embedded import Keeper
-from recovery.fallback import SystemClaim
+from recovery.leasing import SystemLease
 from recovery.models import Frozen, Load, Start, Wire
 from recovery.settings import Settings
 
@@ -43,8 +44,8 @@ async def measure() -> dict[str, float]:
         settings = Settings.from_environment({"RECOVERY_STATE": folder})
         async with Keeper(settings) as endpoint:
             client = await connect(settings, endpoint)
-            activities: list[Callable[..., Any]] = [bare, load, *SWITCH.activities()]
-            async with Worker(client, task_queue="bench", workflows=[Bare, Steps, SystemClaim], activities=activities):
+            activities: list[Callable[..., Any]] = [bare, load, *leases.ALL, *SWITCH.activities()]
+            async with Worker(client, task_queue="bench", workflows=[Bare, Steps, SystemLease], activities=activities):
                 return await _rounds(client)
 
 

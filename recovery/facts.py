@@ -43,6 +43,22 @@ class Loaded(Fact):
 
 
 @dataclass(frozen=True)
+class Queued(Fact):
+    """The recovery waits for a system, which somebody else has in hand."""
+
+    system: str
+    behind: str
+
+
+@dataclass(frozen=True)
+class Leased(Fact):
+    """The recovery has a system in hand, under this epoch; whatever comes later under a lower one is refused."""
+
+    system: str
+    epoch: int
+
+
+@dataclass(frozen=True)
 class Stepped(Fact):
     """A step came into ``state``; ``shows`` is what was seen, wanted, or went wrong."""
 

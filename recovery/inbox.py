@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
@@ -15,10 +15,11 @@ from recovery.errors import Refused, fields
 from recovery.facts import Decided, Fact, Noted, Refusal
 from recovery.gates import Gate, needed, refusal
 from recovery.holds import Hold
-from recovery.models import Answer, Authored, Decision, Note, Pause, Resolution, Resolved, Verdict
+from recovery.leases import Granted, Standing
+from recovery.models import Answer, Decision, Note, Pause, Resolution, Resolved, Verdict
 from recovery.report import Fold, Report
 
-A = TypeVar("A", bound=Authored)
+A = TypeVar("A", bound=BaseModel)
 
 EXAMPLE = '{"gate": "keep the copy", "by": "bob", "plan": "DIGEST SHOWN", "evidence": "DIGEST SHOWN", "reason": "…"}'
 AT_A_HOLD = '{"hold": "TOKEN SHOWN", "by": "bob", "answer": "retry", "reason": "…"}'
@@ -36,6 +37,7 @@ class Inbox:
         self._resolution: Resolution | None = None
         self._pause: Pause | None = None
         self._unwinding = False
+        self._granted: dict[str, Standing] = {}
 
     def _record(self, fact: Fact) -> None:
         self._fold.take(fact)
@@ -123,6 +125,13 @@ class Inbox:
             return self._refuse(f"signal note: {no}")
         self._record(Noted(workflow.now(), said))
         return None
+
+    @workflow.signal(description="Sent by the lease of a system, not by people.")
+    def granted(self, granted: RawValue) -> None:
+        """Hear that the turn has come, or that it never will; what was for a run before a reset counts no more."""
+        said = self._read("granted", granted, Granted)
+        if said is not None and said.run == workflow.info().run_id:
+            self._granted[said.lease] = said.standing
 
     @workflow.signal(dynamic=True, description="No signal, do not choose: any other name is only noted.")
     def unknown(self, name: str, args: Sequence[RawValue]) -> None:

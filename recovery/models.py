@@ -143,6 +143,13 @@ class Undo(Authored):
     completed: bool = False
 
 
+class Freed(Authored):
+    """Let go of a system whose recovery ended without a release, having looked at what it left."""
+
+    by: Name
+    reason: Text
+
+
 class Load(Wire):
     """Ask for a runbook, frozen for one recovery of workflow type ``procedure``."""
 

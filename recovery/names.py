@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-CLAIM = "SystemClaim"
+LEASE = "SystemLease"
 UNDO = "Undo"
 NOTIFICATION = "Notification"
 
@@ -14,9 +14,9 @@ def recovery_id(catalog: str, system: str, mode: str) -> str:
     return f"{catalog}/{system}" + ("/check" if mode == "check" else "")
 
 
-def claim_id(catalog: str, system: str) -> str:
-    """Return the workflow id that at most one acting recovery of ``system`` holds."""
-    return f"claim/{catalog}/{system}"
+def lease_id(catalog: str, system: str) -> str:
+    """Return the workflow id of the lease of ``system``."""
+    return f"lease/{catalog}/{system}"
 
 
 def undo_id(workflow: str) -> str:

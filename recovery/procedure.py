@@ -168,9 +168,8 @@ class Procedure(Resets, Generic[P]):
         self._prepare_gates(frozen)
         self._record(Loaded(workflow.now(), frozen))
         self._awake("at-the-opening")
-        if start.mode != "check" and not self._reset:  # a run that was reset takes the claims over, and does so later
-            for system in sorted(frozen.systems):
-                await self._claim(system)
+        if start.mode != "check" and not self._reset:  # a run that was reset asks anew, and does so later
+            await self._take_in_hand()
         return self.parameters.model_validate(frozen.parameters)  # type: ignore[return-value]
 
     async def _close(self) -> None:

@@ -20,10 +20,12 @@ from recovery.facts import (
     GateOpened,
     HoldClosed,
     HoldOpened,
+    Leased,
     Loaded,
     Measured,
     Noted,
     Outcome,
+    Queued,
     Refusal,
     Started,
     Stepped,
@@ -169,6 +171,7 @@ class Report(Wire):
     dark: bool = False
     dark_since: datetime | None = None
     was_reset: bool = False
+    epochs: dict[str, int] = {}
 
     @property
     def hold(self) -> HoldLine | None:
@@ -248,6 +251,12 @@ class Fold:
 
     def _turned(self, fact: Fact) -> None:
         match fact:
+            case Queued(system=system, behind=behind):
+                self.fields["phase"] = f"waits for {system}, which {behind} has in hand"
+            case Leased(system=system, epoch=epoch):
+                self.fields["epochs"] = self.fields.get("epochs", {}) | {system: epoch}
+                if self.fields["phase"].startswith("waits for"):
+                    self.fields["phase"] = "assessing"
             case Darkened(step=step):
                 self.fields |= {"dark": True, "dark_since": fact.at}
                 self.darkened = step

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
 
 from recovery.asking import Asking
 from recovery.errors import Refused, sentence
 from recovery.facts import Loaded, WasReset
 from recovery.holds import Situation
 from recovery.models import digest
-from recovery.names import claim_id
 from recovery.past import Past, Which
 from recovery.stepping import RETRIES
 
@@ -57,7 +54,7 @@ class Resets(Asking):
         self._awake()
         if not self._reset:
             return
-        # Shielded: read twice at once, or with half of the claims, nothing could be undone.
+        # Shielded: read twice at once, or with half of the leases, nothing could be undone.
         await self._shielded(self._merge())
         if self._unwinding:
             return
@@ -90,20 +87,12 @@ class Resets(Asking):
             self._record(Loaded(workflow.now(), past.frozen))
         if self.start.mode != "check" and self._frozen is not None:
             try:
-                await self._claim_again()
+                await self._take_in_hand(waits=False)
             except Refused as held:  # nothing is undone beneath the hands of whoever acts on these systems now
                 self._stack = []
                 for entry in reversed(past.stack()):
                     self._step(entry.step, "undo blocked", "undo", failure=sentence(held))
                 raise
-
-    async def _claim_again(self) -> None:
-        """Hold the systems anew, whether or not the claims of the run before this one still stand."""
-        for system in self.frozen.systems:
-            before = workflow.get_external_workflow_handle(claim_id(self.frozen.catalog, system))
-            with contextlib.suppress(FailureError):  # it went with its run
-                await before.signal("hand_over", workflow.info().workflow_id)
-        await self._claim_all()
 
 
 async def read(which: Which) -> Past:

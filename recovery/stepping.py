@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
-from temporalio.workflow import ActivityCancellationType, ParentClosePolicy
+from temporalio.exceptions import FailureError
+from temporalio.workflow import ActivityCancellationType
 
 from recovery import attributes, notices
 from recovery.actions import Action, Patience, Probe
@@ -24,7 +24,9 @@ from recovery.facts import (
     Fact,
     HoldClosed,
     HoldOpened,
+    Leased,
     Outcome,
+    Queued,
     Started,
     Stepped,
     StepState,
@@ -32,8 +34,9 @@ from recovery.facts import (
 )
 from recovery.holds import ANYBODY, Hold, Situation, answers, deadline, overslept, silence
 from recovery.inbox import Inbox
+from recovery.leases import Asked, Asking, Holder, Leaving, Standing
 from recovery.models import Frozen, HoldPolicy, Mode, Resolution, Start, Wire, digest
-from recovery.names import CLAIM, activity_id, claim_id
+from recovery.names import activity_id, lease_id
 from recovery.notices import Notice
 from recovery.notification import announce
 from recovery.saga import Entry, Fate, following
@@ -76,7 +79,7 @@ class Stepping(Inbox):
         self._stack: list[Entry] = []
         self._fates: dict[str, Fate] = {}
         self._attempts: dict[tuple[str, str], int] = {}
-        self._claims: list[workflow.ChildWorkflowHandle[Any, None]] = []
+        self._leases: dict[str, int] = {}
         self._held = 0
         self._notices = 0
         self._reset = False
@@ -226,43 +229,43 @@ class Stepping(Inbox):
 
     # --- one hand on a system ----------------------------------------------------------------------------
 
-    async def _claim(self, system: str) -> None:
-        """Hold ``system`` by the id of a child, so that no second recovery acts on it, whatever its own id."""
-        try:
-            claim = await workflow.start_child_workflow(
-                CLAIM,
-                id=claim_id(self.frozen.catalog, system),
-                parent_close_policy=ParentClosePolicy.TERMINATE,
-                static_summary=f"{system} is held by {workflow.info().workflow_id}",
-            )
-        except WorkflowAlreadyStartedError as error:
-            raise Refused(
-                f"{system}: another recovery holds it (parent of workflow {error.workflow_id}); wait for its end,"
-                " or cancel it"
-            ) from None
-        self._claims.append(claim)
-
-    async def _claim_all(self) -> None:
-        """Hold every system of the runbook, whether or not an earlier run's claim is still on its way out."""
-        self._claims = []
+    async def _take_in_hand(self, instead_of: Sequence[str] = (), waits: bool = True) -> None:
+        """Have every system of the runbook in hand, in an order in which no two recoveries wait for each other."""
+        self._leases = {}
         for system in sorted(self.frozen.systems):
-            for last in (False, False, True):
-                try:
-                    await self._claim(system)
-                    break
-                except Refused:
-                    if last:
-                        raise
-                    await workflow.sleep(0.5)
+            lease = lease_id(self.frozen.catalog, system)
+            self._leases[lease] = 0  # left at the end, be it granted or only waited for
+            asked = Asked(holder=_holder(), instead_of=tuple(instead_of), waits=waits)
+            stands: Standing = await self._of_lease("ask", Asking(lease=lease, asked=asked), system, Standing)
+            if waits and not stands.epoch and not stands.orphaned:
+                self._record(Queued(workflow.now(), system, _whose(stands)))
+                await workflow.wait_condition(lambda lease=lease: lease in self._granted)  # type: ignore[misc]
+                stands = self._granted.pop(lease)
+            if not stands.epoch:
+                raise Refused(f"{system}: {_in_other_hands(stands)}")
+            self._leases[lease] = stands.epoch
+            self._record(Leased(workflow.now(), system, stands.epoch))
 
     async def _leave(self) -> None:
         await self._tell(notices.ended)
-        for claim in self._claims:
-            # Somebody may have closed the claim by hand; then the system is free already.
-            with contextlib.suppress(FailureError):
-                await claim.signal("release")
-                await claim
+        if not self.report().residual:  # what is not as it was stays in the hands of whoever undoes it
+            for lease in self._leases:
+                with contextlib.suppress(FailureError):  # then it is orphaned, which is found out
+                    leaving = Leaving(lease=lease, holder=_holder())
+                    await self._of_lease("leave", leaving, lease.rpartition("/")[2], type(None))
         await workflow.wait_condition(workflow.all_handlers_finished)
+
+    async def _of_lease(self, what: str, argument: Wire, system: str, gives: type[Any]) -> Any:
+        return await workflow.execute_activity(
+            f"lease.{what}",
+            argument,
+            result_type=gives,
+            activity_id=activity_id(f"lease of {system}", what),
+            start_to_close_timeout=timedelta(seconds=20),
+            schedule_to_close_timeout=timedelta(minutes=5),
+            retry_policy=RETRIES,
+            summary=f"take {system} in hand" if what == "ask" else f"let {system} go",
+        )
 
     async def _shielded(self, work: Coroutine[Any, Any, R]) -> R:
         """Finish ``work`` whatever cancels arrive: a second cancel must not escape and leave half an undo."""
@@ -332,3 +335,23 @@ def _summary(step: str, part: str, changes: bool) -> str:
 
 def _answer(said: Resolution | None) -> str:
     return f"{said.by}: {said.answer}{f' ({said.reason})' if said.reason else ''}" if said else ""
+
+
+def _holder() -> Holder:
+    """Return this run, as leases know it."""
+    info = workflow.info()
+    return Holder(workflow=info.workflow_id, chain=info.first_execution_run_id, run=info.run_id)
+
+
+def _whose(stands: Standing) -> str:
+    return stands.behind.workflow if stands.behind else "nobody"
+
+
+def _in_other_hands(stands: Standing) -> str:
+    whose = _whose(stands)
+    if not stands.orphaned:
+        return f"another recovery holds it (workflow {whose}); wait for its end, or cancel it"
+    return (
+        f"the recovery that had it in hand, {whose}, has {stands.orphaned} without letting it go: undo that one"
+        f" (`starter.py undo {whose}`), or look at the system and `starter.py free` it"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any, ClassVar
 
 from temporalio import workflow
@@ -13,7 +12,7 @@ from recovery.actions import Patience, Probe
 from recovery.errors import Fatal, Refused, kind, sentence
 from recovery.facts import CancelAsked, Committed, Darkened, Loaded, Withdrawn
 from recovery.models import Authored, Start, Undo
-from recovery.names import UNDO, claim_id
+from recovery.names import UNDO
 from recovery.past import Done, Past, Which
 from recovery.report import Report
 from recovery.resets import read
@@ -56,8 +55,8 @@ class Undoing(Stepping):
         self._frozen, self._people = past.frozen, dict(past.frozen.people)
         self._began(self._start)
         self._record(Loaded(workflow.now(), past.frozen))
-        await self._let_go(past)
-        await self._claim_all()
+        # Also instead of an earlier undo of it, which left something: no two of one id run at once.
+        await self._take_in_hand((*past.runs, workflow.info().workflow_id), waits=False)
         if past.dark:
             self._dark = True
             self._record(Darkened(workflow.now(), "before"))
@@ -67,13 +66,6 @@ class Undoing(Stepping):
         if self.report().residual:
             raise Fatal("not everything could be undone; see residual")
         self._end("compensated", f"undone from the history of {past.workflow}, run {past.run}")
-
-    async def _let_go(self, past: Past) -> None:
-        """Free the systems of claims that outlived the recovery: Temporal closes none whose run was reset."""
-        for system in self.frozen.systems:
-            left = workflow.get_external_workflow_handle(claim_id(self.frozen.catalog, system))
-            with contextlib.suppress(FailureError):  # it went with its run
-                await left.signal("let_go", list(past.runs))
 
     async def _take_back(self, past: Past) -> None:
         """Take the point of no return back if it was seen to have opened nothing; else nothing is undone."""

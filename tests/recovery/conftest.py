@@ -13,10 +13,11 @@ import pytest_asyncio
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities import history
+from activities import history, leases
 from recovery.connection import connect
 from recovery.embedded import Keeper
-from recovery.fallback import SystemClaim, UnknownProcedure
+from recovery.fallback import UnknownProcedure
+from recovery.leasing import SystemLease
 from recovery.undoing import Undoing
 from tests.conftest import SEED
 from tests.recovery.box import Toys
@@ -43,12 +44,17 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
         settings = settings_in(folder)
         async with Keeper(settings) as endpoint:
             found = await connect(settings, endpoint)
-            workflows = [Toy, Undoing, SystemClaim, UnknownProcedure]
+            workflows = [Toy, Undoing, SystemLease, UnknownProcedure]
             async with Worker(
                 found,
                 task_queue="toy",
                 workflows=workflows,
-                activities=[load, history.read, *(call for one in (PUT, LAY, KEEP, READ) for call in one.activities())],
+                activities=[
+                    load,
+                    history.read,
+                    *leases.ALL,
+                    *(call for one in (PUT, LAY, KEEP, READ) for call in one.activities()),
+                ],
                 max_cached_workflows=request.param,
             ):
                 yield found

@@ -13,9 +13,9 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities import notifications
+from activities import leases, notifications
 from recovery.connection import connect
-from recovery.fallback import SystemClaim
+from recovery.leasing import SystemLease
 from recovery.models import Frozen, Load
 from recovery.notification import Notification
 from recovery.settings import Settings
@@ -35,8 +35,8 @@ async def load_telling(order: Load) -> Frozen:
 @contextlib.asynccontextmanager
 async def worker(client: Client, cached: int = 500) -> AsyncIterator[None]:
     """Run a worker that knows this procedure."""
-    known: list[Callable[..., Any]] = [load_telling, notifications.targets, notifications.send]
-    workflows = [Telling, SystemClaim, Notification]
+    known: list[Callable[..., Any]] = [load_telling, *leases.ALL, notifications.targets, notifications.send]
+    workflows = [Telling, SystemLease, Notification]
     async with Worker(
         client,
         task_queue=QUEUE,

@@ -10,7 +10,7 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.worker import Replayer
 
-from recovery.fallback import SystemClaim
+from recovery.leasing import SystemLease
 from recovery.plugin import plugin
 from recovery.replay import check_open_runs, of_its_run
 from recovery.report import Report
@@ -262,7 +262,7 @@ async def test_reset_run_can_be_replayed(toys: Toys) -> None:
         replayer = Replayer(workflows=[Toy], plugins=[plugin()])
         result = await replayer.replay_workflow(of_its_run(history), raise_on_replay_failure=False)
         assert result.replay_failure is None
-    assert await check_open_runs(toys.client, "toy", [Toy, Undoing, SystemClaim]) > 0
+    assert await check_open_runs(toys.client, "toy", [Toy, Undoing, SystemLease]) > 0
     await second.resolve("compensate")
     assert (await second.ended()).outcome == "compensated"
 

@@ -1,0 +1,85 @@
+"""Leases of systems, asked of the workflows that keep them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from temporalio import activity
+from temporalio.client import (
+    WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from recovery.errors import Transient
+from recovery.leases import Asking, Holder, Lease, Leaving, Standing
+from recovery.names import LEASE
+
+LOOK_SECONDS = 1.0
+
+
+@activity.defn(name="lease.ask")
+async def ask(asking: Asking) -> Standing:
+    """Ask for a system, whose lease begins to exist with the first who asks; asked again, nothing more happens."""
+    client = activity.client()
+    start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
+        LEASE,
+        Lease(),
+        id=asking.lease,
+        task_queue=activity.info().task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary=f"who may act on {asking.lease.partition('/')[2]}",
+    )
+    with _reachable(asking.lease):
+        stands: Standing = await client.execute_update_with_start_workflow(
+            "ask", asking.asked, start_workflow_operation=start, result_type=Standing
+        )
+    return stands
+
+
+@activity.defn(name="lease.leave")
+async def leave(leaving: Leaving) -> None:
+    """Release a system, or give up waiting for it; said again, nothing more happens."""
+    with _reachable(leaving.lease):
+        await activity.client().get_workflow_handle(leaving.lease).execute_update("leave", leaving.holder)
+
+
+@activity.defn(name="lease.ended")
+async def ended(holder: Holder) -> str:
+    """Wait until every run of ``holder`` has ended, one that a reset made included; return how the last one did."""
+    client = activity.client()
+    while True:
+        activity.heartbeat()
+        try:
+            found = await client.get_workflow_handle(holder.workflow).describe()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return "gone from Temporal"
+        if found.status != WorkflowExecutionStatus.RUNNING:
+            return found.status.name.lower() if found.status else "ended"
+        if found.run_id != holder.run and await _chain(holder.workflow, found.run_id) != holder.chain:
+            return "ended"  # what runs under its id now is another recovery
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _chain(workflow: str, run: str) -> str:
+    handle = activity.client().get_workflow_handle(workflow, run_id=run)
+    async for event in handle.fetch_history_events(page_size=1):
+        return event.workflow_execution_started_event_attributes.first_execution_run_id
+    return ""
+
+
+@contextmanager
+def _reachable(lease: str) -> Iterator[None]:
+    try:
+        yield
+    except (RPCError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+        raise Transient(f"{lease}: does not answer ({error})") from None
+
+
+ALL = (ask, leave, ended)
