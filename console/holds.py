@@ -51,10 +51,10 @@ async def _resolve(name: str, run: str, said: dict[str, str], yes: bool, as_json
     client, found, _ = await find(name, run)
     if not found.open:
         raise Refused(f"{found.workflow}: has ended already ({found.state}); there is nothing to answer")
-    _checked(Resolution, said | {"hold": said["hold"] or "the open one"})  # before anybody is asked to confirm it
+    checked(Resolution, said | {"hold": said["hold"] or "the open one"})  # before anybody is asked to confirm it
     if not said["hold"]:
         said |= {"hold": await _read(client, found, said, yes, as_json)}
-    resolution = _checked(Resolution, said)
+    resolution = checked(Resolution, said)
     answered: Resolved = await update(client, found, "resolve_step", resolution, Resolved)
     return found, answered
 
@@ -100,7 +100,7 @@ def _signal(name: str, run: str, signal: str, model: Any, said: dict[str, str], 
         from console.watching import find
         from recovery.errors import Refused
 
-        body = _checked(model, said)
+        body = checked(model, said)
         client, found, _ = await find(name, run)
         if not found.open:
             raise Refused(f"{found.workflow}: has ended already ({found.state}); nothing was sent")
@@ -153,7 +153,7 @@ async def _undo(
         raise Refused(f"{found.workflow}: is still running; `starter.py cancel` has it undo what it did")
     reason, by, completed = said
     asked = {"workflow": found.workflow, "run": found.run, "reason": reason, "requested_by": by, "completed": completed}
-    ask = _checked(Undo, asked)
+    ask = checked(Undo, asked)
     try:
         handle = await client.start_workflow(
             UNDO, ask, id=undo_id(found.workflow), task_queue=settings().task_queue,
@@ -166,7 +166,8 @@ async def _undo(
     return begun, await follow(client, begun, view(as_json, as_json, link)) if wait else None, link
 
 
-def _checked(model: Any, said: Mapping[str, object]) -> Any:
+def checked(model: Any, said: Mapping[str, object]) -> Any:
+    """Return ``said`` as ``model``; raises Invalid naming the field."""
     from pydantic import ValidationError
 
     from recovery.errors import Invalid, fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 
 from temporalio import workflow
@@ -114,6 +115,8 @@ class SystemLease:
         )
         if not watching.done():
             watching.cancel()
+            with contextlib.suppress(FailureError):
+                await watching
         elif how := watching.result():
             self._take(orphan(self._lease, holder.chain, how))
 

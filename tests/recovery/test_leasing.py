@@ -1,0 +1,175 @@
+"""One hand on a system, with real recoveries: who waits is heard, who is gone leaves an orphan, epochs only rise."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy
+
+from recovery.leases import Asked, Holder, Lease, Standing
+from recovery.leasing import LONG
+from recovery.names import LEASE, lease_id
+from recovery.report import Report
+from tests.recovery.box import Toys
+from tests.recovery.test_holding import HOLD
+from tests.recovery.test_undoing import reset, undone
+from tests.running import Recovery, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def lease(toys: Toys, system: str) -> Lease:
+    found: Lease = await toys.client.get_workflow_handle(lease_id("toy", system)).query("lease", result_type=Lease)
+    return found
+
+
+async def waiting(recovery: Recovery) -> Report | None:
+    report = await recovery.status()
+    return report if report and report.phase.startswith("waits for") else None
+
+
+async def test_second_recovery_waits_for_its_turn(toys: Toys) -> None:
+    system = toys.folder.name
+    first = await toys.start(puts=[toys.put("a")], gate="go on", system=system)
+    await first.until("gate")
+    second = await toys.start(puts=[toys.put("b")], system=system)
+    report = await eventually(lambda: waiting(second), "it waits")
+    assert report.phase == f"waits for {system}, which {first.handle.id} has in hand"
+    assert toys.has() == {"a": "new"}
+    await first.approve()
+    assert (await first.ended()).epochs == {system: 1}
+    report = await second.ended()
+    assert (report.outcome, report.epochs) == ("recovered", {system: 2})
+    assert toys.has() == {"a": "new", "b": "new"}
+    assert await lease(toys, system) == Lease(epoch=2)
+
+
+async def test_who_gives_up_waiting_leaves_the_queue(toys: Toys) -> None:
+    system = toys.folder.name
+    first = await toys.start(puts=[toys.put("a")], gate="go on", system=system)
+    await first.until("gate")
+    second = await toys.start(puts=[toys.put("b")], system=system)
+    await eventually(lambda: waiting(second), "it waits")
+    await second.handle.cancel()
+    assert (await second.ended()).outcome == "cancelled"
+    assert (await lease(toys, system)).queue == ()
+    await first.approve()
+    assert (await first.ended()).outcome == "recovered"
+    assert toys.has() == {"a": "new"}
+
+
+async def test_terminated_holder_leaves_an_orphan_that_its_undo_takes_over(toys: Toys) -> None:
+    system = toys.folder.name
+    first = await toys.start(puts=[toys.put("a")], gate="go on", system=system)
+    await first.until("gate")
+    second = await toys.start(puts=[toys.put("b")], system=system)
+    await eventually(lambda: waiting(second), "it waits")
+    await first.handle.terminate()
+    report = await second.ended()
+    assert (report.outcome, report.kind) == ("failed", "Refused")
+    assert f"`starter.py undo {first.handle.id}`" in report.failure
+    assert (await lease(toys, system)).orphaned == "terminated"
+    assert (await undone(toys, first)).outcome == "compensated"
+    assert toys.has() == {}
+    third = await toys.run(puts=[toys.put("c")], system=system)
+    assert (third.outcome, third.epochs) == ("recovered", {system: 3})
+
+
+async def test_what_is_not_undone_stays_in_hand(toys: Toys) -> None:
+    system, mend = toys.folder.name, str(toys.folder / "mended")
+    recovery = await toys.start(puts=[toys.put("a", fail_undo=True, mend=mend)], gate="go on", system=system)
+    await recovery.approve("carol", "reject")
+    assert (await recovery.ended()).residual
+    other = await toys.start(puts=[toys.put("b")], system=system)
+    report = await other.ended()
+    assert report.kind == "Refused"
+    assert report.failure.endswith("`starter.py free` it")
+    (toys.folder / "mended").touch()
+    assert (await undone(toys, recovery)).outcome == "compensated"
+    assert (await toys.run(puts=[toys.put("b")], system=system)).outcome == "recovered"
+
+
+async def test_undo_that_leaves_something_is_taken_over_by_the_next(toys: Toys) -> None:
+    system, mend = toys.folder.name, str(toys.folder / "mended")
+    recovery = await toys.start(puts=[toys.put("a", fail_undo=True, mend=mend)], gate="go on", system=system)
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    assert (await undone(toys, recovery)).residual
+    (toys.folder / "mended").touch()
+    report = await undone(toys, recovery)
+    assert (report.outcome, report.epochs) == ("compensated", {system: 3})
+    assert await lease(toys, system) == Lease(epoch=3)
+
+
+async def test_reset_run_has_an_epoch_of_its_own(toys: Toys) -> None:
+    system = toys.folder.name
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", system=system, hold=HOLD)
+    await recovery.until("gate")
+    again = await reset(toys.client, recovery, "put-a.observe")
+    await again.resolve("continue")
+    await again.until("gate")
+    found = await lease(toys, system)
+    assert found.holder is not None
+    assert (found.epoch, found.holder.run) == (2, again.handle.run_id)
+    await again.approve()
+    assert (await again.ended()).epochs == {system: 2}
+    assert (await lease(toys, system)).holder is None
+
+
+async def test_orphan_is_freed_on_the_word_of_a_person_only(toys: Toys) -> None:
+    system = toys.folder.name
+    handle = toys.client.get_workflow_handle(lease_id("toy", system))
+    said = {"by": "bob", "reason": "looked at the files"}
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", system=system)
+    await recovery.until("gate")
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await handle.execute_update("free", said)
+    assert f"held by {recovery.handle.id}: cancel that" in str(refused.value.cause)
+    await recovery.handle.terminate()
+    assert (await (await toys.start(puts=[toys.put("b")], system=system)).ended()).kind == "Refused"
+    await handle.execute_update("free", said)
+    assert (await toys.run(puts=[toys.put("b")], system=system)).epochs == {system: 2}
+
+
+async def test_thirty_recoveries_have_it_one_after_the_other(toys: Toys) -> None:
+    system, count = toys.folder.name, 30
+    first = await toys.start(puts=[toys.put("first")], gate="go on", system=system)
+    await first.until("gate")
+    begun = [await toys.start(puts=[toys.put(f"f{number}")], system=system) for number in range(count)]
+    for one in begun:
+        await eventually(lambda one=one: waiting(one), "it waits")
+    gone = [begun.pop(19), begun.pop(7)]
+    for one in gone:
+        await one.handle.terminate()
+    await first.approve()
+    reports = await asyncio.gather(*(one.ended(120) for one in begun))
+    assert {report.outcome for report in reports} == {"recovered"}
+    epochs = [report.epochs[system] for report in reports]
+    assert epochs == sorted(set(epochs)), "in the order in which they asked, no epoch given twice"
+    found = await lease(toys, system)
+    assert (found.holder, found.queue) == (None, ())
+    assert len(toys.has()) == 1 + len(begun)
+
+
+async def grant(client: Client, name: str, number: int) -> Standing:
+    holder = Holder(workflow=f"w{number}", chain=f"c{number}", run=f"r{number}")
+    handle = client.get_workflow_handle(name)
+    stands: Standing = await handle.execute_update("ask", Asked(holder=holder), result_type=Standing)
+    await handle.execute_update("leave", holder)
+    return stands
+
+
+@pytest.mark.parametrize("grants", [450, pytest.param(10_000, marks=pytest.mark.soak)])
+async def test_history_stays_small(toys: Toys, grants: int) -> None:
+    name = lease_id("toy", f"{toys.folder.name}-{grants}")
+    first: Any = await toys.client.start_workflow(
+        LEASE, Lease(), id=name, task_queue="toy", id_conflict_policy=WorkflowIDConflictPolicy.FAIL
+    )
+    for number in range(1, grants + 1):
+        assert (await grant(toys.client, name, number)).epoch == number
+    now = await toys.client.get_workflow_handle(name).describe()
+    assert now.run_id != first.result_run_id
+    assert now.history_length <= LONG + 20
