@@ -24,8 +24,8 @@ ENDED = "lease.ended"
 class SystemLease:
     """Grant one system to one recovery at a time, in the order in which they asked.
 
-    A holder that has ended without a release is found out as soon as somebody waits for it. The system is not free
-    then: who waits is told, and people or the undo of that recovery have to act.
+    A holder that has ended without a release is found out. The system is not free then: who waits is told, and people
+    or the undo of that recovery have to act.
     """
 
     @workflow.init
@@ -36,15 +36,15 @@ class SystemLease:
 
     @workflow.run
     async def run(self, lease: Lease) -> None:
-        """Tell those whose turn it is, watch over the holder while anybody waits; go on in a new run now and then."""
+        """Tell those whose turn it is, watch over the holder; go on in a new run now and then."""
         while True:
             await self._tell()
             if self._long():
                 workflow.continue_as_new(self._lease)
-            if self._lease.queue:
+            if self._held():
                 await self._watch()
             else:
-                await workflow.wait_condition(lambda: bool(self._outbox or self._lease.queue) or self._long())
+                await workflow.wait_condition(lambda: bool(self._outbox) or self._held() or self._long())
 
     # Handlers await nothing: when the run goes on in a new one, none of them is cut off.
 
@@ -111,7 +111,7 @@ class SystemLease:
             summary=f"wait for the end of {holder.workflow}",
         )
         await workflow.wait_condition(
-            lambda: watching.done() or bool(self._outbox) or self._lease.holder != holder or not self._lease.queue
+            lambda: watching.done() or bool(self._outbox) or self._lease.holder != holder or self._long()
         )
         if not watching.done():
             watching.cancel()
@@ -119,6 +119,9 @@ class SystemLease:
                 await watching
         elif how := watching.result():
             self._take(orphan(self._lease, holder.chain, how))
+
+    def _held(self) -> bool:
+        return self._lease.holder is not None and not self._lease.orphaned
 
     def _long(self) -> bool:
         return workflow.info().get_current_history_length() > LONG

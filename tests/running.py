@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from lab.estate import Lab
 from recovery.connection import connect
 from recovery.embedded import Keeper
+from recovery.leases import Lease
 from recovery.models import Decision, Resolution
 from recovery.report import Report
 from recovery.settings import Settings
@@ -138,6 +139,21 @@ class Running:
         start |= {"parameters": {"target_time": target.isoformat()}} | fields
         handle = await self.client.start_workflow(PROCEDURE, start, id=id, task_queue=self.settings.task_queue)
         return Recovery(handle)
+
+    async def freed(self, system: str) -> None:
+        """Wait until ``system`` (with its catalog) is free; let it go, as a person would, where it is an orphan."""
+        handle = self.client.get_workflow_handle(f"lease/{system}")
+
+        async def look() -> bool:
+            try:
+                lease: Lease = await handle.query("lease", result_type=Lease)
+            except RPCError as error:
+                return error.status == RPCStatusCode.NOT_FOUND
+            if lease.orphaned:
+                await handle.execute_update("free", {"by": "bob", "reason": "a test"})
+            return lease.holder is None
+
+        await eventually(look, f"{system} is free", 20)
 
     def log(self) -> str:
         """Return what the worker said."""

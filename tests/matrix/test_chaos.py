@@ -91,6 +91,7 @@ class Chaos:
         assert not self.watch.broken, self.watch.broken
         self.world.mend()
         await self.world.clear()
+        await self.engine.freed("chaos/orders")
         return report
 
     async def _case(self, plan: Plan, before: object, damage: object, report: Report) -> Case:

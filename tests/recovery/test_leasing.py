@@ -26,6 +26,16 @@ async def lease(toys: Toys, system: str) -> Lease:
     return found
 
 
+async def orphaned(toys: Toys, system: str) -> str:
+    """Wait until the end of the holder was noticed, and return how that was."""
+
+    async def look() -> str:
+        return (await lease(toys, system)).orphaned
+
+    how: str = await eventually(look, "an orphan", 10)
+    return how
+
+
 async def waiting(recovery: Recovery) -> Report | None:
     report = await recovery.status()
     return report if report and report.phase.startswith("waits for") else None
@@ -129,7 +139,8 @@ async def test_orphan_is_freed_on_the_word_of_a_person_only(toys: Toys) -> None:
         await handle.execute_update("free", said)
     assert f"held by {recovery.handle.id}: cancel that" in str(refused.value.cause)
     await recovery.handle.terminate()
-    assert (await (await toys.start(puts=[toys.put("b")], system=system)).ended()).kind == "Refused"
+    await orphaned(toys, system)
+    assert (await toys.run(puts=[toys.put("b")], system=system)).kind == "Refused"
     await handle.execute_update("free", said)
     assert (await toys.run(puts=[toys.put("b")], system=system)).epochs == {system: 2}
 
