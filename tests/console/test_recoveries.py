@@ -212,7 +212,12 @@ def test_a_cancelled_recovery_leaves_nothing(starter: Starter, at_gate: Begun, l
     assert starter("watch", ID).code == 1
 
 
-def test_a_terminated_run_says_that_nothing_was_undone(starter: Starter, at_gate: Begun, lab: Lab) -> None:
+def leases(starter: Starter) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = starter("leases", "--json").json
+    return found
+
+
+def test_a_terminated_run_says_that_nothing_was_undone(starter: Starter, at_gate: Begun, target: str) -> None:
     at_gate()
     temporal = Path(sys.executable).parent / "temporal"
     address = starter("server", "status", "--json").json["address"]
@@ -222,6 +227,16 @@ def test_a_terminated_run_says_that_nothing_was_undone(starter: Starter, at_gate
     assert (found["outcome"], found["kind"], found["failure"]) == ("failed", "Terminated", "by mistake")
     assert found["remark"] == "ended from outside: nothing was undone"
     assert starter("watch", ID).code == 1
+    held = {"system": ID, "state": "orphaned (terminated)", "holder": ID, "epoch": 1, "waiting": ""}
+    within(10, lambda: {**held, "epoch": 1} in [{**row, "epoch": 1} for row in leases(starter)], "an orphan")
+    refused = starter("start", NAME, "--reason", "x", "--by", "alice", "-p", target, "--wait", "--json")
+    assert (refused.code, refused.json["report"]["kind"]) == (1, "Refused")
+    assert f"starter.py undo {ID}" in refused.json["report"]["failure"]
+    assert starter("free", "orders", "--reason", "x").code == 2
+    assert starter("free", "lab/nothing", "--reason", "x").code == 3
+    assert starter("free", ID, "--reason", "dropped the copy by hand", "--by", "bob").code == 0
+    assert [row["state"] for row in leases(starter) if row["system"] == ID] == ["free"]
+    assert starter("free", ID, "--reason", "x").code == 3
 
 
 def test_start_waits_for_the_outcome(starter: Starter, worker: object, target: str, lab: Lab) -> None:

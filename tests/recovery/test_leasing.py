@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -151,7 +152,7 @@ async def test_thirty_recoveries_have_it_one_after_the_other(toys: Toys) -> None
     await first.until("gate")
     begun = [await toys.start(puts=[toys.put(f"f{number}")], system=system) for number in range(count)]
     for one in begun:
-        await eventually(lambda one=one: waiting(one), "it waits")
+        await eventually(functools.partial(waiting, one), "it waits")
     gone = [begun.pop(19), begun.pop(7)]
     for one in gone:
         await one.handle.terminate()
