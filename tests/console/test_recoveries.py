@@ -228,7 +228,7 @@ def test_a_terminated_run_says_that_nothing_was_undone(starter: Starter, at_gate
     assert found["remark"] == "ended from outside: nothing was undone"
     assert starter("watch", ID).code == 1
     held = {"system": ID, "state": "orphaned (terminated)", "holder": ID, "epoch": 1, "waiting": ""}
-    within(10, lambda: {**held, "epoch": 1} in [{**row, "epoch": 1} for row in leases(starter)], "an orphan")
+    within(10, lambda: held in [row | {"epoch": 1} for row in leases(starter)], "an orphan")
     refused = starter("start", NAME, "--reason", "x", "--by", "alice", "-p", target, "--wait", "--json")
     assert (refused.code, refused.json["report"]["kind"]) == (1, "Refused")
     assert f"starter.py undo {ID}" in refused.json["report"]["failure"]
