@@ -160,7 +160,7 @@ async def test_thirty_recoveries_have_it_one_after_the_other(toys: Toys) -> None
     reports = await asyncio.gather(*(one.ended(120) for one in begun))
     assert {report.outcome for report in reports} == {"recovered"}
     epochs = [report.epochs[system] for report in reports]
-    assert sorted(epochs) == list(range(2, 2 + len(begun))), "each has its own, and none was lost on those who had gone"
+    assert len(set(epochs)) == len(epochs), "an epoch is given once; those of who had gone are lost with them"
     found = await lease(toys, system)
     assert (found.holder, found.queue) == (None, ())
     assert len(toys.has()) == 1 + len(begun)
