@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,11 +25,15 @@ LOOK_SECONDS = 1.0
 
 @activity.defn(name="lease.ask")
 async def ask(asking: Asking) -> Standing:
-    """Ask for a system, whose lease begins to exist with the first who asks; asked again, nothing more happens."""
+    """Ask for a system, whose lease begins to exist with the first who asks; asked again, nothing more happens.
+
+    Epochs begin with the milliseconds of the clock: where Temporal's own data was lost, and the lease with it, those of
+    the next one are higher all the same than what targets have seen.
+    """
     client = activity.client()
     start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
         LEASE,
-        Lease(),
+        Lease(epoch=time.time_ns() // 1_000_000),
         id=asking.lease,
         task_queue=activity.info().task_queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

@@ -16,6 +16,7 @@ from temporalio import activity
 from activities import scripts
 from recovery import errors
 from recovery.errors import Fatal, Refused, Transient
+from recovery.fencing import hand
 from recovery.models import Wire
 
 CONNECT_SECONDS = 5.0
@@ -26,7 +27,7 @@ GRACE = 2
 """Seconds that a look has to end in order, before it is killed."""
 INTERRUPTED = """trap 'trap "" TERM; sleep 0.5; kill -TERM 0; exit 130' INT"""
 """Heads a look: interrupted, not killed, psql has the server end its query; then what does not hear is ended."""
-SAID = re.compile(r"^(Transient|Refused|Drifted|Fatal): (.*)", re.MULTILINE)
+SAID = re.compile(r"^(Transient|Refused|Drifted|Stale|Fatal): (.*)", re.MULTILINE)
 LOST = (asyncssh.DisconnectError, asyncssh.ChannelOpenError, OSError, TimeoutError)
 
 
@@ -91,7 +92,13 @@ def beginning(host: HostAt, job_name: str, body: str) -> str:
     """
     check = hashlib.sha256(body.encode()).hexdigest()
     words = [f"RECOVERY_STARTS={job_name}", "sh", "-c", scripts.text("job"), "job", host.jobs, job_name, check]
-    return shlex.join(["env", *words])
+    return shlex.join(["env", *words, *_hand()])
+
+
+def _hand() -> tuple[str, str]:
+    """Return the system that is in hand, and what the host compares: a job of a later hand is neither run nor ended."""
+    now = hand()
+    return now.system, f"{now.epoch} {now.order} {now.attempt}"
 
 
 def _wanted() -> bool:
@@ -111,7 +118,8 @@ async def _end(host: HostAt, job_name: str, running: asyncio.Future[str]) -> Non
 
 async def end_job(host: HostAt, job_name: str) -> None:
     """Kill the named job with everything that it started, if it runs, and remove its files."""
-    await look(host, "end_job", {"jobs": host.jobs, "name": job_name})
+    system, late = _hand()
+    await look(host, "end_job", {"jobs": host.jobs, "name": job_name, "system": system, "hand": late})
 
 
 async def close() -> None:

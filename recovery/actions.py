@@ -24,6 +24,7 @@ from temporalio.client import AsyncActivityCancelledError
 from temporalio.service import RPCError
 
 from recovery.errors import Drifted, Fatal, RecoveryError, Refused, Stale, Transient
+from recovery.fencing import Hand, acting
 from recovery.models import Mode, Wire
 
 Activity = Callable[..., Coroutine[Any, Any, Any]]
@@ -52,7 +53,8 @@ class Order(Patience, Generic[S, T]):
     What fails transiently is tried again until ``give_up``: while clients are shut out, people have to hear of it soon.
     The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
     what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), whether an undo that failed
-    ``guards`` what is beneath it, and how long it may take in all (``undo_within``).
+    ``guards`` what is beneath it, and how long it may take in all (``undo_within``). By the ``epoch`` of the lease and
+    the ``number`` of the order in its recovery a target refuses what comes late.
     """
 
     spec: S
@@ -65,6 +67,8 @@ class Order(Patience, Generic[S, T]):
     dark: bool = False
     kept: str = ""
     guards: bool = True
+    epoch: int = 0
+    number: int = 0
 
 
 def agrees(wanted: Wire, seen: Wire) -> bool:
@@ -154,12 +158,13 @@ class Action(Probe[S, T]):
 
         async def apply(order: Any) -> Any:
             async with _beating(self.beat), _counting(self.beat):
-                with _giving_up(order.give_up):
+                with _giving_up(order.give_up), acting(_hand(order)):
                     return await self.carry_out(order)
 
         async def undo(order: Any) -> Any:
             async with _beating(self.beat), _counting(self.beat):
-                return await self.carry_back(order)
+                with acting(_hand(order)):
+                    return await self.carry_back(order)
 
         wire = Order[self.spec_type, self.state_type]  # type: ignore[name-defined]
         changes = [_activity(apply, f"{self.name}.apply", wire, self.state_type)]
@@ -246,6 +251,10 @@ def _giving_up(at: datetime | None) -> Iterator[None]:
         if at is None or datetime.now(UTC) < at:
             raise
         raise Fatal(f"{error.message} (tried again until {at:%H:%M:%S} UTC)") from None
+
+
+def _hand(order: Order[Any, Any]) -> Hand:
+    return Hand(order.spec.system, order.epoch, order.number, activity.info().attempt)
 
 
 def _refuse(order: Order[Any, Any]) -> None:

@@ -291,6 +291,7 @@ class Procedure(Resets, Generic[P]):
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
             step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept,
             guards=change.action.guards, undo_within=change.action.undo_patience,
+            **self._of_this_run(change.spec.system),
         )  # fmt: skip
 
     def _register(self, entry: Entry) -> None:

@@ -79,7 +79,8 @@ class Stepping(Inbox):
         self._stack: list[Entry] = []
         self._fates: dict[str, Fate] = {}
         self._attempts: dict[tuple[str, str], int] = {}
-        self._leases: dict[str, int] = {}
+        self._epochs: dict[str, int] = {}
+        self._ordered = 0
         self._held = 0
         self._notices = 0
         self._reset = False
@@ -221,20 +222,35 @@ class Stepping(Inbox):
         # A second attempt halts the first: cut off early, an undo that starts a database would never end.
         call = Call(name, entry.gives, entry.step, "undo", Action, patience, attempt, whole=True)
         try:
-            after = await self._activity(call, _to_undo(entry.order), "undo")
+            after = await self._activity(call, self._to_undo(entry.order), "undo")
         except FailureError:
             return "failed"
         self._step(entry.step, "undone", "undo", after)
         return "undone"
 
+    def _to_undo(self, order: Any) -> Any:
+        """Return the order as this run gives it, with the time by which people hear that its undo cannot even begin."""
+        spec = order["spec"] if isinstance(order, dict) else order.spec  # it was read from a history
+        system = spec["system"] if isinstance(spec, dict) else spec.system
+        give_up = workflow.now() + Action.undo_patience
+        given = {"give_up": give_up, **self._of_this_run(system)}
+        if isinstance(order, dict):
+            return order | given | {"give_up": give_up.isoformat()}
+        return order.model_copy(update=given)
+
+    def _of_this_run(self, system: str) -> dict[str, int]:
+        """Return by what a target knows the next order of this run from an earlier one."""
+        self._ordered += 1
+        return {"epoch": self._epochs.get(system, 0), "number": self._ordered}
+
     # --- one hand on a system ----------------------------------------------------------------------------
 
     async def _take_in_hand(self, instead_of: Sequence[str] = (), waits: bool = True) -> None:
         """Have every system of the runbook in hand, in an order in which no two recoveries wait for each other."""
-        self._leases = {}
+        self._epochs = {}
         for system in sorted(self.frozen.systems):
             lease = lease_id(self.frozen.catalog, system)
-            self._leases[lease] = 0  # left at the end, be it granted or only waited for
+            self._epochs[system] = 0  # left at the end, be it granted or only waited for
             asked = Asked(holder=_holder(), instead_of=tuple(instead_of), waits=waits)
             stands: Standing = await self._of_lease("ask", Asking(lease=lease, asked=asked), system, Standing)
             if waits and not stands.epoch and not stands.orphaned:
@@ -243,16 +259,16 @@ class Stepping(Inbox):
                 stands = self._granted.pop(lease)
             if not stands.epoch:
                 raise Refused(f"{system}: {_in_other_hands(stands)}")
-            self._leases[lease] = stands.epoch
+            self._epochs[system] = stands.epoch
             self._record(Leased(workflow.now(), system, stands.epoch))
 
     async def _leave(self) -> None:
         await self._tell(notices.ended)
         if not self.report().residual:  # what is not as it was stays in the hands of whoever undoes it
-            for lease in self._leases:
+            for system in self._epochs:
                 with contextlib.suppress(FailureError):  # then it is orphaned, which is found out
-                    leaving = Leaving(lease=lease, holder=_holder())
-                    await self._of_lease("leave", leaving, lease.rpartition("/")[2], type(None))
+                    leaving = Leaving(lease=lease_id(self.frozen.catalog, system), holder=_holder())
+                    await self._of_lease("leave", leaving, system, type(None))
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def _of_lease(self, what: str, argument: Wire, system: str, gives: type[Any]) -> Any:
@@ -318,14 +334,6 @@ class Stepping(Inbox):
     def _draw(self) -> None:
         self._stale = False
         workflow.set_current_details(markdown(self.report()))
-
-
-def _to_undo(order: Any) -> Any:
-    """Return the order with the time by which people hear that its undo cannot even begin, however long it may take."""
-    give_up = workflow.now() + Action.undo_patience
-    if isinstance(order, dict):  # it was read from a history
-        return order | {"give_up": give_up.isoformat()}
-    return order.model_copy(update={"give_up": give_up})
 
 
 def _summary(step: str, part: str, changes: bool) -> str:

@@ -14,7 +14,7 @@ from lab.processes import Process
 
 def in_copies(lab: Lab) -> list[str]:
     """Return what lies in the folder of copies and in the folder of jobs."""
-    return sorted(str(found) for folder in (lab.place.copies, lab.place.jobs) for found in folder.iterdir())
+    return sorted(str(found) for folder in (lab.place.copies, lab.place.jobs) for found in folder.glob("[!.]*"))
 
 
 def copies(lab: Lab) -> list[Path]:

@@ -1,5 +1,7 @@
 # Kill the job NAME of the folder JOBS with everything that it started, wait until it is gone, remove its files.
+. ./hand.sh
 d=$JOBS/$NAME
+[ ! -d "$JOBS" ] || take_in_hand "$JOBS" "$NAME" "$SYSTEM" "$HAND" || exit # what a later hand has begun goes on
 # Whoever still waits for the text of the job would begin it later, when nobody is there to see it.
 begins=$(grep -lszxF "RECOVERY_STARTS=$NAME" /proc/[0-9]*/environ | cut -d/ -f3)
 [ -z "$begins" ] || kill -KILL $begins 2>/dev/null

@@ -1,6 +1,8 @@
 # Run the script on standard input as the one job of this name: start it, or attach to it, and wait for its end.
 # It outlives this connection. Its success stays until "forget"; nothing runs twice at once.
-# $1 folder of the jobs, $2 name, $3 SHA-256 of the script (a connection cut in the middle must not run half of it)
+# $1 folder of the jobs, $2 name, $3 SHA-256 of the script (a connection cut in the middle must not run half of it),
+# $4 system, $5 hand
+. ./hand.sh
 set -u
 umask 077
 d=$1/$2
@@ -9,6 +11,9 @@ if [ "$(printf '%s' "$body" | sha256sum | cut -c1-64)" != "$3" ]; then
     echo "Transient: the script arrived incomplete" >&2
     exit 75
 fi
+mkdir -p "$1" || exit 73
+allowed "$1" || exit
+take_in_hand "$1" "$2" "$4" "$5" || exit # until it runs nobody else takes it in hand
 mkdir -p "$d" || exit 73
 exec 9>>"$d/lock" || exit 73
 # Nobody holds the lock: it was never started, it has ended, or its shell was killed. Only a success needs no other try.
@@ -25,12 +30,12 @@ if flock -n 9 && [ "$(cat "$d/rc" 2>/dev/null)" != 0 ]; then
         exit 75
     fi
     env -u RECOVERY_STARTS RECOVERY_JOB="$2" setsid sh -c '
-        sh "$1/body" </dev/null >"$1/out" 2>>"$1/err" 9>&- &
+        sh "$1/body" </dev/null >"$1/out" 2>>"$1/err" 8>&- 9>&- &
         wait $!
         echo $? 1<>"$1/rc.new" && mv "$1/rc.new" "$1/rc"' job "$d" </dev/null >/dev/null 2>&1 &
     echo $! >"$d/group"
 fi
-exec 9>&-
+exec 8>&- 9>&-
 flock "$d/lock" true # the kernel wakes us when the job's shell has ended
 if [ ! -e "$d/rc" ]; then
     echo "Transient: the job was killed on the host" >&2

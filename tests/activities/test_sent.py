@@ -117,7 +117,14 @@ async def test_values_are_no_variables_of_the_shell(step: Probe[Any, Any], host:
 async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     for step in STEPS:
         await sent_by(step, host)
-    assert {sent.name for sent in host.sent} | {"job", "running", "both_sides", "end_sessions", "ranges"} == set(NAMES)
+    assert {sent.name for sent in host.sent} | {
+        "job",
+        "hand",
+        "running",
+        "both_sides",
+        "end_sessions",
+        "ranges",
+    } == set(NAMES)
     looks = {
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",

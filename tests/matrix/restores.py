@@ -88,7 +88,7 @@ class Restore(Run):
         return {
             "copies": [self._copy(folder, report) for folder in sorted(place.copies.iterdir())],
             "servers": len(postmasters(self.lab)),
-            "jobs": sorted(path.name for path in place.jobs.iterdir()),
+            "jobs": sorted(path.name for path in place.jobs.glob("[!.]*")),
             "database": self._database(),
             "backups": _digest(place.backups, sorted(place.backups.rglob("*"))),
             "archive": _digest(place.archive, [place.archive / name for name in self._archived]),

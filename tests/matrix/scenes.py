@@ -226,7 +226,7 @@ def around(lab: Lab) -> dict[str, object]:
     """Return what lies in the folders of copies and of jobs, by name."""
     return {
         "folders": sorted(path.name for path in lab.place.copies.iterdir()),
-        "jobs": sorted(path.name for path in lab.place.jobs.iterdir()),
+        "jobs": sorted(path.name for path in lab.place.jobs.glob("[!.]*")),
     }
 
 

@@ -57,7 +57,7 @@ class ExtractionScene(CopyScene[CopyBack, CopiedBack]):
             "gifts": self._gifts(),
             "kept": [(p.name, hashlib.sha256(p.read_bytes()).hexdigest()) for p in sorted(kept.glob("*"))],
             "sessions": _run(self.lab, "select pid from pg_stat_activity where application_name like 'recovery %'"),
-            "jobs": sorted(path.name for path in self.lab.place.jobs.iterdir()),
+            "jobs": sorted(path.name for path in self.lab.place.jobs.glob("[!.]*")),
         }
 
     def _gifts(self) -> object:

@@ -14,6 +14,7 @@ import pytest_asyncio
 import worker
 from recovery.actions import agrees
 from recovery.errors import Drifted, Refused, Stale
+from recovery.fencing import Hand
 from tests.matrix.scenes import quiet
 from tests.matrix.theatre import SCENES, Theatre
 from tests.matrix.trial import Trial, retried, undoable
@@ -68,6 +69,29 @@ async def test_two_applies_at_once_have_one_effect(trial: Trial) -> None:
     assert both[0] == both[1] == await trial.look()
     await quiet(trial.scene.lab)
     assert trial.shows()["jobs"] == []
+
+
+async def test_late_hand_is_refused_at_the_target(trial: Trial) -> None:
+    """A worker that stood still behind its look writes what was the truth then: after its successor, or another."""
+    await trial.apply(epoch=7, number=3)
+    shown = trial.shows()
+    for late in (Hand(epoch=7, order=2, attempt=9), Hand(epoch=6, order=9, attempt=9)):
+        with pytest.raises(Stale):
+            await trial.write("apply", late)
+        if undoable(trial.action):
+            with pytest.raises(Stale):
+                await trial.write("undo", late)
+    assert trial.shows() == shown
+
+
+@undone
+async def test_late_attempt_is_refused_after_the_undo(trial: Trial) -> None:
+    await trial.apply(epoch=7, number=3)
+    await trial.undo(epoch=7, number=4)
+    with pytest.raises(Stale):
+        await trial.write("apply", Hand(epoch=7, order=3, attempt=1))
+    await quiet(trial.scene.lab)
+    assert trial.shows() == trial.untouched
 
 
 @many_moments

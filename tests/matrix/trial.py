@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ from temporalio.testing import ActivityEnvironment
 import worker
 from recovery.actions import Action, Order
 from recovery.errors import Transient
+from recovery.fencing import Hand, acting
 from tests.matrix.scenes import Scene, Stage, quiet
 from tests.matrix.theatre import SCENES
 
@@ -61,6 +63,12 @@ class Trial:
     async def undo(self, **changes: Any) -> Any:
         """Run ``<name>.undo`` once, with ``changes`` to the order."""
         return await self._run("undo", changes)
+
+    async def write(self, part: str, late: Hand) -> None:
+        """Do what the activity does after it has looked, as ``late``."""
+        with acting(replace(late, system=self.spec.system)):
+            async with asyncio.timeout(40):
+                await ActivityEnvironment().run(getattr(self.action, part), self.spec, self.before)
 
     async def look(self) -> Any:
         """Run ``<name>.observe``."""

@@ -121,7 +121,7 @@ class World:
             "data": sorted((path.name, path.stat().st_ino) for path in data),
             "settings": {file.name: digest(file) for file in sorted(place.data.glob("*.conf"))},
             "copies": sorted(path.name for path in place.copies.iterdir()),
-            "jobs": sorted(path.name for path in place.jobs.iterdir()),
+            "jobs": sorted(path.name for path in place.jobs.glob("[!.]*")),
             "backups": {path.name: digest(path / "backup_manifest") for path in sorted(place.backups.iterdir())},
             "archive": {name: digest(place.archive / name) for name in archived},
             "timelines": sorted({path.name[:8] for path in place.archive.iterdir() if path.name[:1] != "."}),
@@ -163,7 +163,7 @@ class World:
     async def clear(self) -> None:
         """Take away, as people would after some weeks, what a recovery has put aside; have a base backup."""
         await asyncio.to_thread(drop_all, self.lab)
-        for folder in [*self.lab.postgres.fenced(), *self.place.jobs.iterdir()]:
+        for folder in [*self.lab.postgres.fenced(), *self.place.jobs.glob("[!.]*")]:
             shutil.rmtree(folder)
         await asyncio.to_thread(self.lab.up, rate=40)
         if self.newest_backup_timeline() != self.timeline():

@@ -51,11 +51,11 @@ async def test_second_recovery_waits_for_its_turn(toys: Toys) -> None:
     assert report.phase == f"waits for {system}, which {first.handle.id} has in hand"
     assert toys.has() == {"a": "new"}
     await first.approve()
-    assert (await first.ended()).epochs == {system: 1}
+    begun = (await first.ended()).epochs[system]
     report = await second.ended()
-    assert (report.outcome, report.epochs) == ("recovered", {system: 2})
+    assert (report.outcome, report.epochs) == ("recovered", {system: begun + 1})
     assert toys.has() == {"a": "new", "b": "new"}
-    assert await lease(toys, system) == Lease(epoch=2)
+    assert await lease(toys, system) == Lease(epoch=begun + 1)
 
 
 async def test_who_gives_up_waiting_leaves_the_queue(toys: Toys) -> None:
@@ -78,6 +78,7 @@ async def test_terminated_holder_leaves_an_orphan_that_its_undo_takes_over(toys:
     await first.until("gate")
     second = await toys.start(puts=[toys.put("b")], system=system)
     await eventually(lambda: waiting(second), "it waits")
+    begun = (await lease(toys, system)).epoch
     await first.handle.terminate()
     report = await second.ended()
     assert (report.outcome, report.kind) == ("failed", "Refused")
@@ -86,7 +87,7 @@ async def test_terminated_holder_leaves_an_orphan_that_its_undo_takes_over(toys:
     assert (await undone(toys, first)).outcome == "compensated"
     assert toys.has() == {}
     third = await toys.run(puts=[toys.put("c")], system=system)
-    assert (third.outcome, third.epochs) == ("recovered", {system: 3})
+    assert (third.outcome, third.epochs) == ("recovered", {system: begun + 2})
 
 
 async def test_what_is_not_undone_stays_in_hand(toys: Toys) -> None:
@@ -107,26 +108,28 @@ async def test_undo_that_leaves_something_is_taken_over_by_the_next(toys: Toys) 
     system, mend = toys.folder.name, str(toys.folder / "mended")
     recovery = await toys.start(puts=[toys.put("a", fail_undo=True, mend=mend)], gate="go on", system=system)
     await recovery.until("gate")
+    begun = (await lease(toys, system)).epoch
     await recovery.handle.terminate()
     assert (await undone(toys, recovery)).residual
     (toys.folder / "mended").touch()
     report = await undone(toys, recovery)
-    assert (report.outcome, report.epochs) == ("compensated", {system: 3})
-    assert await lease(toys, system) == Lease(epoch=3)
+    assert (report.outcome, report.epochs) == ("compensated", {system: begun + 2})
+    assert await lease(toys, system) == Lease(epoch=begun + 2)
 
 
 async def test_reset_run_has_an_epoch_of_its_own(toys: Toys) -> None:
     system = toys.folder.name
     recovery = await toys.start(puts=[toys.put("a")], gate="go on", system=system, hold=HOLD)
     await recovery.until("gate")
+    begun = (await lease(toys, system)).epoch
     again = await reset(toys.client, recovery, "put-a.observe")
     await again.resolve("continue")
     await again.until("gate")
     found = await lease(toys, system)
     assert found.holder is not None
-    assert (found.epoch, found.holder.run) == (2, again.handle.run_id)
+    assert (found.epoch, found.holder.run) == (begun + 1, again.handle.run_id)
     await again.approve()
-    assert (await again.ended()).epochs == {system: 2}
+    assert (await again.ended()).epochs == {system: begun + 1}
     assert (await lease(toys, system)).holder is None
 
 
@@ -139,11 +142,19 @@ async def test_orphan_is_freed_on_the_word_of_a_person_only(toys: Toys) -> None:
     with pytest.raises(WorkflowUpdateFailedError) as refused:
         await handle.execute_update("free", said)
     assert f"held by {recovery.handle.id}: cancel that" in str(refused.value.cause)
+    begun = (await lease(toys, system)).epoch
     await recovery.handle.terminate()
     await orphaned(toys, system)
     assert (await toys.run(puts=[toys.put("b")], system=system)).kind == "Refused"
     await handle.execute_update("free", said)
-    assert (await toys.run(puts=[toys.put("b")], system=system)).epochs == {system: 2}
+    assert (await toys.run(puts=[toys.put("b")], system=system)).epochs == {system: begun + 1}
+
+
+async def test_lease_that_was_lost_with_temporals_data_goes_on_above_what_targets_have_seen(toys: Toys) -> None:
+    system = toys.folder.name
+    before = (await toys.run(puts=[toys.put("a")], system=system)).epochs[system]
+    await toys.client.get_workflow_handle(lease_id("toy", system)).terminate()
+    assert (await toys.run(puts=[toys.put("b")], system=system)).epochs[system] > before
 
 
 async def test_thirty_recoveries_have_it_one_after_the_other(toys: Toys) -> None:

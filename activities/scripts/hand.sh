@@ -1,0 +1,28 @@
+# Each system has a file in JOBS/.hands: its epoch, then for each job "name epoch order attempt" of its last hand.
+take_in_hand() { # $1 JOBS, $2 job, $3 system ("" of nobody), $4 hand: epoch, order and attempt; refused if that is late
+    [ -n "$3" ] || return 0
+    mkdir -p "$1/.hands" && exec 8>>"$1/.hands/$3.lock" || return 73
+    flock 8
+    now=$({ cat "$1/.hands/$3" 2>/dev/null || echo 0; } | awk -v job="$2" -v hand="$4" '
+        function later(x, y) { return x[1] != y[1] ? x[1] > y[1] : x[2] != y[2] ? x[2] > y[2] : x[3] > y[3] }
+        BEGIN { for (i = split(hand, own, " "); i; i--) own[i] += 0 }
+        NR == 1 && $1 > own[1] { late = "epoch " $1 }
+        NR == 1 { newer = $1 < own[1]; next }
+        newer { next }
+        $1 != job { others = others "\n" $0; next }
+        { for (i = 1; i <= 3; i++) had[i] = $(i + 1) + 0; if (later(had, own)) late = "order " had[2] ", attempt " had[3] }
+        END { print late != "" ? "late " late : own[1] others "\n" job " " hand }')
+    case $now in late*)
+        echo "Stale: a later hand (${now#late }) has had $3 since; nothing was done" >&2
+        return 76 ;;
+    esac
+    printf '%s\n' "$now" >"$1/.hands/$3.new" && mv "$1/.hands/$3.new" "$1/.hands/$3" && return
+    rm -f "$1/.hands/$3.new"
+    echo "Transient: whose hand it is cannot be written into $1: is the disk full?" >&2
+    return 75
+}
+allowed() { # $1 JOBS; refused while somebody has everything stopped
+    [ -e "$1/kill-switch" ] || return 0
+    echo "Refused: nothing is changed here while $1/kill-switch stands there: $(head -c 200 "$1/kill-switch" | tr '\n\t' '  ')" >&2
+    return 77
+}

@@ -1,0 +1,80 @@
+"""What a host compares before a job may touch a system: the real shell, in a folder of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from activities import scripts
+
+HANDS = ["1 1 1", "1 1 2", "1 2 1", "1 10 1", "2 1 1", "10 1 1", "1764100000123 1 1"]
+
+
+def job(jobs: Path, hand: str, name: str = "copy.fence", system: str = "orders", body: str = "true") -> str:
+    """Run a job to its end; return "" or what the host said against it."""
+    check = hashlib.sha256(body.encode()).hexdigest()
+    command = ["sh", "-c", scripts.text("job"), "job", str(jobs), name, check, system, hand]
+    done = subprocess.run(command, input=body, capture_output=True, text=True, timeout=10)
+    assert (done.returncode == 0) == (done.stderr.strip() == "")
+    return done.stderr.strip()
+
+
+def end(jobs: Path, hand: str, name: str = "copy.fence", system: str = "orders") -> str:
+    """End a job, and return what the host said against it."""
+    text = scripts.script("end_job", {"jobs": jobs, "name": name, "system": system, "hand": hand})
+    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, timeout=20).stderr.strip()
+
+
+@pytest.mark.parametrize(("earlier", "later"), list(itertools.product(HANDS, HANDS)))
+def test_only_who_is_not_late_acts(tmp_path: Path, earlier: str, later: str) -> None:
+    mark = tmp_path / "mark"
+    assert job(tmp_path, earlier) == ""
+    end(tmp_path, earlier)
+    said = job(tmp_path, later, body=f"touch {mark}")
+    late = [int(part) for part in later.split()] < [int(part) for part in earlier.split()]
+    assert said.startswith("Stale: ") == late == (not mark.exists())
+
+
+def test_a_later_order_on_one_job_does_not_make_another_job_late(tmp_path: Path) -> None:
+    assert job(tmp_path, "3 7 1", "copy.fence") == ""
+    assert job(tmp_path, "3 6 1", "copy.salvage") == ""  # side by side, as steps in parallel are
+    assert job(tmp_path, "3 6 1", "copy.fence").startswith("Stale: ")
+
+
+def test_a_new_epoch_is_of_all_jobs_of_the_system_and_of_no_other(tmp_path: Path) -> None:
+    assert job(tmp_path, "3 7 1", "copy.fence") == ""
+    assert job(tmp_path, "4 1 1", "undo.fence") == ""
+    assert job(tmp_path, "3 8 1", "copy.fence").startswith("Stale: ")
+    assert job(tmp_path, "3 8 1", "copy.fence", system="sessions") == ""
+    assert len((tmp_path / ".hands" / "orders").read_text().splitlines()) == 2, "what is refused anyway is forgotten"
+
+
+def test_late_hand_does_not_end_the_job_of_its_successor(tmp_path: Path) -> None:
+    body = "touch begun; while [ ! -e stop ]; do sleep 0.02; done"
+    command = ["sh", "-c", scripts.text("job"), "job", ".", "j", hashlib.sha256(body.encode()).hexdigest(), "orders"]
+    with subprocess.Popen([*command, "1 1 2"], stdin=subprocess.PIPE, cwd=tmp_path, text=True) as running:
+        assert running.stdin is not None
+        running.stdin.write(body)
+        running.stdin.close()
+        subprocess.run("until [ -e begun ]; do sleep 0.02; done", shell=True, cwd=tmp_path, timeout=10, check=True)
+        assert end(tmp_path, "1 1 1", "j").startswith("Stale: ")
+        assert running.poll() is None
+        (tmp_path / "stop").touch()
+        assert running.wait(10) == 0
+
+
+def test_kill_switch_refuses_every_job_and_lets_what_runs_be_ended(tmp_path: Path) -> None:
+    assert job(tmp_path, "1 1 1") == ""
+    (tmp_path / "kill-switch").write_text("bob: the wrong site\n")
+    said = job(tmp_path, "1 2 1", body=f"touch {tmp_path}/mark")
+    assert said.startswith("Refused: ")
+    assert "bob: the wrong site" in said
+    assert not (tmp_path / "mark").exists()
+    assert end(tmp_path, "1 2 1") == ""
+    assert not (tmp_path / "copy.fence").exists()
+    (tmp_path / "kill-switch").unlink()
+    assert job(tmp_path, "1 2 1") == ""
