@@ -5,13 +5,13 @@ take_in_hand() { # $1 JOBS, $2 job, $3 system ("" of nobody), $4 hand: epoch, or
     flock 8
     now=$({ cat "$1/.hands/$3" 2>/dev/null || echo 0; } | awk -v job="$2" -v hand="$4" '
         function later(x, y) { return x[1] != y[1] ? x[1] > y[1] : x[2] != y[2] ? x[2] > y[2] : x[3] > y[3] }
-        BEGIN { for (i = split(hand, own, " "); i; i--) own[i] += 0 }
+        BEGIN { split(hand, text, " "); for (i in text) own[i] = text[i] + 0 } # numbers are compared, text is written
         NR == 1 && $1 > own[1] { late = "epoch " $1 }
         NR == 1 { newer = $1 < own[1]; next }
         newer { next }
         $1 != job { others = others "\n" $0; next }
-        { for (i = 1; i <= 3; i++) had[i] = $(i + 1) + 0; if (later(had, own)) late = "order " had[2] ", attempt " had[3] }
-        END { print late != "" ? "late " late : own[1] others "\n" job " " hand }')
+        { for (i = 1; i <= 3; i++) had[i] = $(i + 1) + 0; if (later(had, own)) late = "order " $3 ", attempt " $4 }
+        END { print late != "" ? "late " late : text[1] others "\n" job " " hand }')
     case $now in late*)
         echo "Stale: a later hand (${now#late }) has had $3 since; nothing was done" >&2
         return 76 ;;

@@ -11,7 +11,7 @@ import pytest
 
 from activities import scripts
 
-HANDS = ["1 1 1", "1 1 2", "1 2 1", "1 10 1", "2 1 1", "10 1 1", "1764100000123 1 1"]
+HANDS = ["1 1 1", "1 1 2", "1 2 1", "1 10 1", "2 1 1", "10 1 1", "1795649999999 1 1", "1795650000000 1 1"]
 
 
 def job(jobs: Path, hand: str, name: str = "copy.fence", system: str = "orders", body: str = "true") -> str:
