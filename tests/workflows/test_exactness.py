@@ -39,6 +39,7 @@ class Commit:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(lab: Lab) -> AsyncIterator[Running]:
+    await asyncio.to_thread(lab.base_backup)  # a copy replays all the log that came since
     async with running(lab) as found:
         yield found
 
