@@ -78,6 +78,7 @@ class Recovery:
         decision = Decision.model_validate(
             {"gate": gate.gate, "by": by, "plan": gate.plan, "evidence": gate.evidence, "verdict": verdict}
         )
+        await self._settled()
         return await self.handle.execute_update("decide", decision)
 
     async def resolve(self, answer: str, by: str = "bob", reason: str = "a test") -> Any:
@@ -85,7 +86,19 @@ class Recovery:
         hold = (await self.until("hold")).hold
         assert hold is not None
         said = Resolution.model_validate({"hold": hold.token, "by": by, "answer": answer, "reason": reason})
+        await self._settled()
         return await self.handle.execute_update("resolve_step", said)
+
+    async def _settled(self) -> None:
+        """Wait until no workflow task is under way: a query tells where one leads, and an update may come before it."""
+
+        async def look() -> bool:
+            with contextlib.suppress(RPCError):
+                found = await self.handle.describe(rpc_timeout=timedelta(seconds=5))
+                return not found.raw_description.HasField("pending_workflow_task")
+            return False
+
+        await eventually(look, "no workflow task is under way", 60)
 
     async def ended(self, seconds: float = 60.0) -> Report:
         """Wait for the end, and return the last report, whatever the outcome."""
