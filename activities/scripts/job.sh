@@ -30,9 +30,9 @@ if flock -n 9 && [ "$(cat "$d/rc" 2>/dev/null)" != 0 ]; then
         exit 75
     fi
     env -u RECOVERY_STARTS RECOVERY_JOB="$2" setsid sh -c '
-        sh "$1/body" </dev/null >"$1/out" 2>>"$1/err" 8>&- 9>&- &
+        sh "$1/body" </dev/null >"$1/out" 2>>"$1/err" 9>&- &
         wait $!
-        echo $? 1<>"$1/rc.new" && mv "$1/rc.new" "$1/rc"' job "$d" </dev/null >/dev/null 2>&1 &
+        echo $? 1<>"$1/rc.new" && mv "$1/rc.new" "$1/rc"' job "$d" 8>&- </dev/null >/dev/null 2>&1 &
     echo $! >"$d/group"
 fi
 exec 8>&- 9>&-

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,18 +55,49 @@ def test_a_new_epoch_is_of_all_jobs_of_the_system_and_of_no_other(tmp_path: Path
     assert len((tmp_path / ".hands" / "orders").read_text().splitlines()) == 2, "what is refused anyway is forgotten"
 
 
+@contextmanager
+def lasting(jobs: Path, hand: str) -> Iterator[subprocess.Popen[str]]:
+    """Have a job run until its folder has a file ``stop``."""
+    body = f"touch {jobs}/begun; while [ ! -e {jobs}/stop ]; do sleep 0.02; done"
+    with begun(jobs, hand, body) as running:
+        subprocess.run(f"until [ -e {jobs}/begun ]; do sleep 0.02; done", shell=True, timeout=10, check=True)
+        yield running
+
+
+def begun(jobs: Path, hand: str, body: str) -> subprocess.Popen[str]:
+    check = hashlib.sha256(body.encode()).hexdigest()
+    command = ["sh", "-c", scripts.text("job"), "job", str(jobs), "j", check, "orders", hand]
+    found = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    assert found.stdin is not None
+    found.stdin.write(body)
+    found.stdin.close()
+    return found
+
+
 def test_late_hand_does_not_end_the_job_of_its_successor(tmp_path: Path) -> None:
-    body = "touch begun; while [ ! -e stop ]; do sleep 0.02; done"
-    command = ["sh", "-c", scripts.text("job"), "job", ".", "j", hashlib.sha256(body.encode()).hexdigest(), "orders"]
-    with subprocess.Popen([*command, "1 1 2"], stdin=subprocess.PIPE, cwd=tmp_path, text=True) as running:
-        assert running.stdin is not None
-        running.stdin.write(body)
-        running.stdin.close()
-        subprocess.run("until [ -e begun ]; do sleep 0.02; done", shell=True, cwd=tmp_path, timeout=10, check=True)
+    with lasting(tmp_path, "1 1 2") as running:
         assert end(tmp_path, "1 1 1", "j").startswith("Stale: ")
         assert running.poll() is None
         (tmp_path / "stop").touch()
         assert running.wait(10) == 0
+
+
+def test_later_hand_attaches_to_a_job_that_runs(tmp_path: Path) -> None:
+    with lasting(tmp_path, "1 1 1") as running:
+        body = (tmp_path / "j" / "body").read_text().rstrip("\n")
+        with begun(tmp_path, "1 1 2", body) as second:
+            waits = f"until grep -q '^j 1 1 2$' {tmp_path}/.hands/orders; do sleep 0.02; done"
+            subprocess.run(waits, shell=True, timeout=10, check=True)
+            assert (running.poll(), second.poll()) == (None, None)
+            (tmp_path / "stop").touch()
+            assert (running.wait(10), second.wait(10)) == (0, 0)
+
+
+def test_later_hand_ends_a_job_that_runs(tmp_path: Path) -> None:
+    with lasting(tmp_path, "1 1 1") as running:
+        assert end(tmp_path, "1 2 1", "j") == ""
+        assert running.wait(10) != 0
+        assert not (tmp_path / "j").exists()
 
 
 def test_kill_switch_refuses_every_job_and_lets_what_runs_be_ended(tmp_path: Path) -> None:
