@@ -40,7 +40,11 @@ async def under_way(calm: Undisturbed, chance: random.Random) -> AsyncIterator[R
 
 
 async def judge(calm: Undisturbed, told: Report, last: Report) -> None:
-    """Compare what the systems show with what was ``told`` of the recovery, and with the ``last`` that was said."""
+    """Compare what the systems show with what was ``told`` of the recovery, and with the ``last`` that was said.
+
+    Who was terminated, or left something, keeps the system: a person has looked, and lets it go.
+    """
+    await calm.engine.freed("lab/orders")
     if last.outcome == "recovered":
         return await calm.same("approve", last)
     if last.committed is not None:
