@@ -255,7 +255,7 @@ class Fold:
                 self.fields["phase"] = f"waits for {system}, which {behind} has in hand"
             case Leased(system=system, epoch=epoch):
                 self.fields["epochs"] = self.fields.get("epochs", {}) | {system: epoch}
-                if self.fields["phase"].startswith("waits for"):
+                if self.fields.get("phase", "").startswith("waits for"):
                     self.fields["phase"] = "assessing"
             case Darkened(step=step):
                 self.fields |= {"dark": True, "dark_since": fact.at}
