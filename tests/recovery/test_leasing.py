@@ -196,6 +196,7 @@ async def told(client: Client, name: str, update: str, argument: Any, gives: typ
 
 
 @pytest.mark.parametrize("grants", [450, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("client", [500], indirect=True, ids=["cached"], scope="module")  # else each replays all before
 async def test_history_stays_small(toys: Toys, grants: int) -> None:
     name = lease_id("toy", f"{toys.folder.name}-{grants}")
     first: Any = await toys.client.start_workflow(
