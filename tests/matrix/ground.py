@@ -107,6 +107,7 @@ class Ground:
             found = await Scene.of(self)
             async with never_two(self.lab):
                 yield found
+            await self.engine.freed("lab/orders")  # a person has looked at what was left
             self.clear()
             await asyncio.to_thread(back_up, self.lab)
         except BaseException:
