@@ -14,16 +14,28 @@ Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._@+:/ -]*$", max_length=400)]
 
 
 class Site(Authored):
-    """A place that can be lost as a whole. Which site is active is never written here: probes tell."""
+    """A place that can be lost as a whole. Which site is active is never written here: probes tell.
+
+    ``queue`` is a task queue that only the workers of this site poll: what is asked there is seen from there.
+    """
 
     title: Text
+    queue: Name | None = None
+
+
+class Address(Authored):
+    """Where something listens."""
+
+    address: Name
+    port: Port
 
 
 class Host(Authored):
     """A host reached over SSH.
 
     ``known_hosts`` and ``key`` are files beside the worker; ``jobs`` is a folder on the host, owned by ``user``,
-    in which named jobs keep their lock, output and exit code.
+    in which named jobs keep their lock, output and exit code. ``seen_from`` gives the address at which the workers
+    of another site reach it, where that is another one.
     """
 
     site: Name
@@ -33,6 +45,7 @@ class Host(Authored):
     known_hosts: Path
     key: Path
     jobs: Path
+    seen_from: dict[Name, Address] = {}
 
 
 class Database(Authored):
@@ -40,6 +53,10 @@ class Database(Authored):
 
     ``copies`` is the folder for restored copies and ``copy_ports`` the TCP ports that they may use; ``user`` logs
     in over the Unix socket in ``sockets``. ``drill`` marks the place where copies go as a drill target.
+
+    ``peer`` is the database, at another site, that replicates this one or is replicated by it, as it happens to be;
+    each names the other. ``upstream`` is the connection string with which the peer replicates this one, without a
+    password: that stands in a file on the peer's host (``passfile``).
     """
 
     host: Name
@@ -55,6 +72,51 @@ class Database(Authored):
     copies: Path
     copy_ports: tuple[Port, ...] = Field(min_length=1)
     drill: bool = False
+    peer: Name | None = None
+    upstream: Text | None = None
+
+
+class Store(Authored):
+    """A Valkey (or Redis) server on a host, replicated by its ``peer`` at another site, or the other way round.
+
+    ``cli`` is the host's valkey-cli; ``secret`` a file on the host with the password, if it asks for one;
+    ``upstream`` the address at which the peer replicates this one.
+    """
+
+    host: Name
+    cli: Path
+    address: Name = "127.0.0.1"
+    port: Port
+    secret: Path | None = None
+    peer: Name
+    upstream: Address
+
+
+class Service(Authored):
+    """A program on a host that ``start``, ``stop`` and ``status`` (exit code 0: it runs) are commands for, run by sh.
+
+    ``after`` names the services, databases and stores of its site that it needs. ``url`` answers 200 when it serves.
+    """
+
+    host: Name
+    start: Text
+    stop: Text
+    status: Text
+    after: tuple[Name, ...] = ()
+    url: Text | None = None
+
+
+class Director(Authored):
+    """A traffic director: Caddy with its admin API.
+
+    ``server`` is the HTTP server in its configuration that carries the traffic, ``sites`` the upstream address of each
+    site, ``url`` where clients come in. Which site it points at is never written here.
+    """
+
+    admin: Text
+    server: Name
+    sites: dict[Name, Address] = Field(min_length=1)
+    url: Text
 
 
 class Person(Authored):
@@ -70,6 +132,9 @@ class Estate(Authored):
     sites: dict[Name, Site]
     hosts: dict[Name, Host]
     databases: dict[Name, Database] = {}
+    stores: dict[Name, Store] = {}
+    services: dict[Name, Service] = {}
+    directors: dict[Name, Director] = {}
     tiers: dict[Name, Tier]
     people: dict[Name, Person]
 
