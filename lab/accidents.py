@@ -14,7 +14,6 @@ from lab.place import LabError
 from lab.postgres import Postgres
 from lab.processes import Process
 
-SITE = "north"
 STATEMENTS: dict[Kind, LiteralString] = {
     Kind.DROP_TABLE: "drop table orders",
     # The older half: newer orders come in meanwhile, and a restore has to keep those too.
@@ -38,11 +37,13 @@ def destroy(postgres: Postgres, kind: Kind) -> Accident:
             committed = _time(connection, "select pg_xact_commit_timestamp(%s)", number)
     except psycopg.Error as error:
         raise LabError(f"{kind}: {str(error).strip()}") from error
-    return Accident(kind=kind, site=SITE, before=before, happened_at=committed, rows=rows if rows >= 0 else None)
+    return Accident(
+        kind=kind, site=postgres.place.site, before=before, happened_at=committed, rows=rows if rows >= 0 else None
+    )
 
 
-def kill(kind: Kind, victims: Sequence[Process]) -> Accident:
-    """Kill processes with SIGKILL and wait until they are gone.
+def kill(kind: Kind, site: str, victims: Sequence[Process]) -> Accident:
+    """Kill processes of a site with SIGKILL and wait until they are gone.
 
     Raises LabError when there is nothing to kill, or one still runs after 5 s.
     """
@@ -54,7 +55,7 @@ def kill(kind: Kind, victims: Sequence[Process]) -> Accident:
     if not processes.gone(victims, 5):
         raise LabError(f"{kind}: still runs 5 s after SIGKILL")
     pids = tuple(process.pid for process in victims)
-    return Accident(kind=kind, site=SITE, before=before, happened_at=datetime.now(UTC), pids=pids)
+    return Accident(kind=kind, site=site, before=before, happened_at=datetime.now(UTC), pids=pids)
 
 
 def _time(

@@ -23,12 +23,13 @@ def up(
     rate: Annotated[float, typer.Option(min=0.1, help="Orders per second, of all writers together.")] = 100,
     writers: Annotated[int, typer.Option(min=1, max=20)] = 2,
     mixed: Annotated[bool, typer.Option(help="Also change amounts and names of customers.")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="The first site only, without a standby.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the lab, or start what does not run."""
     from lab.estate import Lab
 
-    _show(_try(lambda: Lab().up(load, rate, writers, mixed), as_json), as_json)
+    _show(_try(lambda: Lab().up(load, rate, writers, mixed, south=not alone), as_json), as_json)
 
 
 @app.command()
@@ -85,9 +86,10 @@ def _show(found: "Status", as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("program", "pid", "address", title=f"lab in {found.root}", title_justify="left")
+    table = Table("site", "program", "", "pid", "address", title=f"lab in {found.root}", title_justify="left")
     for program in found.programs:
-        table.add_row(program.name, str(program.pid or "does not run"), program.address or "")
+        told = program.site or "", program.name, program.state or ""
+        table.add_row(*told, str(program.pid or "does not run"), program.address or "")
     facts = Table(show_header=False)
     for name, value in found.model_dump(mode="json", exclude={"root", "programs"}).items():
         facts.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))

@@ -115,9 +115,9 @@ def run(demo: Demo) -> bool:
     """Show the whole story; return whether every acknowledged order came back."""
     demo.say("A data center: PostgreSQL with a WAL archive, a host behind SSH, and customers who order.")
     # Both take seconds and neither needs the other.
-    lab_up = subprocess.Popen([sys.executable, str(ROOT / "starter.py"), "lab", "up", "--json"], env=demo.environment,
-                              cwd=ROOT, stdout=subprocess.PIPE)  # fmt: skip
-    screen.print("  [dim]$ python starter.py lab up & python worker.py &[/]")
+    up_alone = [sys.executable, str(ROOT / "starter.py"), "lab", "up", "--alone", "--json"]
+    lab_up = subprocess.Popen(up_alone, env=demo.environment, cwd=ROOT, stdout=subprocess.PIPE)
+    screen.print("  [dim]$ python starter.py lab up --alone & python worker.py &[/]")
     demo.start_worker()
     up = json.loads(lab_up.communicate(timeout=120)[0])
     lab = Lab(Path(up["root"]), demo.state)

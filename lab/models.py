@@ -12,9 +12,11 @@ class Frozen(BaseModel):
 
 
 class Program(Frozen):
-    """One long-running program of the lab."""
+    """One long-running program of the lab; `state` is a role or whatever else it can be besides running."""
 
     name: str
+    site: str | None = None
+    state: str | None = None
     pid: int | None
     running: bool
     address: str | None
@@ -32,7 +34,7 @@ class Accident(Frozen):
 
 
 class Status(Frozen):
-    """The whole lab at a glance."""
+    """The whole lab at a glance; backups and archive are those of the site whose database takes writes."""
 
     root: str
     programs: tuple[Program, ...]

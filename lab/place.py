@@ -8,12 +8,14 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SITES = ("north", "south")
 MEMBER = "RECOVERY_LAB_MEMBER"  # in the environment of every process of a lab: the path of its root
+MEMBER_OF = "RECOVERY_LAB_SITE"  # and of every process at one of its sites: the name of the site
 LONGEST_ROOT = 80  # bytes; a unix socket path has 107 at most, and `/north/run/.s.PGSQL.NNNNN` is added
 
 
@@ -66,9 +68,14 @@ def lab_root() -> Path:
 
 @dataclass(frozen=True)
 class Place:
-    """Every path of one lab, by its meaning."""
+    """Every path of one lab, by its meaning: those of all of it, and those of one of its sites."""
 
     root: Path
+    site: str = "north"
+
+    def at(self, site: str) -> "Place":
+        """Return the same lab's paths with those of another site."""
+        return replace(self, site=site)
 
     @property
     def marker(self) -> Path:
@@ -117,43 +124,58 @@ class Place:
 
     @property
     def north(self) -> Path:
-        """The site `north`; owned by the runner."""
+        """The folder of the site `north`; owned by the runner."""
         return self.root / "north"
 
     @property
+    def folder(self) -> Path:
+        """The folder of this site; owned by the runner."""
+        return self.root / self.site
+
+    @property
+    def host_key(self) -> Path:
+        """The private key by which this site's SSH server is known."""
+        return self.ssh / f"{self.site}_host_key"
+
+    @property
     def data(self) -> Path:
-        """Data directory of north's PostgreSQL."""
-        return self.north / "data"
+        """Data directory of this site's PostgreSQL."""
+        return self.folder / "data"
 
     @property
     def sockets(self) -> Path:
-        """Unix sockets of north's PostgreSQL."""
-        return self.north / "run"
+        """Unix sockets of this site's PostgreSQL."""
+        return self.folder / "run"
 
     @property
     def archive(self) -> Path:
         """Archived WAL segments, each complete under its own name."""
-        return self.north / "archive"
+        return self.folder / "archive"
 
     @property
     def backups(self) -> Path:
         """Complete base backups, named by the UTC time at which they began."""
-        return self.north / "backups"
+        return self.folder / "backups"
 
     @property
     def copies(self) -> Path:
         """Where recoveries restore copies of the database to."""
-        return self.north / "copies"
+        return self.folder / "copies"
 
     @property
     def jobs(self) -> Path:
         """Where remote jobs keep their lock, pid, output and exit code."""
-        return self.north / "jobs"
+        return self.folder / "jobs"
 
     @property
     def home(self) -> Path:
         """HOME of every remote command."""
-        return self.north / "home"
+        return self.folder / "home"
+
+    @property
+    def passfile(self) -> Path:
+        """The password with which this site's PostgreSQL replicates the other's, 0600, for libpq."""
+        return self.home / ".pgpass"
 
     def check(self) -> None:
         """Refuse a root that no lab can live in.
@@ -182,17 +204,12 @@ class Place:
         """Make every folder that is missing, with its owner and rights."""
         for folder in (self.run, self.logs, self.ssh, self.load):
             folder.mkdir(mode=0o700, exist_ok=True)
-        for folder in (
-            self.north,
-            self.sockets,
-            self.archive,
-            self.backups,
-            self.copies,
-            self.jobs,
-            self.home,
-        ):
-            folder.mkdir(mode=0o700, exist_ok=True)
-            who.own(folder)
+        for site in map(self.at, SITES):
+            for folder in (
+                site.folder, site.sockets, site.archive, site.backups, site.copies, site.jobs, site.home,
+            ):  # fmt: skip
+                folder.mkdir(mode=0o700, exist_ok=True)
+                who.own(folder)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -231,7 +248,7 @@ def write_private(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def environment(place: Place, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the clean environment of everything that runs in the lab, marked as a member of it."""
+    """Return the clean environment of everything that runs at a site, marked as a member of it."""
     path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    clean = {"PATH": path, "HOME": str(place.home), "LANG": "C.UTF-8", MEMBER: str(place.root)}
-    return clean | dict(extra or {})
+    clean = {"PATH": path, "HOME": str(place.home), "LANG": "C.UTF-8"}
+    return clean | {MEMBER: str(place.root), MEMBER_OF: place.site} | dict(extra or {})

@@ -11,15 +11,17 @@ FIRST, LAST = 15000, 30000
 ADDRESS = "127.0.0.1"
 
 
-def choose(names: Iterable[str]) -> dict[str, int]:
-    """Return a free port for each name. Raises OSError when none is found."""
+def choose(names: Iterable[str], taken: Iterable[int] = ()) -> dict[str, int]:
+    """Return a free port for each name, none of those that are taken. Raises OSError when none is found."""
     chosen: dict[str, int] = {}
+    used = set(taken)
     for name in names:
         tries = (random.randrange(FIRST, LAST) for _ in range(200))
-        port = next((port for port in tries if port not in chosen.values() and _free(port)), None)
+        port = next((port for port in tries if port not in used and _free(port)), None)
         if port is None:
             raise OSError(f"no free port between {FIRST} and {LAST}")
         chosen[name] = port
+        used.add(port)
     return chosen
 
 

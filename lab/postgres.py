@@ -1,11 +1,12 @@
-"""PostgreSQL of the site `north`: made, started, filled, backed up, stopped."""
+"""PostgreSQL of a site: made or cloned, started, filled, backed up, stopped."""
 
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import LiteralString
 import psycopg
 
 from lab import processes
-from lab.place import LabError, Place, Runner, environment
+from lab.place import LabError, Place, Runner, environment, write_private
 from lab.processes import Process
 
 SEEDED = "select to_regclass('public.customers') is not null"
@@ -30,15 +31,26 @@ create role app login;
 grant select, insert, update on customers, orders to app;
 """
 
+# It replicates and, after a switch, rewinds: pg_rewind reads the files of its source with these functions.
+REPLICATOR: LiteralString = """
+create role replicator login replication;
+grant execute on function pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean),
+    pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean) to replicator;
+"""
+
 
 @dataclass(frozen=True)
 class Postgres:
-    """One PostgreSQL server, its archive and its base backups."""
+    """One site's PostgreSQL server, its archive and its base backups.
+
+    `reached` is the port of this machine at which the other site finds it.
+    """
 
     place: Place
     who: Runner
     binaries: Path
     port: int
+    reached: int
     passwords: Mapping[str, str]
 
     def run(self, program: str, *arguments: str | Path, seconds: float = 120) -> str:
@@ -52,7 +64,7 @@ class Postgres:
             code: int | str
             try:
                 code = subprocess.run(
-                    command, cwd=self.place.north, env=environment(self.place), timeout=seconds,
+                    command, cwd=self.place.folder, env=environment(self.place), timeout=seconds,
                     stdin=subprocess.DEVNULL, stdout=output, stderr=output, **self.who.drop(),
                 ).returncode  # fmt: skip
             except subprocess.TimeoutExpired:
@@ -77,41 +89,84 @@ class Postgres:
 
         Raises LabError where a recovery has put one aside: a new one would hide it, and stand in that recovery's way.
         """
-        data, partial = self.place.data, self.place.north / "data.partial"
-        if data.exists():
+        if self.place.data.exists():
             return
+        with self._making() as partial:
+            password = self.place.home / ".password"
+            self._write(password, self.passwords["postgres"] + "\n")
+            settings = [f"--set={name}={value}" for name, value in (self._common() | self._own()).items()]
+            # fmt: off
+            self.run("initdb", "-D", partial, "-U", "postgres", "--locale=C", "--encoding=UTF8",
+                     "--wal-segsize=1", "--auth-host=scram-sha-256", "--auth-local=peer", "--data-checksums",
+                     f"--pwfile={password}", *settings)
+            # fmt: on
+            password.unlink()
+            callers = {self.who.name, "root"} if os.geteuid() == 0 else {self.who.name}
+            identities = "".join(f"lab {name} {role}\n" for name in sorted(callers) for role in ("postgres", "app"))
+            self._write(partial / "pg_ident.conf", identities)
+            rules = "".join(f"local {database} all peer map=lab\n" for database in ("all", "replication"))
+            remote = "host all all 127.0.0.1/32 scram-sha-256\nhost replication replicator 127.0.0.1/32 scram-sha-256\n"
+            self._write(partial / "pg_hba.conf", rules + remote)
+
+    def clone(self, other: "Postgres") -> None:
+        """Make the data directory a standby of the other site's server, which runs, unless it is there.
+
+        Raises LabError as `create` does.
+        """
+        if self.place.data.exists():
+            return
+        with self._making() as partial:
+            # fmt: off
+            self.run("pg_basebackup", "-D", partial, "-d", other.upstream(self.place), "--checkpoint=fast",
+                     "--wal-method=stream")
+            # fmt: on
+            configuration = partial / "postgresql.conf"
+            self._write(configuration, _changed(configuration.read_text(), self._own()))
+            # What a base backup brings with it of the other site's life says whom *that* one once followed.
+            follows = f"primary_conninfo = '{other.upstream(self.place)}'\n"
+            self._write(partial / "postgresql.auto.conf", follows)
+            self._write(partial / "standby.signal", "")
+
+    @contextmanager
+    def _making(self) -> Iterator[Path]:
+        data, partial = self.place.data, self.place.folder / "data.partial"
         if fenced := self.fenced():
             raise LabError(
                 f"no database in {data}, and a fenced one in {', '.join(map(str, fenced))}: end the recovery that put"
                 " it there, or move it back, or take the lab down"
             )
         shutil.rmtree(partial, ignore_errors=True)
-        password = self.place.home / ".password"
-        self._write(password, self.passwords["postgres"] + "\n")
-        settings = [f"--set={name}={value}" for name, value in self._settings().items()]
-        # fmt: off
-        self.run("initdb", "-D", partial, "-U", "postgres", "--locale=C", "--encoding=UTF8",
-                 "--wal-segsize=1", "--auth-host=scram-sha-256", "--auth-local=peer",
-                 f"--pwfile={password}", *settings)
-        # fmt: on
-        password.unlink()
-        callers = {self.who.name, "root"} if os.geteuid() == 0 else {self.who.name}
-        identities = "".join(f"lab {name} {role}\n" for name in sorted(callers) for role in ("postgres", "app"))
-        self._write(partial / "pg_ident.conf", identities)
-        rules = "".join(f"local {database} all peer map=lab\n" for database in ("all", "replication"))
-        self._write(partial / "pg_hba.conf", f"{rules}host all all 127.0.0.1/32 scram-sha-256\n")
+        yield partial
         partial.rename(data)
+
+    def upstream(self, follower: Place) -> str:
+        """Return the connection string with which the other site replicates this server."""
+        return upstream(self.reached, follower)
+
+    def keep_password(self) -> None:
+        """Write down the password with which this server replicates the other site's, for when it does."""
+        self._write(self.place.passfile, f"127.0.0.1:*:*:replicator:{self.passwords['replicator']}\n")
+
+    def standby(self) -> bool:
+        """Say whether the server is a standby, or will be when it is started: recoveries change that."""
+        return (self.place.data / "standby.signal").exists()
 
     def fenced(self) -> list[Path]:
         """Return the data directories that recoveries have put aside."""
-        return sorted(self.place.north.glob(f"{self.place.data.name}.fenced-*"))
+        return sorted(self.place.folder.glob(f"{self.place.data.name}.fenced-*"))
 
-    def _settings(self) -> dict[str, str]:
+    def _own(self) -> dict[str, str]:
+        """Return what only this site's server is set to; all else is the same at both sites."""
         return {
-            "cluster_name": "north",
-            "listen_addresses": "127.0.0.1",
+            "cluster_name": self.place.site,
             "port": str(self.port),
             "unix_socket_directories": str(self.place.sockets),
+            "archive_command": _archive_command(self.place.archive),
+        }
+
+    def _common(self) -> dict[str, str]:
+        return {
+            "listen_addresses": "127.0.0.1",
             "unix_socket_permissions": "0700",
             "shared_buffers": "16MB",
             "max_connections": "40",
@@ -120,15 +175,20 @@ class Postgres:
             "wal_level": "replica",
             "track_commit_timestamp": "on",
             "archive_mode": "on",
-            "archive_command": _archive_command(self.place.archive),
             "archive_timeout": "30s",  # bounds what an idle site can lose with its disk
+            # No slot: a standby that stays away would fill the disk, and after a switch, a rewind or a restore the
+            # new primary has none. What is kept here also lets pg_rewind find where the two parted.
+            "wal_keep_size": "128MB",
+            # A link that is cut drops everything silently: found out in seconds, not minutes.
+            "wal_sender_timeout": "10s",
+            "wal_receiver_timeout": "10s",
+            "wal_retrieve_retry_interval": "500ms",
             "timezone": "UTC",
             "log_timezone": "UTC",
         }
 
     def _write(self, path: Path, text: str) -> None:
-        path.write_text(text)
-        path.chmod(0o600)
+        write_private(path, text)
         self.who.own(path)
 
     def running(self) -> Process | None:
@@ -148,7 +208,7 @@ class Postgres:
         if not processes.gone(processes.postgres_in(self.place.data), 10):
             raise LabError(f"processes of a killed PostgreSQL still run in {self.place.data}")
         self._clear_locks()
-        log = self.place.north / "postgres.log"
+        log = self.place.folder / "postgres.log"
         try:
             self.run("pg_ctl", "start", "--wait", "--timeout=60", "-D", self.place.data, "-l", log)
         except LabError as error:
@@ -169,16 +229,23 @@ class Postgres:
             raise LabError(f"PostgreSQL cannot be filled: {str(error).strip()}") from error
 
     def _seed(self) -> None:
-        with self.connect("postgres") as connection:
+        with self.connect("postgres") as connection, connection.transaction():
             connection.execute("create extension if not exists amcheck")
+            if not connection.execute("select 1 from pg_roles where rolname = 'replicator'").fetchone():
+                connection.execute(REPLICATOR)
+                connection.execute(self._password("replicator"))
+        with self.connect("postgres") as connection:
             if not connection.execute("select 1 from pg_database where datname = 'orders'").fetchone():
                 connection.execute("create database orders")
         with self.connect("orders") as connection, connection.transaction():
             if connection.execute(SEEDED).fetchone() == (True,):
                 return
             connection.execute(SEED)
-            secret = psycopg.sql.Literal(self.passwords["app"])
-            connection.execute(psycopg.sql.SQL("alter role app password {}").format(secret))
+            connection.execute(self._password("app"))
+
+    def _password(self, role: str) -> psycopg.sql.Composed:
+        secret = psycopg.sql.Literal(self.passwords[role])
+        return psycopg.sql.SQL("alter role {} password {}").format(psycopg.sql.Identifier(role), secret)
 
     def backup(self) -> Path:
         """Take a base backup and return its folder, named by the UTC time at which it began.
@@ -218,6 +285,20 @@ def discard_memory(folder: Path, who: Runner) -> None:
         lines = path.read_text().splitlines()
         if len(lines) > 6 and tuple(lines[6].split()) in unused:
             subprocess.run(["ipcrm", "-m", lines[6].split()[1]], check=False, **who.drop())
+
+
+def upstream(port: int, follower: Place) -> str:
+    """Return the connection string with which the site `follower` replicates the server that it finds at a port."""
+    return (
+        f"host=127.0.0.1 port={port} user=replicator dbname=postgres application_name={follower.site}"
+        f" passfile={follower.passfile} connect_timeout=5"
+    )
+
+
+def _changed(text: str, settings: Mapping[str, str]) -> str:
+    """Return a postgresql.conf with other values for some settings."""
+    kept = [line for line in text.splitlines() if line.partition("=")[0].strip() not in settings]
+    return "\n".join([*kept, *(f"{name} = '{value}'" for name, value in settings.items())]) + "\n"
 
 
 def _archive_command(archive: Path) -> str:

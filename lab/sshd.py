@@ -1,4 +1,4 @@
-"""The SSH server of a lab host: `python -m lab.sshd ROOT PORT`. Commands only: no files, no forwarding."""
+"""The SSH server of a lab host: `python -m lab.sshd ROOT SITE PORT`. Commands only: no files, no forwarding."""
 
 import asyncio
 import os
@@ -152,7 +152,7 @@ async def serve(place: Place, port: int) -> None:
     # fmt: off
     await asyncssh.listen(
         "127.0.0.1", port, server_factory=lambda: Door(place, who), encoding=None,
-        server_host_keys=[str(place.ssh / "host_key")], public_key_auth=True, password_auth=False,
+        server_host_keys=[str(place.host_key)], public_key_auth=True, password_auth=False,
         kbdint_auth=False, gss_host=None, agent_forwarding=False, x11_forwarding=False, allow_pty=False,
         allow_scp=False, sftp_factory=None, keepalive_interval=30, login_timeout=20)
     # fmt: on
@@ -162,4 +162,4 @@ async def serve(place: Place, port: int) -> None:
 if __name__ == "__main__":
     os.chdir("/")
     # Dies by SIGTERM without clean-up, on purpose: asyncio would kill the commands that still run.
-    asyncio.run(serve(Place(Path(sys.argv[1])), int(sys.argv[2])))
+    asyncio.run(serve(Place(Path(sys.argv[1]), sys.argv[2]), int(sys.argv[3])))

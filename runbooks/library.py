@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from recovery.errors import Invalid, fields
 from recovery.models import Authored, Frozen, Start, digest
+from runbooks.references import mismatches
 from runbooks.schema import Estate, Runbook
 
 M = TypeVar("M", bound=Authored)
@@ -90,7 +91,7 @@ class Library:
             hold=runbook.hold,
             people=people,
             parameters=parameters,
-            estate=estate.model_dump(mode="json", include={"hosts", "databases"}),
+            estate=estate.model_dump(mode="json", include=set(specification(procedure).ESTATE)),
             not_after=runbook.not_after,
             keep_for=runbook.keep_for,
             digest="",
@@ -135,7 +136,7 @@ def library(catalogs: Path, values_file: Path) -> Library:
 
 
 def specification(procedure: str) -> Any:
-    """Return the module that specifies ``procedure``: its ``Parameters`` and ``GATES``."""
+    """Return the module that specifies ``procedure``: its ``Parameters``, ``GATES``, and parts of the ``ESTATE``."""
     module = re.sub(r"(?<!^)(?=[A-Z])", "_", procedure).lower()
     if not CAMEL.fullmatch(procedure) or not (Path(__file__).parent / "procedures" / f"{module}.py").is_file():
         known = sorted(p.stem for p in (Path(__file__).parent / "procedures").glob("[a-z]*.py"))
@@ -164,17 +165,7 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
         for role in wanted
         if role not in roles
     ]
-    faults += [
-        f"databases.{name}.{field}: the estate has no such {field}"
-        for name, system in estate.databases.items()
-        for field, known in (("host", estate.hosts), ("tier", estate.tiers))
-        if getattr(system, field) not in known
-    ]
-    faults += [
-        f"hosts.{name}.site: the estate has no such site"
-        for name, host in estate.hosts.items()
-        if host.site not in estate.sites
-    ]
+    faults += mismatches(estate)
     if faults:
         raise Invalid(f"{where}: {'; '.join(faults)}")
 

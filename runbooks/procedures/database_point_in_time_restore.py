@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, ValidationInfo
 
 from recovery.models import Authored, Name, Text
 
+ESTATE = ("hosts", "databases")
 GATES = ("keep the copy", "cut over", "copy back")
 OF = {"none": ("keep the copy",), "replace": ("cut over",), "extract": ("copy back",)}
 NAME = r"(?:[A-Za-z_][A-Za-z0-9_$]*|\"(?:[^\"$\x00-\x1f]|\"\")+\")"

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from lab.cli import app
 from lab.estate import Lab
+from lab.place import REPOSITORY
+from runbooks.library import library
 
 FreshLab = Callable[[], Lab]
 
@@ -30,7 +32,7 @@ def call(*words: str) -> tuple[int, dict[str, object]]:
 
 
 def test_lab_goes_up_and_down_by_command(own: Lab) -> None:
-    code, status = call("up", "--rate", "20")
+    code, status = call("up", "--alone", "--rate", "20")
     assert code == 0
     assert set(status) >= {"root", "programs", "backups", "acknowledged", "last_acknowledged_at", "timings"}
     code, accident = call("break", "drop-table")
@@ -48,16 +50,19 @@ def test_lab_goes_up_and_down_by_command(own: Lab) -> None:
 
 
 def test_addresses_are_written_for_runbooks(own: Lab) -> None:
-    call("up", "--no-load")
+    call("up", "--alone", "--no-load")
     values = dict(line.split("=", 1) for line in (own.state / "estate.env").read_text().splitlines())
-    assert set(values) == {
-        "LAB_NORTH_SSH_PORT", "LAB_SSH_USER", "LAB_KNOWN_HOSTS", "LAB_SSH_KEY", "LAB_PG_BIN",
-        "LAB_NORTH_PG_DATA", "LAB_NORTH_PG_PORT", "LAB_NORTH_PG_SOCKETS", "LAB_NORTH_BACKUPS",
-        "LAB_NORTH_ARCHIVE", "LAB_NORTH_COPIES", "LAB_NORTH_JOBS",
-        *(f"LAB_NORTH_COPY_{number}_PORT" for number in range(1, 5)),
+    of_a_site = {
+        "SSH_PORT", "SSH_LINK_PORT", "PG_DATA", "PG_PORT", "PG_SOCKETS", "PG_UPSTREAM", "BACKUPS", "ARCHIVE", "COPIES",
+        "JOBS", *(f"COPY_{number}_PORT" for number in range(1, 5)),
     }  # fmt: skip
+    assert set(values) == {
+        "LAB_SSH_USER", "LAB_KNOWN_HOSTS", "LAB_SSH_KEY", "LAB_PG_BIN",
+        *(f"LAB_{site}_{name}" for site in ("NORTH", "SOUTH") for name in of_a_site),
+    }  # fmt: skip
+    assert library(REPOSITORY / "runbooks", own.state / "estate.env").estate("lab").databases["orders-south"]
     paths = {name: Path(value) for name, value in values.items() if value.startswith("/")}
-    assert [name for name, path in paths.items() if not path.exists()] == []
+    assert [name for name, path in paths.items() if not path.exists()] == ["LAB_SOUTH_PG_DATA"]
 
 
 def test_no_lab_is_a_failure(own: Lab) -> None:

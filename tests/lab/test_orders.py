@@ -69,7 +69,7 @@ def test_app_logs_in_by_password_only(lab: Lab) -> None:
 
 
 def test_secrets_are_private(lab: Lab) -> None:
-    for path in (lab.place.secrets, lab.place.ssh / "client_key", lab.place.ssh / "host_key"):
+    for path in (lab.place.secrets, lab.place.ssh / "client_key", lab.place.host_key):
         assert path.stat().st_mode & 0o777 == 0o600
     secrets = lab.passwords.values()
     for log in (lab.place.north / "postgres.log", *lab.place.logs.iterdir()):

@@ -281,7 +281,44 @@ MISMATCHES: list[tuple[str, Edit, str]] = [
     ),
     ("estate", put("databases", "orders", "host", value="x"), "databases.orders.host: the estate has no such host"),
     ("estate", put("databases", "orders", "tier", value="tin"), "databases.orders.tier: the estate has no such tier"),
-    ("estate", put("hosts", "north-db", "site", value="south"), "hosts.north-db.site: the estate has no such site"),
+    ("estate", put("hosts", "north-db", "site", value="west"), "hosts.north-db.site: the estate has no such site"),
+    (
+        "estate",
+        put("sites", "south", "queue", value="recovery-north"),
+        "sites.south.queue: north has the same; what is asked there must come from one site",
+    ),
+    (
+        "estate",
+        put("hosts", "north-db", "seen_from", "west", value={"address": "x", "port": 1}),
+        "hosts.north-db.seen_from.west: the estate has no such site",
+    ),
+    (
+        "estate",
+        put("hosts", "north-db", "seen_from", "north", value={"address": "x", "port": 1}),
+        "hosts.north-db.seen_from.north: is its own site; that one uses address and port",
+    ),
+    (
+        "estate",
+        put("databases", "orders", "peer", value="x"),
+        "databases.orders.peer: the estate has no such database;"
+        " databases.orders-south.peer: orders does not name orders-south as its peer",
+    ),
+    (
+        "estate",
+        drop("databases", "orders", "peer"),
+        "databases.orders-south.peer: orders does not name orders-south as its peer",
+    ),
+    (
+        "estate",
+        put("databases", "orders-south", "host", value="north-db"),
+        "databases.orders.peer: orders-south is at the same site;"
+        " databases.orders-south.peer: orders is at the same site",
+    ),
+    (
+        "estate",
+        drop("databases", "orders", "upstream"),
+        "databases.orders.upstream: is missing; say how orders-south replicates it",
+    ),
 ]  # fmt: skip
 
 

@@ -1,0 +1,112 @@
+"""What an estate's systems say of each other: whether it is there, and whether both sides agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runbooks.schema import Database, Estate, Service, Store
+
+SYSTEMS = ("databases", "stores", "services", "directors")
+
+
+def mismatches(estate: Estate) -> list[str]:
+    """Return every reference of ``estate`` that leads nowhere or is contradicted, each with its field."""
+    return [
+        *_missing(estate),
+        *_queues(estate),
+        *_twice(estate),
+        *_seen(estate),
+        *_peers(estate, "databases", estate.databases),
+        *_peers(estate, "stores", estate.stores),
+        *_needs(estate),
+        *_pointed(estate),
+    ]
+
+
+def _missing(estate: Estate) -> Iterator[str]:
+    for kind, fields in (("databases", ("host", "tier")), ("stores", ("host",)), ("services", ("host",))):
+        for name, system in getattr(estate, kind).items():
+            for field in fields:
+                if getattr(system, field) not in getattr(estate, f"{field}s"):
+                    yield f"{kind}.{name}.{field}: the estate has no such {field}"
+    for name, host in estate.hosts.items():
+        if host.site not in estate.sites:
+            yield f"hosts.{name}.site: the estate has no such site"
+
+
+def _queues(estate: Estate) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for name, site in estate.sites.items():
+        if site.queue and seen.setdefault(site.queue, name) != name:
+            yield f"sites.{name}.queue: {seen[site.queue]} has the same; what is asked there must come from one site"
+
+
+def _twice(estate: Estate) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for kind in SYSTEMS:
+        for name in getattr(estate, kind):
+            if seen.setdefault(name, kind) != kind:
+                yield f"{kind}.{name}: the name is taken, see {seen[name]}.{name}"
+
+
+def _seen(estate: Estate) -> Iterator[str]:
+    for name, host in estate.hosts.items():
+        for site in host.seen_from:
+            if site not in estate.sites:
+                yield f"hosts.{name}.seen_from.{site}: the estate has no such site"
+            elif site == host.site:
+                yield f"hosts.{name}.seen_from.{site}: is its own site; that one uses address and port"
+
+
+def _peers(estate: Estate, kind: str, systems: Mapping[str, Database] | Mapping[str, Store]) -> Iterator[str]:
+    for name, system in systems.items():
+        if system.peer is None:
+            continue
+        where, other = f"{kind}.{name}.peer", systems.get(system.peer)
+        if other is None:
+            yield f"{where}: the estate has no such {kind[:-1]}"
+        elif other.peer != name:
+            yield f"{where}: {system.peer} does not name {name} as its peer"
+        elif _site(estate, system) == _site(estate, other) is not None:
+            yield f"{where}: {system.peer} is at the same site"
+        if system.upstream is None:
+            yield f"{kind}.{name}.upstream: is missing; say how {system.peer} replicates it"
+
+
+def _site(estate: Estate, system: Any) -> str | None:
+    host = estate.hosts.get(system.host)
+    return host.site if host else None
+
+
+def _needs(estate: Estate) -> Iterator[str]:
+    systems = {**estate.databases, **estate.stores, **estate.services}
+    for name, service in estate.services.items():
+        for needed in service.after:
+            if needed not in systems:
+                yield f"services.{name}.after: the estate has no {needed} that could run before"
+            elif _site(estate, systems[needed]) != _site(estate, service):
+                yield f"services.{name}.after: {needed} is at another site"
+    if circle := _circle(estate.services):
+        yield f"services.{circle[0]}.after: goes round in a circle: {' after '.join(circle)}"
+
+
+def _circle(services: Mapping[str, Service]) -> list[str]:
+    """Return services that each wait for the next, the first one again at the end; empty when there are none."""
+    left = {name: [needed for needed in service.after if needed in services] for name, service in services.items()}
+    while free := [name for name, needs in left.items() if not any(needed in left for needed in needs)]:
+        for name in free:
+            del left[name]
+    if not left:
+        return []
+    way = [min(left)]
+    while way[-1] not in way[:-1]:
+        way.append(next(needed for needed in left[way[-1]] if needed in left))
+    return way[way.index(way[-1]) :]
+
+
+def _pointed(estate: Estate) -> Iterator[str]:
+    for name, director in estate.directors.items():
+        for site in director.sites:
+            if site not in estate.sites:
+                yield f"directors.{name}.sites.{site}: the estate has no such site"
