@@ -7,10 +7,10 @@ from typing import LiteralString
 
 import psycopg
 
-from lab import processes
+from lab import link, processes
 from lab.kinds import Kind
 from lab.models import Accident
-from lab.place import LabError
+from lab.place import LabError, Place
 from lab.postgres import Postgres
 from lab.processes import Process
 
@@ -56,6 +56,35 @@ def kill(kind: Kind, site: str, victims: Sequence[Process]) -> Accident:
         raise LabError(f"{kind}: still runs 5 s after SIGKILL")
     pids = tuple(process.pid for process in victims)
     return Accident(kind=kind, site=site, before=before, happened_at=datetime.now(UTC), pids=pids)
+
+
+def lose(kind: Kind, place: Place, more: Sequence[Process]) -> Accident:
+    """Kill everything at a site with SIGKILL, and `more`, whoever started it.
+
+    Raises LabError when nothing runs there, or something still does after 5 s.
+    """
+    before = datetime.now(UTC)
+    killed: list[Process] = []
+    # Again until nothing is left: what was just about to start something else may have done so.
+    while victims := [*processes.members_of(place), *filter(processes.alive, more)]:
+        for process in victims:
+            processes.send(process, signal.SIGKILL)
+        if not processes.gone(victims, 5):
+            raise LabError(f"{kind}: still runs 5 s after SIGKILL")
+        killed += victims
+    if not killed:
+        raise LabError(f"{kind}: nothing runs there, so it cannot be killed: `lab heal` starts it")
+    pids = tuple(process.pid for process in killed)
+    return Accident(kind=kind, site=place.site, before=before, happened_at=datetime.now(UTC), pids=pids)
+
+
+def cut(place: Place) -> Accident:
+    """Cut the link between the sites: what either says to the other is dropped silently. Raises LabError."""
+    before = datetime.now(UTC)
+    if link.ask(place, "state") != "open":
+        raise LabError("partition: the link is cut already: `lab heal` mends it")
+    link.ask(place, "dropped")
+    return Accident(kind=Kind.PARTITION, site=None, before=before, happened_at=datetime.now(UTC))
 
 
 def _time(

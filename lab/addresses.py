@@ -7,8 +7,9 @@ from lab import postgres
 from lab.place import SITES, Place, Runner
 
 COPIES = tuple(f"copy_{number}" for number in range(1, 5))
-AT_A_SITE = ("ssh", "postgres", *COPIES)
-OVER_THE_LINK = ("ssh", "postgres")
+AT_A_SITE = ("ssh", "postgres", "valkey", "orders", *COPIES)
+OVER_THE_LINK = ("ssh", "postgres", "valkey")
+OF_THE_DIRECTOR = ("director", "director-admin")
 
 
 def of(site: str, name: str) -> str:
@@ -26,10 +27,10 @@ def other(site: str) -> str:
     return SITES[1 - SITES.index(site)]
 
 
-PORTS = tuple(
-    name
-    for site in SITES
-    for name in (*(of(site, name) for name in AT_A_SITE), *(linked(site, name) for name in OVER_THE_LINK))
+PORTS = (
+    *(of(site, name) for site in SITES for name in AT_A_SITE),
+    *(linked(site, name) for site in SITES for name in OVER_THE_LINK),
+    *OF_THE_DIRECTOR,
 )
 
 
@@ -50,6 +51,9 @@ def values(place: Place, who: Runner, ports: Mapping[str, int], binaries: Path) 
         "LAB_KNOWN_HOSTS": place.ssh / "known_hosts",
         "LAB_SSH_KEY": place.ssh / "client_key",
         "LAB_PG_BIN": binaries,
+        "LAB_VALKEY_CLI": place.programs / "valkey-cli",
+        "LAB_DIRECTOR_PORT": ports["director"],
+        "LAB_DIRECTOR_ADMIN_PORT": ports["director-admin"],
     }
     for site in SITES:
         found |= {f"LAB_{site.upper()}_{name}": value for name, value in _of_site(place.at(site), ports)}
@@ -69,3 +73,8 @@ def _of_site(place: Place, ports: Mapping[str, int]) -> Iterator[tuple[str, obje
     yield "COPIES", place.copies
     yield from ((f"{name.upper()}_PORT", ports[of(site, name)]) for name in COPIES)
     yield "JOBS", place.jobs
+    yield "VALKEY_PORT", ports[of(site, "valkey")]
+    yield "VALKEY_LINK_PORT", ports[linked(site, "valkey")]
+    yield "VALKEY_SECRET", place.valkey / "password"
+    yield "ORDERS", place.orders / "orders"
+    yield "ORDERS_PORT", ports[of(site, "orders")]

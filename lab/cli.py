@@ -1,4 +1,4 @@
-"""The command line of the lab: up, status, break, down. Exit codes: 0 done, 1 failed, 2 bad input."""
+"""The command line of the lab: up, status, break, heal, down. Exit codes: 0 done, 1 failed, 2 bad input."""
 
 import json
 from collections.abc import Callable
@@ -44,17 +44,32 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command("break")
-def break_(kind: Kind, as_json: AsJson = False) -> None:
+def break_(
+    kind: Annotated[Kind | None, typer.Argument(help="What is killed or destroyed; a site as a whole, too.")] = None,
+    partition: Annotated[bool, typer.Option("--partition", help="Cut the link between the sites.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Cause an accident."""
     from lab.estate import Lab
 
-    accident = _try(lambda: Lab().break_(kind), as_json)
+    if (kind is None) != partition:
+        raise typer.BadParameter("name what to break, or give --partition")
+    accident = _try(lambda: Lab().break_(kind or Kind.PARTITION), as_json)
     if as_json:
         typer.echo(accident.model_dump_json())
     else:
         rows = f" ({accident.rows} rows)" if accident.rows is not None else ""
-        typer.echo(f"{accident.kind} on {accident.site} at {accident.happened_at.isoformat()}{rows}")
+        where = f" on {accident.site}" if accident.site else ""
+        typer.echo(f"{accident.kind}{where} at {accident.happened_at.isoformat()}{rows}")
         typer.echo(f"the last moment before it: {accident.before.isoformat()}")
+
+
+@app.command()
+def heal(as_json: AsJson = False) -> None:
+    """Mend the link, and start what was killed as it was; what was stopped on purpose stays stopped."""
+    from lab.estate import Lab
+
+    _show(_try(lambda: Lab().heal(), as_json), as_json)
 
 
 @app.command()
@@ -89,7 +104,9 @@ def _show(found: "Status", as_json: bool) -> None:
     table = Table("site", "program", "", "pid", "address", title=f"lab in {found.root}", title_justify="left")
     for program in found.programs:
         told = program.site or "", program.name, program.state or ""
-        table.add_row(*told, str(program.pid or "does not run"), program.address or "")
+        table.add_row(
+            *told, str(program.pid or ("does not run" if program.wanted else "stopped")), program.address or ""
+        )
     facts = Table(show_header=False)
     for name, value in found.model_dump(mode="json", exclude={"root", "programs"}).items():
         facts.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))

@@ -12,21 +12,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab import accidents, addresses, daemons, ledger, link, ports, processes
+from lab import accidents, addresses, daemons, ledger, link, ports, processes, workers
 from lab.addresses import of
+from lab.director import Director
 from lab.kinds import Kind
 from lab.models import Accident, Program, Status
 from lab.place import SITES, LabError, Place, Runner, lab_root, runner, state_dir, write_private
 from lab.postgres import Postgres, discard_memory
+from lab.processes import Process
 from lab.programs import binaries
+from lab.site import Site, host_programs
 from lab.ssh import make_keys
 
 
 class Lab:
     """An embedded estate in one folder: a site `north` with PostgreSQL and an SSH host, and a load of orders.
 
-    With the site `south` it has all of that twice: a standby there, and a link between them that can be cut. Which
-    site's database takes writes is looked up every time, because recoveries change it.
+    With the site `south` it has all of that twice, and at each site a session store and an order application; a link
+    between them that can be cut, and a traffic director in front of them, through which the orders then come. Which
+    site takes them is looked up every time, because recoveries change it.
     """
 
     def __init__(self, root: Path | None = None, state: Path | None = None) -> None:
@@ -49,26 +53,27 @@ class Lab:
             self._timings = {}
             who = runner()
             self._prepare(who, SITES if south else SITES[:1])
-            with ThreadPoolExecutor(1) as beside:
-                ssh = beside.submit(self._start_ssh)
+            with ThreadPoolExecutor(2) as beside:
+                ssh, application = beside.submit(self._start_ssh), beside.submit(self._make_application, who)
                 self._start_databases()
                 ssh.result()
+                if program := application.result():
+                    self._start_applications(program)
             self._write_env(who)
             if load:
-                order = ["--rate", str(float(rate)), "--writers", str(writers), *(["--mixed"] if mixed else [])]
-                daemons.start(self.place, "load", "load", str(self.ports["postgres"]), *order)
+                self._start_load(rate, writers, mixed)
             self._timings["all"] = round(time.monotonic() - began, 2)
             return self.status()
 
     def _prepare(self, who: Runner, sites: Sequence[str] = SITES[:1]) -> None:
         place = self.place
         known = json.loads(place.marker.read_text()) if place.marker.exists() else {"ports": {}, "sites": []}
-        wanted = sorted({*known.get("sites", []), *sites})
+        wanted = sorted({*known["sites"], *sites})
         if missing := [name for name in addresses.PORTS if name not in known["ports"]]:
             known["ports"] |= ports.choose(missing, known["ports"].values())
         write_private(place.marker, json.dumps({"ports": known["ports"], "sites": wanted}))
         if not place.secrets.exists():
-            words = {role: secrets.token_urlsafe(24) for role in ("postgres", "app", "replicator")}
+            words = {role: secrets.token_urlsafe(24) for role in ("postgres", "app", "replicator", "valkey")}
             write_private(place.secrets, json.dumps(words))
         place.make(who)
         if not processes.can_enter(place.north, who):
@@ -81,44 +86,71 @@ class Lab:
     def _start_ssh(self) -> None:
         with self._timed("ssh"):
             make_keys(self.place, addresses.hosts(self.ports))
-            for site in self.sites:
-                daemons.start(self.place.at(site), of(site, "sshd"), "sshd", site, str(self.ports[of(site, "ssh")]))
-            for site in self.sites:
-                port = self.ports[of(site, "ssh")]
-                if not ports.greeting(port, 15).startswith(b"SSH-"):
-                    raise LabError(f"no SSH server on port {port}, see {self.place.logs}")
+            for site in self.sites.values():
+                site.start_ssh()
+            for site in self.sites.values():
+                site.await_ssh()
 
     def _start_databases(self) -> None:
-        databases = [self.databases[site] for site in self.sites]
+        databases = [site.postgres for site in self.sites.values()]
         there = [database for database in databases if database.place.data.exists()] or databases[:1]
         with self._timed("initdb"):
             there[0].create()
         for database in there:
             self._start_database(database)
-        if len(databases) > 1:
-            with self._timed("link"):
-                daemons.start(self.place, "link", "link", *addresses.routes(self.ports))
-                link.wait(self.place, 10)
-        for database in databases:
-            if database not in there:
-                if self.primary.standby():
-                    raise LabError(
-                        f"no primary that {database.place.site} could follow: promote one, or take the lab down"
-                    )
-                with self._timed(f"clone to {database.place.site}"):
-                    database.clone(self.primary)
-                self._start_database(database)
+        with ThreadPoolExecutor(2) as beside:
+            backups = [beside.submit(self._back_up, database) for database in there]
+            if self.whole:
+                with self._timed("link"):
+                    daemons.start(self.place, "link", "link", *addresses.routes(self.ports))
+                    link.wait(self.place, 10)
+            for database in databases:
+                if database not in there:
+                    self._clone(database)
+            for backup in backups:
+                backup.result()
+
+    def _clone(self, database: Postgres) -> None:
+        source = self.primary
+        if source.standby():
+            raise LabError(f"no primary that {database.place.site} could follow: promote one, or take the lab down")
+        with self._timed(f"clone to {database.place.site}"):
+            database.clone(source)
+        self._start_database(database)
 
     def _start_database(self, database: Postgres) -> None:
         with self._timed(of(database.place.site, "postgres")):
             database.start()
-        if database.standby():
-            return
-        with self._timed("seed"):
-            database.seed()
-        if not database.backed_up():
+        if not database.standby():
+            with self._timed("seed"):
+                database.seed()
+
+    def _back_up(self, database: Postgres) -> None:
+        if not database.standby() and not database.backed_up():
             with self._timed("base backup"):
                 database.backup()
+
+    def _make_application(self, who: Runner) -> Path | None:
+        if not self.whole:
+            return None
+        with self._timed("host programs"):
+            return host_programs(self.place, who)
+
+    def _start_applications(self, program: Path) -> None:
+        with self._timed("applications"), ThreadPoolExecutor(3) as beside:
+            sites, active = self.sites.values(), self.primary.place.site
+            if not any(site.service.script.exists() for site in sites):
+                self.sites[active].service.want()  # the first time; from then on it is as recoveries left it
+            begun = [beside.submit(site.start_applications, program, active) for site in sites]
+            for one in [*begun, beside.submit(self.director.start, active)]:
+                one.result()
+
+    def _start_load(self, rate: float, writers: int, mixed: bool) -> None:
+        if mixed and self.whole:
+            raise LabError("customers who order over HTTP change nothing else: a mixed load is for a site alone")
+        order = ["--rate", str(float(rate)), "--writers", str(writers), *(["--mixed"] if mixed else [])]
+        where = ["--through", self.director.url] if self.whole else [str(self.ports["postgres"])]
+        daemons.start(self.place, "load", "load", *where, *order)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -147,9 +179,25 @@ class Lab:
         return found
 
     @property
-    def sites(self) -> tuple[str, ...]:
+    def sites(self) -> Mapping[str, Site]:
         """The sites of this lab: `north`, and `south` if it was asked for. Raises LabError when there is no lab."""
-        return tuple(self._known["sites"])
+        who, known, passwords = runner(), self._known, self.passwords
+        return {
+            name: Site(self.place.at(name), who, known["ports"], passwords, self.databases[name])
+            for name in known["sites"]
+        }
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has both sites."""
+        return len(self._known["sites"]) > 1
+
+    @property
+    def director(self) -> Director:
+        """The traffic director."""
+        ports = self.ports
+        apps = {site: ports[of(site, "orders")] for site in SITES}
+        return Director(self.place, ports["director"], ports["director-admin"], apps)
 
     @cached_property
     def databases(self) -> Mapping[str, Postgres]:
@@ -172,7 +220,7 @@ class Lab:
     @property
     def primary(self) -> Postgres:
         """The PostgreSQL that takes writes, or would if it ran; of two that do, the one that runs, then north's."""
-        found = [self.databases[site] for site in self.sites]
+        found = [site.postgres for site in self.sites.values()]
         return min(found, key=lambda one: (not one.place.data.exists(), one.standby(), not one.running()))
 
     def _write_env(self, who: Runner) -> None:
@@ -203,15 +251,53 @@ class Lab:
         )
 
     def _programs(self) -> Iterator[Program]:
-        for site in self.sites:
-            database, port = self.databases[site], self.ports[of(site, "ssh")]
-            role = "standby" if database.standby() else "primary"
-            yield _program("postgres", database.running(), database.port, site, role)
-            yield _program("sshd", daemons.running(self.place, of(site, "sshd")), port, site)
-        if len(self.sites) > 1:
-            cut = link.state(self.place)
-            yield _program("link", daemons.running(self.place, "link"), None, None, cut)
-        yield _program("load", daemons.running(self.place, "load"))
+        for site in self.sites.values():
+            yield from site.programs(self.whole)
+        if self.whole:
+            yield self._program("link", None, link.state(self.place))
+            yield self._program("director", self.ports["director"], self.director.site())
+        yield self._program("load")
+
+    def _program(self, name: str, port: int | None = None, state: str | None = None) -> Program:
+        found = daemons.running(self.place, name)
+        return Program.of(name, found.pid if found else None, port, state=state)
+
+    def start_worker(self, site: str, extra: Mapping[str, str] | None = None, seconds: float = 60) -> Process:
+        """Start the worker of a site unless it runs (RECOVERY_SITE says which), and wait until it polls.
+
+        It has the settings of this process's environment, this lab's state, and `extra` on top. It is lost with its
+        site, started again by `heal`, and stopped by `down`. Raises LabError when it does not poll in that time.
+        """
+        return workers.start(self.place, self.state, site, extra or {}, seconds)
+
+    def stop_worker(self, site: str) -> None:
+        """Stop the worker of a site, if there is one, for good."""
+        daemons.stop(self.place, [workers.name(site)], 10)
+        daemons.forget(self.place, workers.name(site))
+
+    def heal(self) -> Status:
+        """Mend the link and start what does not run, as it was: who was a primary comes back as one.
+
+        What was stopped on purpose stays stopped, and nothing is made that is not there. Raises LabError.
+        """
+        with self.place.locked():
+            sites = self.sites.values()
+            if self.whole:
+                daemons.revive(self.place, "link")
+                link.wait(self.place, 10)
+                link.ask(self.place, "open")
+            self._start_ssh()
+            for site in sites:
+                if site.place.data.exists():
+                    site.postgres.start()
+            if self.whole:
+                for site in sites:
+                    site.revive_applications()
+                self.director.start(self.primary.place.site)
+            for site in sites:
+                workers.revive(self.place, site.name, 60)
+            daemons.revive(self.place, "load")
+            return self.status()
 
     def break_(self, kind: Kind | str) -> Accident:
         """Cause an accident, write it down, and say when it was. Raises LabError, ValueError (kind)."""
@@ -224,6 +310,13 @@ class Lab:
             return accident
 
     def _cause(self, kind: Kind) -> Accident:
+        if kind is Kind.PARTITION:
+            return accidents.cut(self.place)
+        if kind in (Kind.NORTH, Kind.SOUTH):
+            if kind.value not in self.sites:
+                raise LabError(f"{kind}: this lab has no such site")
+            worker = daemons.running(self.place, workers.name(kind.value))
+            return accidents.lose(kind, self.place.at(kind.value), [worker] if worker else [])
         database = self.primary
         site = database.place.site
         if kind in accidents.STATEMENTS:
@@ -245,11 +338,11 @@ class Lab:
         with self.place.locked():
             if self.place.marker.exists():
                 # The load first: what it writes down must not be an outage that we make ourselves.
-                ours = ("load", *(of(site, "sshd") for site in self.sites))
-                if link.state(self.place) != "open":
-                    ours += ("link",)  # a primary would wait for its standby; connections that break are no use to it
-                found = [daemons.running(self.place, name) for name in ours]
-                processes.stop([process for process in found if process], signal.SIGTERM, 2)
+                daemons.stop(self.place, ["load"])
+                daemons.stop(self.place, map(workers.name, SITES), 10)
+                # A primary would wait for a standby that it does not reach; a connection that breaks is no use to it.
+                cut = ["link"] if link.state(self.place) != "open" else []
+                daemons.stop(self.place, [*(of(site, "sshd") for site in SITES), *cut])
                 self._stop_databases(quick=purge)
                 processes.stop(processes.members(self.place.root), signal.SIGTERM, 3)
             if purge:
@@ -277,12 +370,3 @@ class Lab:
         self.place.lock.unlink()
         with suppress(OSError):
             root.rmdir()
-
-
-def _program(
-    name: str, process: processes.Process | None, port: int | None = None, site: str | None = None,
-    state: str | None = None,
-) -> Program:  # fmt: skip
-    address = f"{ports.ADDRESS}:{port}" if port else None
-    pid = process.pid if process else None
-    return Program(name=name, site=site, state=state, pid=pid, running=bool(process), address=address)

@@ -11,3 +11,6 @@ class Kind(StrEnum):
     POSTGRES = "postgres"
     SSH = "ssh"
     LOAD = "load"
+    NORTH = "north"
+    SOUTH = "south"
+    PARTITION = "partition"

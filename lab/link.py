@@ -65,6 +65,7 @@ class End(asyncio.Protocol):
 
     transport: asyncio.Transport
     other: "End | None" = None
+    ended = False
 
     def __init__(self, link: "Link") -> None:
         """Say to which link it belongs."""
@@ -96,10 +97,11 @@ class End(asyncio.Protocol):
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """Pass on that nothing more comes, and go on with the other direction."""
+        """Pass on that nothing more comes, and go on with the other direction unless that has ended, too."""
+        self.ended = True
         if self.other is not None and not self.other.transport.is_closing():
             self.other.transport.write_eof()
-        return True
+        return self.other is not None and not self.other.ended
 
     def pause_writing(self) -> None:
         """Stop reading at the other end: this one does not keep up."""
@@ -156,9 +158,10 @@ class Route:
     async def refuse(self) -> None:
         """Refuse whoever comes."""
         await self._stop()
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        for held in (*self._fillers, *([self._socket] if self._socket else [])):
+            held.close()
+        self._fillers.clear()
+        self._socket = None
 
     async def _stop(self) -> None:
         if self._accepting is not None:
@@ -170,7 +173,9 @@ class Route:
         loop = asyncio.get_running_loop()
         while True:
             accepted, address = await loop.sock_accept(listening)
-            if any(address == filler.getsockname() for filler in self._fillers):
+            if filler := next((filler for filler in self._fillers if filler.getsockname() == address), None):
+                self._fillers.remove(filler)
+                filler.close()
                 accepted.close()
                 continue
             _, near = await loop.connect_accepted_socket(lambda: End(self._link), accepted)
@@ -184,8 +189,10 @@ class Route:
             near.transport.abort()
             return
         near.other, far.other = far, near
-        near.read()
-        far.read()
+        for end in (near, far):
+            if near.transport.is_closing():  # refused meanwhile
+                end.transport.abort()
+            end.read()
 
 
 class Link:

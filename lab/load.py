@@ -1,4 +1,7 @@
-"""The load generator: `python -m lab.load ROOT PORT`. Numbered orders, each acknowledgement written down."""
+"""The load generator: `python -m lab.load ROOT PORT`. Numbered orders, each acknowledgement written down.
+
+They go to the database at that port, or, with `--through URL`, over HTTP through the traffic director.
+"""
 
 import argparse
 import asyncio
@@ -15,11 +18,10 @@ import psycopg
 
 from lab.ledger import UNKNOWN, Log, highest_number, now
 from lab.place import Place
+from lab.schedule import PAUSE, Load
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
-PAUSE = 0.2  # seconds between attempts to connect
-BEHIND = 1.0  # seconds; a schedule further behind starts anew instead of catching up in a burst
 GRACE = 0.6  # seconds for orders in flight when told to stop
 MIXED = 0.2  # share of orders that also change other rows
 
@@ -29,25 +31,14 @@ RENAME = "update customers set name = %s where id = %s"
 
 
 @dataclass
-class Load:
-    """Writers that share one schedule and one counter."""
+class Direct(Load):
+    """Writers that are clients of the database."""
 
-    address: str
-    rate: float  # orders per second, of all writers together
-    mixed: bool
-    acknowledged: Log
-    refused: Log
-    number: int  # the last one used; never used again, even when its order was refused
-    due: float = 0.0  # when the next order is, in loop time
-    stopping: bool = False
-
-    async def slot(self) -> int:
-        """Wait for the next time at which an order is due, and return its number."""
-        present = asyncio.get_running_loop().time()
-        self.due = max(self.due + 1 / self.rate, present - BEHIND)
-        await asyncio.sleep(self.due - present)
-        self.number += 1
-        return self.number
+    async def run(self, writers: int) -> None:
+        """Place orders with that many writers until `stopping`."""
+        self.number = max(self.number, await first_number(self))
+        self.due = asyncio.get_running_loop().time()
+        await asyncio.gather(*(self.write() for _ in range(writers)))
 
     async def connect(self) -> Connection:
         """Connect as `app`. Raises psycopg.Error."""
@@ -101,7 +92,7 @@ def _name(error: psycopg.Error) -> str:
     return error.sqlstate or type(error).__name__
 
 
-async def first_number(load: Load) -> int:
+async def first_number(load: Direct) -> int:
     """Return the highest number in the table, waiting for the database; 0 when the table is gone."""
     while True:
         try:
@@ -114,18 +105,11 @@ async def first_number(load: Load) -> int:
             await asyncio.sleep(PAUSE)
 
 
-async def run(load: Load, writers: int) -> None:
-    """Place orders with that many writers until `load.stopping`."""
-    load.number = max(load.number, await first_number(load))
-    load.due = asyncio.get_running_loop().time()
-    await asyncio.gather(*(load.write() for _ in range(writers)))
-
-
 async def generate(load: Load, writers: int) -> None:
     """Place orders until SIGTERM; then let those in flight end, and return within a second."""
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    running, waiting = asyncio.create_task(run(load, writers)), asyncio.create_task(stopped.wait())
+    running, waiting = asyncio.create_task(load.run(writers)), asyncio.create_task(stopped.wait())
     await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
     load.stopping = True
     await asyncio.wait([running], timeout=GRACE)
@@ -138,18 +122,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the arguments and place orders until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m lab.load", description=__doc__)
     parser.add_argument("root", type=Path)
-    parser.add_argument("port", type=int)
+    parser.add_argument("port", type=int, nargs="?", help="of the database")
+    parser.add_argument("--through", metavar="URL", help="order over HTTP, at this address, and not at a database")
     parser.add_argument("--rate", type=float, default=100, help="orders per second, of all writers together")
     parser.add_argument("--writers", type=int, default=2)
     parser.add_argument("--mixed", action="store_true", help="also change amounts and names of customers")
     given = parser.parse_args(arguments)
     place = Place(given.root)
+    logs = Log(place.load / "acknowledged.jsonl"), Log(place.load / "refused.jsonl")
+    kind, address = _where(given, place)
+    load = kind(address, given.rate, given.mixed, *logs, highest_number(place.load))
+    asyncio.run(generate(load, given.writers))
+
+
+def _where(given: argparse.Namespace, place: Place) -> tuple[type[Load], str]:
+    if given.through:
+        from lab.clients import Clients  # with its HTTP client
+
+        return Clients, given.through
     password = json.loads(place.secrets.read_text())["app"]
-    address = psycopg.conninfo.make_conninfo(
+    return Direct, psycopg.conninfo.make_conninfo(
         host="127.0.0.1", port=given.port, dbname="orders", user="app", password=password, sslmode="disable"
     )
-    logs = Log(place.load / "acknowledged.jsonl"), Log(place.load / "refused.jsonl")
-    asyncio.run(generate(Load(address, given.rate, given.mixed, *logs, highest_number(place.load)), given.writers))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What the lab says about itself."""
 
+from typing import Any
+
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from lab.kinds import Kind
@@ -12,7 +14,10 @@ class Frozen(BaseModel):
 
 
 class Program(Frozen):
-    """One long-running program of the lab; `state` is a role or whatever else it can be besides running."""
+    """One long-running program of the lab; `state` is a role or whatever else it can be besides running.
+
+    One that is not `wanted` was stopped on purpose: the order application of a site that takes no orders.
+    """
 
     name: str
     site: str | None = None
@@ -20,13 +25,20 @@ class Program(Frozen):
     pid: int | None
     running: bool
     address: str | None
+    wanted: bool = True
+
+    @classmethod
+    def of(cls, name: str, pid: int | None, port: int | None = None, **more: Any) -> "Program":
+        """Return what is known of a program; it runs if it has a pid."""
+        address = f"127.0.0.1:{port}" if port else None
+        return cls(name=name, pid=pid, running=pid is not None, address=address, **more)
 
 
 class Accident(Frozen):
     """One accident, as it was caused; times are UTC, of the database where it has them."""
 
     kind: Kind
-    site: str
+    site: str | None  # None for the link between the sites
     before: AwareDatetime  # read in a transaction of its own just before
     happened_at: AwareDatetime  # commit time, or when the last process was gone
     rows: int | None = None
@@ -49,5 +61,5 @@ class Status(Frozen):
 
     @property
     def healthy(self) -> bool:
-        """Say whether every program runs."""
-        return all(program.running for program in self.programs)
+        """Say whether every program that is wanted runs."""
+        return all(program.running or not program.wanted for program in self.programs)

@@ -123,6 +123,16 @@ class Place:
         return self.root / "postgres"
 
     @property
+    def programs(self) -> Path:
+        """The lab's own programs for its hosts; the runner can execute them."""
+        return self.root / "bin"
+
+    @property
+    def director(self) -> Path:
+        """What the traffic director keeps: its configuration, also over a restart."""
+        return self.root / "director"
+
+    @property
     def north(self) -> Path:
         """The folder of the site `north`; owned by the runner."""
         return self.root / "north"
@@ -173,6 +183,16 @@ class Place:
         return self.folder / "home"
 
     @property
+    def valkey(self) -> Path:
+        """Configuration, data, log and password of this site's session store."""
+        return self.folder / "valkey"
+
+    @property
+    def orders(self) -> Path:
+        """This site's order application: how it is started and stopped, its configuration, its log."""
+        return self.folder / "orders"
+
+    @property
     def passfile(self) -> Path:
         """The password with which this site's PostgreSQL replicates the other's, 0600, for libpq."""
         return self.home / ".pgpass"
@@ -202,11 +222,14 @@ class Place:
 
     def make(self, who: Runner) -> None:
         """Make every folder that is missing, with its owner and rights."""
-        for folder in (self.run, self.logs, self.ssh, self.load):
+        for folder in (self.run, self.logs, self.ssh, self.load, self.director):
             folder.mkdir(mode=0o700, exist_ok=True)
+        self.programs.mkdir(exist_ok=True)
+        self.programs.chmod(0o755)  # whatever the umask
         for site in map(self.at, SITES):
             for folder in (
                 site.folder, site.sockets, site.archive, site.backups, site.copies, site.jobs, site.home,
+                site.valkey, site.orders,
             ):  # fmt: skip
                 folder.mkdir(mode=0o700, exist_ok=True)
                 who.own(folder)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lab.place import MEMBER, LabError, Runner, write_private
+from lab.place import MEMBER, MEMBER_OF, LabError, Place, Runner, write_private
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,10 @@ def spawn(argv: list[str], env: Mapping[str, str], log: Path) -> Process:
     raise LabError(f"{argv[0]} ended at once, see {log}")
 
 
-def remember(path: Path, process: Process, argv: Sequence[str]) -> None:
-    """Write down which process runs a program, and with which arguments."""
-    write_private(path, json.dumps({"pid": process.pid, "started": process.started, "argv": list(argv)}))
+def remember(path: Path, process: Process, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    """Write down which process runs a program, and with which arguments and environment, for its owner only."""
+    record = {"pid": process.pid, "started": process.started, "argv": list(argv), "env": dict(env)}
+    write_private(path, json.dumps(record))
 
 
 def recall(path: Path) -> tuple[Process, list[str]] | None:
@@ -130,21 +131,47 @@ def _leads(path: str) -> str:
     return "/nowhere"
 
 
+def environ(process: Process) -> dict[str, str]:
+    """Return the environment with which a process was started; empty when it is gone or somebody else's."""
+    lines = _reads(f"/proc/{process.pid}/environ").decode(errors="replace").split("\0")
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
 def postgres_in(folder: Path) -> list[Process]:
     """Return every PostgreSQL process whose data directory is this folder or one below it."""
-    return _those(lambda pid: _is_postgres_in(pid, folder))
+    return _those(lambda pid: _works_in(pid, folder, "postgres"))
+
+
+def valkey_in(folder: Path) -> list[Process]:
+    """Return every Valkey server whose data lie in this folder or below it."""
+    return _those(lambda pid: _works_in(pid, folder, "valkey-server"))
 
 
 def members(root: Path) -> list[Process]:
     """Return every process of the lab, whoever started it: a remote command's children too."""
-    mark = f"{MEMBER}={root}".encode()
-    # PostgreSQL writes its title over its environment, but never leaves its data directory.
-    return _those(lambda pid: mark in _reads(f"/proc/{pid}/environ").split(b"\0") or _is_postgres_in(pid, root))
+    return _marked({MEMBER: str(root)}, root)
 
 
-def _is_postgres_in(pid: int, folder: Path) -> bool:
+def members_of(place: Place) -> list[Process]:
+    """Return every process at one site of the lab, whoever started it."""
+    return _marked({MEMBER: str(place.root), MEMBER_OF: place.site}, place.folder)
+
+
+def _marked(marks: dict[str, str], folder: Path) -> list[Process]:
+    lines = {f"{name}={value}".encode() for name, value in marks.items()}
+    # Servers that write their title over their environment never leave the folder of their data.
+    return _those(
+        lambda pid: (
+            lines <= set(_reads(f"/proc/{pid}/environ").split(b"\0"))
+            or _works_in(pid, folder, "postgres", "valkey-server")
+        )
+    )
+
+
+def _works_in(pid: int, folder: Path, *programs: str) -> bool:
     program = _leads(f"/proc/{pid}/exe").removesuffix(" (deleted)")
-    return program.endswith("/postgres") and Path(_leads(f"/proc/{pid}/cwd")).is_relative_to(folder)
+    ours = program.rpartition("/")[2] in programs
+    return ours and Path(_leads(f"/proc/{pid}/cwd")).is_relative_to(folder)
 
 
 def _those(wanted: Callable[[int], bool]) -> list[Process]:

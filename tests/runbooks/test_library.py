@@ -258,6 +258,7 @@ def test_fault_of_an_estate_is_named(catalog: Catalog, edit: Edit, said: str) ->
 
 # --- what belongs together --------------------------------------------------------------------------------------
 
+PLACE = {"address": "x", "port": 1}
 MISMATCHES: list[tuple[str, Edit, str]] = [
     ("runbook", put("systems", value=["nowhere"]), "systems: nowhere is no database of the estate"),
     ("runbook", put("systems", value=["orders", "orders"]), "systems: one is named twice"),
@@ -289,12 +290,12 @@ MISMATCHES: list[tuple[str, Edit, str]] = [
     ),
     (
         "estate",
-        put("hosts", "north-db", "seen_from", "west", value={"address": "x", "port": 1}),
+        put("hosts", "north-db", "seen_from", "west", value=PLACE),
         "hosts.north-db.seen_from.west: the estate has no such site",
     ),
     (
         "estate",
-        put("hosts", "north-db", "seen_from", "north", value={"address": "x", "port": 1}),
+        put("hosts", "north-db", "seen_from", "north", value=PLACE),
         "hosts.north-db.seen_from.north: is its own site; that one uses address and port",
     ),
     (
@@ -312,12 +313,45 @@ MISMATCHES: list[tuple[str, Edit, str]] = [
         "estate",
         put("databases", "orders-south", "host", value="north-db"),
         "databases.orders.peer: orders-south is at the same site;"
-        " databases.orders-south.peer: orders is at the same site",
+        " databases.orders-south.peer: orders is at the same site;"
+        " services.orders-app-south.after: orders-south is at another site",
     ),
     (
         "estate",
         drop("databases", "orders", "upstream"),
         "databases.orders.upstream: is missing; say how orders-south replicates it",
+    ),
+    ("estate", put("stores", "sessions", "host", value="x"), "stores.sessions.host: the estate has no such host"),
+    (
+        "estate",
+        put("stores", "sessions", "peer", value="sessions"),
+        "stores.sessions.peer: sessions is at the same site;"
+        " stores.sessions-south.peer: sessions does not name sessions-south as its peer",
+    ),
+    (
+        "estate",
+        put("services", "orders-app-south", "host", value="x"),
+        "services.orders-app-south.host: the estate has no such host",
+    ),
+    (
+        "estate",
+        put("services", "orders-app-north", "after", value=["front"]),
+        "services.orders-app-north.after: the estate has no front that could run before",
+    ),
+    (
+        "estate",
+        put("services", "orders-app-north", "after", value=["orders-app-north"]),
+        "services.orders-app-north.after: goes round in a circle: orders-app-north after orders-app-north",
+    ),
+    (
+        "estate",
+        put("directors", "sessions", value={"admin": "x", "server": "x", "url": "x", "sites": {"north": PLACE}}),
+        "directors.sessions: the name is taken, see stores.sessions",
+    ),
+    (
+        "estate",
+        put("directors", "front", "sites", "west", value=PLACE),
+        "directors.front.sites.west: the estate has no such site",
     ),
 ]  # fmt: skip
 
