@@ -2,7 +2,7 @@
 
 import http.client
 import json
-import sysconfig
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -44,7 +44,7 @@ class Director:
         initial = folder / "initial.json"
         write_private(initial, json.dumps(self._configuration(site)))
         # Caddy keeps every change of its configuration; --resume goes on with the last one.
-        argv = [str(Path(sysconfig.get_path("scripts")) / "caddy"), "run", "--resume", "--config", str(initial)]
+        argv = [str(Path(sys.executable).with_name("caddy")), "run", "--resume", "--config", str(initial)]
         homes = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
         try:
             daemons.begin(self.place, "director", argv, daemons.of_no_site(self.place, homes))

@@ -61,7 +61,10 @@ def wait(place: Place, seconds: float) -> None:
 
 
 class End(asyncio.Protocol):
-    """One end of a connection that goes through the link; what comes in is written to the other end."""
+    """One end of a connection that goes through the link; what comes in is written to the other end.
+
+    What comes before there is another end is kept: a transport cannot be told from its very beginning not to read.
+    """
 
     transport: asyncio.Transport
     other: "End | None" = None
@@ -70,12 +73,21 @@ class End(asyncio.Protocol):
     def __init__(self, link: "Link") -> None:
         """Say to which link it belongs."""
         self._link = link
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait with reading until the other end is there."""
+        """Begin."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.pause_reading()
         self._link.ends.add(self)
+
+    def join(self, other: "End") -> None:
+        """Say which is the other end, and do as the link does now."""
+        self.other = other
+        if other.transport.is_closing():  # refused meanwhile, or gone
+            self.transport.abort()
+        else:
+            self.transport.pause_reading()  # so that an end that came early comes again
+            self.turn(self._link.state)
 
     def turn(self, state: State) -> None:
         """Hang, break or go on, as the link does now."""
@@ -89,19 +101,23 @@ class End(asyncio.Protocol):
     def read(self) -> None:
         """Begin to read, or go on with it, if the link is open."""
         if self._link.state == "open" and self.other is not None and not self.transport.is_closing():
+            early, self._early = self._early, b""
+            self.other.transport.write(early)
             self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Pass on."""
         if self.other is not None:
             self.other.transport.write(data)
+        else:
+            self._early += data
 
     def eof_received(self) -> bool:
         """Pass on that nothing more comes, and go on with the other direction unless that has ended, too."""
         self.ended = True
         if self.other is not None and not self.other.transport.is_closing():
             self.other.transport.write_eof()
-        return self.other is not None and not self.other.ended
+        return self.other is None or not self.other.ended
 
     def pause_writing(self) -> None:
         """Stop reading at the other end: this one does not keep up."""
@@ -188,11 +204,8 @@ class Route:
         except OSError:  # nothing listens there
             near.transport.abort()
             return
-        near.other, far.other = far, near
-        for end in (near, far):
-            if near.transport.is_closing():  # refused meanwhile
-                end.transport.abort()
-            end.read()
+        near.join(far)
+        far.join(near)
 
 
 class Link:

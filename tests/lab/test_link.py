@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -70,6 +71,17 @@ async def test_bytes_arrive_in_both_directions() -> None:
         assert await asyncio.wait_for(reader.read(-1), 20) == given
         assert found.got == given
         await close(writer)
+
+
+async def test_everything_at_once_arrives_too() -> None:
+    """What was sent, and ended, before the link has reached the other side."""
+    async with echoing() as found:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", found.port)) as client:
+                client.sendall(b"early")
+                client.shutdown(socket.SHUT_WR)
+                assert await asyncio.to_thread(client.recv, 16) == b"early"
+                assert await asyncio.to_thread(client.recv, 16) == b""
 
 
 async def test_dropped_bytes_arrive_when_healed() -> None:
