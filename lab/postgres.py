@@ -178,7 +178,7 @@ class Postgres:
             "archive_timeout": "30s",  # bounds what an idle site can lose with its disk
             # No slot: a standby that stays away would fill the disk, and after a switch, a rewind or a restore the
             # new primary has none. What is kept here also lets pg_rewind find where the two parted.
-            "wal_keep_size": "128MB",
+            "wal_keep_size": "64MB",
             # A link that is cut drops everything silently: found out in seconds, not minutes.
             "wal_sender_timeout": "10s",
             "wal_receiver_timeout": "10s",
