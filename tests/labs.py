@@ -17,9 +17,11 @@ RATE = 40.0
 class OurLab(Lab):
     """A lab under as much load as tests need."""
 
-    def up(self, load: bool = True, rate: float = RATE, writers: int = 2, mixed: bool = False) -> Status:
+    def up(
+        self, load: bool = True, rate: float = RATE, writers: int = 2, mixed: bool = False, south: bool = False
+    ) -> Status:
         """As any lab."""
-        return super().up(load, rate, writers, mixed)
+        return super().up(load, rate, writers, mixed, south)
 
 
 @contextmanager
