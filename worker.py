@@ -16,16 +16,23 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
 import workflows
-from activities import catalog, history, leases, notifications, ssh
+from activities import catalog, databases, history, leases, notifications, ssh
 from activities.backups import backups
 from activities.cut_over import fence, install, promote
+from activities.databases import look_at_database
+from activities.director import drained, look_at_director, point
 from activities.door import close, first_write_seen, open_doors
 from activities.extraction import copy_back, preview
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
 from activities.salvage import salvage
+from activities.services import run_services
+from activities.serving import serves
 from activities.standing import look_at_standing
+from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
+from activities.stores import caught_up, look_at_store
+from activities.switching import follow, keep_role, promote_standby, retire
 from recovery.actions import Action, Probe
 from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper
@@ -36,13 +43,20 @@ from recovery.notification import Notification
 from recovery.replay import Mismatch, check_open_runs
 from recovery.settings import Settings
 from recovery.undoing import Undoing
+from workflows.data_center_activation import DataCenterActivation
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 
-WORKFLOWS: Sequence[type] = (DatabasePointInTimeRestore, Undoing, SystemLease, Notification, UnknownProcedure)
-PROBES: Sequence[Probe[Any, Any]] = (backups, ready, verify, compare, look_at_standing, first_write_seen, preview)
+WORKFLOWS: Sequence[type] = (
+    DatabasePointInTimeRestore, DataCenterActivation, Undoing, SystemLease, Notification, UnknownProcedure,
+)  # fmt: skip
+PROBES: Sequence[Probe[Any, Any]] = (
+    backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,
+    look_at_store, caught_up, look_at_database, databases.caught_up,
+)  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
-    copy_back,
+    copy_back, point, fence_store, unfence_store, promote_store, follow_store, run_services, keep_role, retire,
+    promote_standby, follow,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,
@@ -72,6 +86,12 @@ def worker(client: Client, queue: str, interceptors: Sequence[Interceptor] = ())
     )
 
 
+def vantage(client: Client, queue: str, interceptors: Sequence[Interceptor] = ()) -> Worker:
+    """Return what answers on the queue of a site: looks alone, for nothing is changed from one place only."""
+    looks = [look for probe in PROBES for look in probe.activities()]
+    return Worker(client, task_queue=queue, activities=looks, interceptors=interceptors)
+
+
 async def main(interceptors: Sequence[Interceptor] = ()) -> None:
     """Run until SIGINT or SIGTERM; with the embedded default also keep its server alive."""
     _own_rooms()
@@ -84,9 +104,14 @@ async def main(interceptors: Sequence[Interceptor] = ()) -> None:
         client = await connect(settings, endpoint)
         await check_open_runs(client, settings.task_queue, WORKFLOWS)
         stack.push_async_callback(ssh.close)
+        queues = [settings.task_queue]
+        if settings.site:
+            ssh.stand_at(settings.site)
+            queues.append(settings.site_queue)
+            await stack.enter_async_context(vantage(client, settings.site_queue, interceptors))
         async with worker(client, settings.task_queue, interceptors):
             where = f"Temporal UI {endpoint.ui}" if endpoint else "the configured Temporal"
-            print(f"worker: polling queue {settings.task_queue}; {where}", flush=True)
+            print(f"worker: polling queue {', '.join(queues)}; {where}", flush=True)
             await stop.wait()
 
 

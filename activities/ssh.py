@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import asyncssh
+from pydantic import field_validator
 from temporalio import activity
 
 from activities import scripts
@@ -32,7 +33,10 @@ LOST = (asyncssh.DisconnectError, asyncssh.ChannelOpenError, OSError, TimeoutErr
 
 
 class HostAt(Wire):
-    """How to reach a host; ``known_hosts`` and ``key`` are files beside the worker, ``jobs`` a folder on the host."""
+    """How to reach a host; ``known_hosts`` and ``key`` are files beside the worker, ``jobs`` a folder on the host.
+
+    ``seen_from`` are sites from which it has another address, each with that and its port.
+    """
 
     name: str = ""
     address: str
@@ -41,6 +45,28 @@ class HostAt(Wire):
     known_hosts: str
     key: str
     jobs: str
+    seen_from: tuple[tuple[str, str, int], ...] = ()
+
+    @field_validator("seen_from", mode="before")
+    @classmethod
+    def _of_an_estate(cls, given: object) -> object:
+        if isinstance(given, dict):
+            return tuple((site, at["address"], at["port"]) for site, at in given.items())
+        return given
+
+    def seen(self) -> tuple[str, int]:
+        """Return address and port as they are from the site of this worker."""
+        usual = (self.address, self.port)
+        return next(((address, port) for site, address, port in self.seen_from if site == _SITE), usual)
+
+
+_SITE = ""
+
+
+def stand_at(site: str) -> None:
+    """See hosts from ``site`` from now on, "" from none in particular."""
+    global _SITE
+    _SITE = site
 
 
 _kept: dict[tuple[asyncio.AbstractEventLoop, HostAt], asyncio.Task[asyncssh.SSHClientConnection]] = {}
@@ -195,11 +221,12 @@ async def _connection(host: HostAt) -> asyncssh.SSHClientConnection:
 
 
 async def _connect(host: HostAt) -> asyncssh.SSHClientConnection:
-    where = f"host {host.address}:{host.port}"
+    address, port = host.seen()
+    where = f"host {address}:{port}"
     try:
         # keepalive: a half-open connection is noticed within 3 × 3 s instead of hanging for ever.
         return await asyncssh.connect(
-            host.address, host.port, username=host.user, client_keys=[host.key], known_hosts=host.known_hosts,
+            address, port, username=host.user, client_keys=[host.key], known_hosts=host.known_hosts,
             config=None, agent_path=None, preferred_auth="publickey", connect_timeout=CONNECT_SECONDS,
             login_timeout=CONNECT_SECONDS, keepalive_interval=3, keepalive_count_max=3,
         )  # fmt: skip

@@ -92,9 +92,10 @@ class Probe(ABC, Generic[S, T]):
     state_type: type[T]
 
     def __init_subclass__(cls) -> None:
-        for base in getattr(cls, "__orig_bases__", ()):
-            if len(get_args(base)) == 2:
-                cls.spec_type, cls.state_type = get_args(base)
+        super().__init_subclass__()
+        for known in (kind for base in getattr(cls, "__orig_bases__", ()) for kind in get_args(base)):
+            if isinstance(known, type):  # a base that is shared may leave one of the two open
+                setattr(cls, "spec_type" if issubclass(known, Spec) else "state_type", known)
 
     def title(self, spec: S) -> str:
         """Say in a few words what a person would call this step."""

@@ -79,13 +79,13 @@ class Procedure(Resets, Generic[P]):
             if self._ended():
                 await self._shielded(self._leave())
 
-    async def look(self, probe: Probe[S, T], spec: S, step: str = "") -> T:
-        """Look at the world, in every mode."""
+    async def look(self, probe: Probe[S, T], spec: S, step: str = "", *, queue: str | None = None) -> T:
+        """Look at the world, in every mode; ``queue`` is that of a site from which it is seen."""
         step = step or probe.title(spec)
         self._name(step)
-        return await self._look(probe, spec, step, "decide")
+        return await self._look(probe, spec, step, "decide", queue)
 
-    async def prove(self, probe: Probe[S, T], spec: S, step: str = "") -> T | None:
+    async def prove(self, probe: Probe[S, T], spec: S, step: str = "", *, queue: str | None = None) -> T | None:
         """Look at what this recovery made; None where that was only planned, or is left out as a person said."""
         step = step or probe.title(spec)
         self._name(step)
@@ -93,7 +93,7 @@ class Procedure(Resets, Generic[P]):
             self._step(step, "would look", "verify")
             return None
         try:
-            return await self._look(probe, spec, step, "verify")
+            return await self._look(probe, spec, step, "verify", queue)
         except _Left:
             return None
 
@@ -220,7 +220,7 @@ class Procedure(Resets, Generic[P]):
 
     # --- steps -------------------------------------------------------------------------------------------
 
-    async def _look(self, probe: Probe[S, T], spec: S, step: str, cause: Cause) -> T:
+    async def _look(self, probe: Probe[S, T], spec: S, step: str, cause: Cause, queue: str | None = None) -> T:
         while True:
             await self._heed_reset()
             self._step(step, "looking", cause)
@@ -228,7 +228,8 @@ class Procedure(Resets, Generic[P]):
             usual = probe.look_patience if isinstance(probe, Action) else probe.patience
             patience = timedelta(0) if self.start.mode == "check" else self._within(usual)
             try:
-                seen: T = await self._activity(self._looking(probe, step, patience), spec, cause)
+                call = self._looking(probe, step, patience)._replace(queue=queue)
+                seen: T = await self._activity(call, spec, cause)
             except FailureError as failure:
                 now = Situation("failure", bool(self._committed), skippable=probe.skip if cause == "verify" else "")
                 said = await self._answer(now, step, failure, cause)

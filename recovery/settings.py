@@ -20,7 +20,8 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 class Settings:
     """Say where state and catalogs are, which task queue is used, who is told how (a file), and which Temporal.
 
-    ``port`` is the first one that the embedded Temporal tries when it has none yet.
+    ``port`` is the first one that the embedded Temporal tries when it has none yet. ``site`` is where this worker
+    stands: it polls the queue of that site as well, so that what is asked there is seen from there.
     """
 
     state: Path
@@ -28,12 +29,13 @@ class Settings:
     task_queue: str
     notify: str = ""
     port: int = 7233
+    site: str = ""
     temporal: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold an API key
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read RECOVERY_STATE, RECOVERY_CATALOGS, RECOVERY_TASK_QUEUE, RECOVERY_NOTIFY, RECOVERY_TEMPORAL_PORT
-        and TEMPORAL_*.
+        """Read RECOVERY_STATE, RECOVERY_CATALOGS, RECOVERY_TASK_QUEUE, RECOVERY_NOTIFY, RECOVERY_TEMPORAL_PORT,
+        RECOVERY_SITE and TEMPORAL_*.
 
         Raises Invalid, which names the variable and what to do about it.
         """
@@ -52,7 +54,15 @@ class Settings:
             raise Invalid(f"RECOVERY_TEMPORAL_PORT: is no number from 1024 to {LAST_PORT}; name a port, or unset it")
         temporal = {name: value for name, value in environ.items() if name.startswith("TEMPORAL_")}
         # Not looked at here: a fault in who is told must not keep a recovery from running.
-        return cls(state, catalogs, queue, environ.get("RECOVERY_NOTIFY", ""), int(port), temporal)
+        site = environ.get("RECOVERY_SITE", "")
+        if site != site.strip():
+            raise Invalid("RECOVERY_SITE: has blanks around it; name a site of the estate, or unset it")
+        return cls(state, catalogs, queue, environ.get("RECOVERY_NOTIFY", ""), int(port), site, temporal)
+
+    @property
+    def site_queue(self) -> str:
+        """The task queue of this worker's site; estates name it so (``recovery-north``)."""
+        return f"{self.task_queue}-{self.site}"
 
     def is_embedded(self) -> bool:
         """Return whether this installation runs a Temporal server of its own (no TEMPORAL_* is set)."""

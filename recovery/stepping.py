@@ -56,6 +56,7 @@ class Call(NamedTuple):
     """An activity to run as ``part`` of ``step``, and with whose limits; ``attempt`` counts what people had retried.
 
     ``look_limit`` is one attempt's where an action only looks; ``whole`` gives one attempt all of the patience.
+    ``queue`` is another task queue than the recovery's own: that of a site from which something is to be seen.
     """
 
     activity: str
@@ -67,6 +68,7 @@ class Call(NamedTuple):
     attempt: int = 1
     look_limit: timedelta | None = None
     whole: bool = False
+    queue: str | None = None
 
 
 class Stepping(Inbox):
@@ -109,6 +111,7 @@ class Stepping(Inbox):
             return await workflow.execute_activity(
                 call.activity,
                 argument,
+                task_queue=call.queue,
                 result_type=call.gives,
                 activity_id=activity_id(call.step, call.part, call.attempt),
                 start_to_close_timeout=call.patience if call.whole else limit,

@@ -76,6 +76,8 @@ class Library:
         parameters = _parameters(runbook, start)
         if faults := _needed(runbook, parameters):
             raise Invalid(f"{start.runbook}.yaml: {'; '.join(faults)}")
+        if faults := specification(procedure).faults(runbook.systems, parameters, estate):
+            raise Invalid("; ".join(faults))
         people = {name: person.roles for name, person in estate.people.items()}
         tier = estate.databases[runbook.systems[0]].tier
         frozen = Frozen(
@@ -84,7 +86,7 @@ class Library:
             version=runbook.version,
             procedure=procedure,
             catalog=catalog,
-            systems=runbook.systems,
+            systems=specification(procedure).systems(runbook.systems, parameters, estate),
             tier=tier,
             objectives=estate.tiers[tier],
             gates={name: runbook.gates[name] for name in specification(procedure).gates(parameters)},
@@ -146,9 +148,11 @@ def specification(procedure: str) -> Any:
 
 def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     spec = specification(runbook.procedure)
-    faults = [
-        f"systems: {name} is no database of the estate" for name in runbook.systems if name not in estate.databases
-    ]
+    known = {name for kind in spec.SYSTEMS for name in getattr(estate, kind)}
+    kinds = ", ".join(kind[:-1] for kind in spec.SYSTEMS)
+    faults = [f"systems: {name} is no {kinds} of the estate" for name in runbook.systems if name not in known]
+    if runbook.systems[0] in known and runbook.systems[0] not in estate.databases:
+        faults.append(f"systems: {runbook.systems[0]} comes first; let that be a database, whose tier counts")
     if len(set(runbook.systems)) < len(runbook.systems):
         faults.append("systems: one is named twice")
     if len(set(runbook.notify)) < len(runbook.notify):
@@ -166,6 +170,7 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
         if role not in roles
     ]
     faults += mismatches(estate)
+    faults = faults or spec.faults(runbook.systems, runbook.parameters, estate)
     if faults:
         raise Invalid(f"{where}: {'; '.join(faults)}")
 

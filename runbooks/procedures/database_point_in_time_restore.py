@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationInfo
 
 from recovery.models import Authored, Name, Text
+from runbooks.schema import Estate
 
+SYSTEMS = ("databases",)
 ESTATE = ("hosts", "databases")
 GATES = ("keep the copy", "cut over", "copy back")
 OF = {"none": ("keep the copy",), "replace": ("cut over",), "extract": ("copy back",)}
@@ -26,6 +28,18 @@ def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:
 def commits(parameters: Mapping[str, Any]) -> bool:
     """Tell whether a run with ``parameters`` passes a point of no return: then a hold has to say who is asked."""
     return bool(parameters.get("cutover", "none") != "none")
+
+
+def systems(named: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> tuple[str, ...]:
+    """Return what a run with ``parameters`` has in hand: where it replaces a database, the standby of that as well."""
+    if parameters.get("cutover") != "replace":
+        return named
+    return (*named, *(peer for name in named if (peer := estate.databases[name].peer) and peer not in named))
+
+
+def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> list[str]:
+    """Return what is wrong with the systems that a runbook names, for a run with ``parameters``."""
+    return []
 
 
 class Query(Authored):

@@ -30,6 +30,7 @@ from tests.copies import ask_copy, postmasters, strangers, sweep
 from tests.matrix import jobs
 from tests.matrix.relay import Relay
 from tests.running import PROCEDURE, ROOT, eventually
+from tests.stores import Pair
 
 S = TypeVar("S", bound=Spec)
 C = TypeVar("C", bound=CopySpec)
@@ -49,6 +50,8 @@ class Stage:
     ends: AsyncExitStack = field(default_factory=AsyncExitStack)
     own: dict[str, Stage] = field(default_factory=dict)
     """Stages of scenes that change the running database, each on a lab of its own; ``ends`` takes them down."""
+    stores: Pair | None = None
+    """Two stores that the scenes about stores share; ``ends`` takes them down."""
 
     @classmethod
     async def built(cls, lab: Lab, relay: Relay, target: datetime, folder: Path) -> Self:
@@ -114,17 +117,15 @@ class Scene(Generic[S, T]):
         raise NotImplementedError
 
 
-class CopyScene(Scene[C, T]):
-    """An action that runs a named job on the host of the copies."""
+class JobScene(Scene[S, T]):
+    """An action that runs a named job on a host."""
 
     accidents = ("connection cut", "job's shell killed", "job's script killed", "job's programs killed")
-    what: ClassVar[str]
 
-    async def strike(self, accident: str, spec: C, chance: Random) -> None:
+    async def strike(self, accident: str, spec: S, chance: Random) -> None:
         """Hold the job, as it starts or when it has begun to act, cause the accident, let it go on."""
         middle = chance.random() < 0.7
-        name = spec.job(self.what)
-        _, group = await jobs.held(self.lab.place.jobs, name, lambda: not middle or self.begun(spec))
+        _, group = await jobs.held(self.lab.place.jobs, self.job(spec), lambda: not middle or self.begun(spec))
         match accident:
             case "connection cut":
                 self.stage.relay.cut()
@@ -143,9 +144,23 @@ class CopyScene(Scene[C, T]):
         while self.orphans:
             jobs.go_on(self.orphans.pop())
 
-    def begun(self, spec: C) -> bool:
+    def job(self, spec: S) -> str:
+        """Return the name of the job."""
+        raise NotImplementedError
+
+    def begun(self, spec: S) -> bool:
         """Tell whether the job has begun to change the system."""
         raise NotImplementedError
+
+
+class CopyScene(JobScene[C, T]):
+    """An action that runs a named job on the host of the copies."""
+
+    what: ClassVar[str]
+
+    def job(self, spec: C) -> str:
+        """Return the name of the copy's job."""
+        return spec.job(self.what)
 
     async def clear(self) -> None:
         """Drop every copy and every job."""

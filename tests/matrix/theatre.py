@@ -14,12 +14,15 @@ from tests.conftest import FreshLab
 from tests.matrix.relay import relay
 from tests.matrix.scenes import PlaceScene, ReplayScene, Scene, Stage
 from tests.matrix.scenes_cut_over import BaseBackupScene, CloseScene, CutScene, CutStage, FenceScene, SalvageScene
+from tests.matrix.scenes_director import PointScene
 from tests.matrix.scenes_extraction import ExtractionScene
 from tests.matrix.scenes_restored import ArchiveScene, InstallScene, OpenScene, PromoteScene
+from tests.matrix.scenes_stores import FenceStoreScene, FollowStoreScene, PromoteStoreScene, UnfenceStoreScene
 
 _ALL: tuple[type[Scene[Any, Any]], ...] = (
     PlaceScene, ReplayScene, CloseScene, SalvageScene, FenceScene, PromoteScene, InstallScene, ArchiveScene, OpenScene,
-    BaseBackupScene, ExtractionScene,
+    BaseBackupScene, ExtractionScene, PointScene, FenceStoreScene, UnfenceStoreScene, PromoteStoreScene,
+    FollowStoreScene,
 )  # fmt: skip
 SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in _ALL}
 

@@ -33,6 +33,7 @@ class Trial:
             spec=spec, before=before, mode="live", not_after=datetime.now(UTC) + timedelta(minutes=5)
         )
         self.environment = ActivityEnvironment()
+        self.part, self.number = "apply", 1
         self.untouched = self.shows()
 
     @classmethod
@@ -96,7 +97,9 @@ class Trial:
 
     async def _run(self, part: str, changes: dict[str, Any]) -> Any:
         self.environment = ActivityEnvironment()
-        order = self.order.model_copy(update=changes)
+        if part != self.part:  # a workflow would order it anew
+            self.part, self.number = part, self.number + 1
+        order = self.order.model_copy(update={"epoch": 1, "number": self.number} | changes)
         async with asyncio.timeout(40):
             return await self.environment.run(ACTIVITIES[f"{self.action.name}.{part}"], order)
 

@@ -1,0 +1,53 @@
+# What the scripts about a store share: how it is asked, what its answers mean, and how its settings outlive a restart.
+export LC_ALL=C
+fail() { echo "$1: $2" >&2; exit 3; }
+later() { echo "Transient: $1" >&2; exit 75; }
+at="the store at $ADDRESS:$PORT"
+if [ -n "$SECRET" ]; then # in the environment of its program alone: a command line is read by everybody
+    REDISCLI_AUTH=$(cat "$SECRET" 2>/dev/null) && [ -n "$REDISCLI_AUTH" ] ||
+        fail Fatal "the password in $SECRET cannot be read"
+    export REDISCLI_AUTH
+fi
+try() { # "$@" a command: "told" is what the store answers, a refusal too; what it cannot answer ends the script
+    told=$(timeout 20 "$CLI" -h "$ADDRESS" -p "$PORT" "$@" 2>&1)
+    how=$?
+    told=$(printf '%s\n' "$told" | tr -d '\r')
+    case $how:$(short) in # the first line alone: INFO counts refusals by these very words
+        124:*) later "$at does not answer" ;;
+        126:* | 127:*) fail Fatal "$CLI cannot be run" ;;
+        *WRONGPASS* | *NOAUTH* | *NOPERM*) fail Refused "$at does not let this login in, or not do that ($1)" ;;
+        *'Could not connect'* | *'Connection re'* | [1-9]*:) later "$at cannot be reached; does it run?" ;;
+        *:LOADING* | *:BUSY*) later "$at is busy (${told%% *})" ;;
+    esac
+}
+ask() { # "$@" a command that the store has to carry out
+    try "$@"
+    case $(short) in ERR* | -* | [A-Z][A-Z][A-Z][A-Z]*\ *) fail Refused "$at does not take $1: $(short)" ;; esac
+}
+short() { printf '%s\n' "$told" | head -n 1 | cut -c 1-150; }
+field() { printf '%s\n' "$info" | sed -n "s/^$1://p"; } # $1 name, of what INFO told
+look() { # what the store is: "of" is whom it replicates, nobody as a primary
+    ask info
+    info=$told of=
+    [ -n "$(field role)" ] || fail Refused "$at does not tell of itself: $(short)"
+    [ "$(field role)" != slave ] || of=$(field master_host):$(field master_port)
+}
+gate() { # "least lag": how many replicas, at most that far behind, there must be for a write to be taken
+    ask config get 'min-replicas-*'
+    open=$(printf '%s\n' "$told" | awk '{ if (name ~ /to-write/) least = $1; if (name ~ /max-lag/) lag = $1; name = $1 }
+        END { print least " " lag }')
+}
+writes() { # "refused", or "taken": a key that is not there is deleted, which is a write that changes nothing
+    try del "recovery:nothing:$$"
+    case $told in
+        [0-9]*) echo taken ;;
+        NOREPLICAS* | READONLY* | MISCONF*) echo refused ;;
+        *) fail Refused "$at does not tell whether it takes writes: $(short)" ;;
+    esac
+}
+keep() { # let a restart find the settings as they are; a store without a file, or one that it may not write, forgets
+    file=$(field config_file)
+    mode=$(stat -c %a "$file" 2>/dev/null)
+    try config rewrite
+    [ -z "$mode" ] || chmod "$mode" "$file" 2>/dev/null # it writes a new one, for all to read, with its passwords
+}

@@ -1,0 +1,13 @@
+# Let a store take writes only while it has LEAST replicas that are at most LAG seconds behind,
+# if EXPECTED ("least lag") still holds; keep that over a restart. With CLOSED no write may be taken then: it is tried.
+. ./store.sh
+look
+gate
+if [ "$open" != "$LEAST $LAG" ]; then
+    [ "$open" = "$EXPECTED" ] || fail Drifted "somebody else changed when $at takes writes, since it was looked at"
+    ask config set min-replicas-to-write "$LEAST" min-replicas-max-lag "$LAG"
+fi
+keep
+[ "$CLOSED" = yes ] || exit 0
+tried=$(writes) || exit
+[ "$tried" = refused ] || fail Fatal "$at still takes writes"

@@ -1,0 +1,31 @@
+# Tell what a store is, whom it replicates and how far, what it holds, and what a restart would make of it. ASKED is
+# "role" for that alone, "gate" for when it takes writes, too, and "all" to try whether it does.
+. ./store.sh
+look
+names='role|master_(host|port|link_status|last_io_seconds_ago|link_down_since_seconds|sync_in_progress|replid2?)'
+names="$names|(master|slave|second)_repl_offset|slave[0-9]+|loading|db[0-9]+"
+names="$names|(valkey|redis)_version|used_memory|maxmemory(_policy)?"
+printf '%s\n' "$info" | grep -E "^($names):" | sed 's/:/\t/'
+if [ "$ASKED" != role ]; then
+    gate
+    printf 'gate\t%s\n' "$open"
+fi
+if [ "$ASKED" = all ]; then
+    tried=$(writes) || exit
+    printf 'writes\t%s\n' "$tried"
+fi
+file=$(field config_file)
+if [ -z "$file" ]; then
+    printf 'file\tnone\n'
+elif [ -r "$file" ]; then # the last word counts; what other files say is not known
+    awk -v OFS='\t' '{ gsub(/"/, ""); name = tolower($1) }
+        name == "include" { more = 1 }
+        name == "replicaof" || name == "slaveof" { of = tolower($2) == "no" ? "" : $2 ":" $3 }
+        name == "min-replicas-to-write" || name == "min-slaves-to-write" { least = $2 }
+        name == "min-replicas-max-lag" || name == "min-slaves-max-lag" { lag = $2 }
+        BEGIN { least = 0; lag = 10 }
+        END { print "file", more ? "unknown" : "read"; print "saved_of", of; print "saved_gate", least " " lag }
+        ' "$file"
+else
+    printf 'file\tunknown\n'
+fi

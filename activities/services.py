@@ -1,0 +1,119 @@
+"""Programs on hosts, started, stopped and looked at by the commands that the estate names: several at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from datetime import timedelta
+from typing import Any, Self
+
+from activities import ssh
+from activities.ssh import HostAt
+from recovery.actions import Action, Spec
+from recovery.errors import RecoveryError, Transient
+from recovery.models import Wire
+from runbooks.schema import Host, Service
+
+
+class ServiceAt(Wire):
+    """A program, and the commands for it on its host."""
+
+    name: str
+    host: HostAt
+    start: str
+    stop: str
+    status: str
+
+    @classmethod
+    def of(cls, name: str, service: Service, host: Host) -> Self:
+        """Return how a service of the estate is asked."""
+        known = HostAt.model_validate(host.model_dump() | {"name": service.host})
+        return cls(name=name, host=known, start=service.start, stop=service.stop, status=service.status)
+
+
+class ServicesSpec(Spec):
+    """Services that do not need each other, and whether they are to run; ``owner`` is the recovery."""
+
+    services: tuple[ServiceAt, ...]
+    wanted: bool
+    owner: str = ""
+
+
+class Running(Wire):
+    """Which services run, by name."""
+
+    running: dict[str, bool] = {}
+
+
+class RunServices(Action[ServicesSpec, Running]):
+    """Start services side by side, or stop them; undone, each is as it was."""
+
+    name = "services.run"
+    limit = timedelta(minutes=10)
+
+    def title(self, spec: ServicesSpec) -> str:
+        """Say what is started or stopped."""
+        return f"{'start' if spec.wanted else 'stop'} {self.names(spec)}"
+
+    def names(self, spec: ServicesSpec) -> str:
+        """Return the services as people call them."""
+        return ", ".join(one.name for one in spec.services)
+
+    async def observe(self, spec: ServicesSpec) -> Running:
+        """Ask each."""
+        found = await asyncio.gather(*(_runs(one) for one in spec.services))
+        return Running(running={one.name: runs for one, runs in zip(spec.services, found, strict=True)})
+
+    def desired(self, spec: ServicesSpec, before: Running) -> Running:
+        """Want all of them to run, or none."""
+        return Running(running={one.name: spec.wanted for one in spec.services})
+
+    def partial(self, spec: ServicesSpec, before: Running, now: Running) -> bool:
+        """Know that some are already what they are to be."""
+        return set(now.running) == set(before.running)
+
+    async def apply(self, spec: ServicesSpec, before: Running) -> None:
+        """Start or stop each that is not so yet."""
+        await self._all(spec, self.desired(spec, before))
+
+    async def undo(self, spec: ServicesSpec, before: Running) -> None:
+        """Start or stop each that was."""
+        try:
+            await self._all(spec, before)
+        except Transient:
+            raise
+        except RecoveryError:
+            await self.halt(spec)
+            raise
+        await self.halt(spec)
+
+    async def halt(self, spec: ServicesSpec) -> None:
+        """End the jobs, and remove their traces; what they started stays."""
+        await asyncio.gather(*(ssh.end_job(one.host, _job(spec, one)) for one in spec.services))
+
+    async def _all(self, spec: ServicesSpec, wanted: Running) -> None:
+        await gathered(
+            ssh.job(one.host, _job(spec, one), "service", {"command": command, "service": one.name})
+            for one in spec.services
+            for command in [one.start if wanted.running[one.name] else one.stop]
+        )
+
+
+run_services = RunServices()
+
+
+async def gathered(calls: Iterable[Awaitable[Any]]) -> None:
+    """Let all of them come to their end, then raise the first failure there was."""
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    for failure in found:
+        if isinstance(failure, BaseException):
+            raise failure
+
+
+async def _runs(one: ServiceAt) -> bool:
+    text = await ssh.look(one.host, "service_state", {"command": one.status})
+    return text.strip() == "runs"
+
+
+def _job(spec: ServicesSpec, one: ServiceAt) -> str:
+    return f"{one.name}-{spec.owner}.service"

@@ -1,0 +1,303 @@
+"""What moving from one site to another needs, decided from what was found; pure: specs, and what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec, missing
+from activities.director import DirectorSpec, Drain, Point, Seen
+from activities.services import Running, ServiceAt, ServicesSpec
+from activities.serving import Request
+from activities.store_roles import Follow as StoreFollow
+from activities.store_roles import Unfence
+from activities.stores import CatchUp as StoreCatchUp
+from activities.stores import Replication, StoreAt, StoreSpec, alone
+from activities.switching import PairSpec
+from recovery.models import Wire
+from runbooks.procedures.data_center_activation import Parameters
+from runbooks.schema import Database, Director, Host, Service, Store
+
+NEEDED = 256 * 1024
+"""KiB that a site has free before it becomes the primary: log piles up while the other one is away."""
+AT_LEAST = (
+    "max_connections", "max_prepared_transactions", "max_locks_per_transaction", "max_wal_senders",
+    "max_worker_processes",
+)  # fmt: skip
+ALIKE = ("wal_level", "archive_mode", "track_commit_timestamp", "shared_preload_libraries", "full_page_writes")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A database at the site that is to be left, and the one at the site to activate."""
+
+    old: DatabaseAt
+    new: DatabaseAt
+
+
+@dataclass(frozen=True)
+class Stores:
+    """A store at the site that is to be left, and the one at the site to activate."""
+
+    old: StoreAt
+    new: StoreAt
+
+
+class Found(Wire):
+    """All that an assessment looked at, by name; ``views`` by the site that it was seen from."""
+
+    views: dict[str, dict[str, DatabaseSeen]] = {}
+    stores: dict[str, Replication] = {}
+    running: dict[str, bool] = {}
+    directors: dict[str, Seen] = {}
+
+
+class Outlook(Wire):
+    """What people decide on: from where to where, how far the replicas are, and what it means."""
+
+    leaves: str
+    activates: str
+    lacks: dict[str, int]
+    unlike: tuple[str, ...] = ()
+    clients: dict[str, int] = {}
+
+
+class Sites:
+    """A move to ``wanted.site``, of the systems that a runbook names."""
+
+    def __init__(self, systems: tuple[str, ...], estate: Mapping[str, Any], wanted: Parameters, owner: str) -> None:
+        def known(kind: str, model: Any) -> dict[str, Any]:
+            return {name: model.model_validate(one) for name, one in estate[kind].items() if name in systems}
+
+        self.wanted, self.owner = wanted, owner
+        self.hosts = {name: Host.model_validate(one) for name, one in estate["hosts"].items()}
+        self.queues = {name: one["queue"] for name, one in estate["sites"].items() if one.get("queue")}
+        databases: dict[str, Database] = known("databases", Database)
+        stores: dict[str, Store] = known("stores", Store)
+        self.services: dict[str, Service] = known("services", Service)
+        self.directors: dict[str, Director] = known("directors", Director)
+        new = wanted.site
+        at = {name: DatabaseAt.of(name, one, self.hosts[one.host]) for name, one in databases.items()}
+        kept = {name: StoreAt.of(name, one, self.hosts[one.host]) for name, one in stores.items()}
+        self.databases = [
+            Pair(at[str(one.peer)], at[name]) for name, one in sorted(databases.items()) if self._site(one.host) == new
+        ]
+        self.stores = [
+            Stores(kept[one.peer], kept[name]) for name, one in sorted(stores.items()) if self._site(one.host) == new
+        ]
+        peer = databases[self.databases[0].old.name]
+        self.old, self.new = self._site(peer.host), new
+
+    def _site(self, host: str) -> str:
+        return self.hosts[host].site
+
+    # --- what to look at ---------------------------------------------------------------------------------
+
+    def look(self, one: DatabaseAt, peer: DatabaseAt) -> DatabaseSpec:
+        """Return how to look at a database, and whether its host could replicate the other one."""
+        return DatabaseSpec(system=one.name, database=one, owner=self.owner, reach=peer.upstream)
+
+    def store(self, one: StoreAt) -> StoreSpec:
+        """Return how a store is named in a step."""
+        return StoreSpec(system=one.name, store=one, run=self.owner)
+
+    def seen_by(self, name: str) -> DirectorSpec:
+        """Return how to look at a director."""
+        return DirectorSpec.of(name, self.directors[name])
+
+    # --- what to do --------------------------------------------------------------------------------------
+
+    def point(self, name: str, site: str) -> Point:
+        """Return where to point a director."""
+        return Point.of(name, self.directors[name], site=site)
+
+    def drain(self, name: str) -> Drain:
+        """Return what to wait for after that."""
+        seconds = int(self.wanted.drain.total_seconds())
+        return Drain.of(name, self.directors[name], site=self.old, seconds=seconds)
+
+    def levels(self, site: str) -> list[ServicesSpec]:
+        """Return the services of ``site``, those first that others need; those of one level do not need each other."""
+        own = {name: one for name, one in self.services.items() if self._site(one.host) == site}
+        levels: list[list[str]] = []
+        while left := [name for name in sorted(own) if not any(name in level for level in levels)]:
+            ready = [name for name in left if not set(own[name].after) & set(left)]
+            levels.append(ready or left)  # a circle starts at once
+        return [self._services(level, wanted=True) for level in levels]
+
+    def _services(self, names: list[str], wanted: bool) -> ServicesSpec:
+        services = tuple(
+            ServiceAt.of(name, self.services[name], self.hosts[self.services[name].host]) for name in names
+        )
+        return ServicesSpec(system=names[0], services=services, wanted=wanted, owner=self.owner)
+
+    def stops(self) -> list[ServicesSpec]:
+        """Return the services to stop, those first that need others."""
+        return [level.model_copy(update={"wanted": False}) for level in reversed(self.levels(self.old))]
+
+    def of_new(self, pair: Pair) -> PairSpec:
+        """Return how the database at the new site is named in a step."""
+        return PairSpec(system=pair.new.name, database=pair.new, owner=self.owner, other=pair.old)
+
+    def of_old(self, pair: Pair) -> PairSpec:
+        """Return how the database at the old site is named in a step."""
+        return PairSpec(system=pair.old.name, database=pair.old, owner=self.owner, other=pair.new)
+
+    def catch_up(self, pair: Pair) -> CatchUp:
+        """Return what to wait for before a primary is stopped, and to prove after."""
+        seconds = int(self.wanted.catch_up.total_seconds())
+        return CatchUp(system=pair.old.name, database=pair.old, behind=pair.new, owner=self.owner, seconds=seconds)
+
+    def copies(self, pair: Stores) -> StoreCatchUp:
+        """Return what to wait for before a store is promoted."""
+        seconds = int(self.wanted.catch_up.total_seconds())
+        return StoreCatchUp(system=pair.old.name, store=pair.old, run=self.owner, replica=pair.new, seconds=seconds)
+
+    def follows(self, pair: Stores) -> StoreFollow:
+        """Return whom the old store follows; what only it has is nothing: that was proven."""
+        return StoreFollow(system=pair.old.name, store=pair.old, run=self.owner, peer=pair.new)
+
+    def unfence(self, pair: Stores, found: Replication) -> Unfence:
+        """Return what opens the gate of the old store again, once it is a replica."""
+        return Unfence(system=pair.old.name, store=pair.old, run=self.owner, least=found.least, lag=found.lag)
+
+    def health(self) -> list[Request]:
+        """Return the requests that each service of the new site answers before clients come."""
+        urls = {name: one.url for name, one in self.services.items() if one.url and self._site(one.host) == self.new}
+        return [Request(system=name, url=url, path="", count=3) for name, url in sorted(urls.items())]
+
+    def requests(self, name: str) -> Request:
+        """Return what clients send through a director."""
+        url = self.directors[name].url
+        return Request(system=name, url=url, path=self.wanted.path, count=self.wanted.requests)
+
+    # --- what stands in the way --------------------------------------------------------------------------
+
+    def outlook(self, found: Found) -> Outlook:
+        """Return what people decide on."""
+        own = found.views[self.old]
+        kept = found.stores
+        lacks = {pair.new.name: missing(own[pair.old.name], own[pair.new.name]).left or 0 for pair in self.databases}
+        lacks |= {pair.new.name: alone(kept[pair.old.name], kept[pair.new.name]) or 0 for pair in self.stores}
+        unlike = tuple(line for pair in self.databases for line in _unlike(pair, own))
+        clients = {pair.old.name: own[pair.old.name].clients for pair in self.databases}
+        return Outlook(leaves=self.old, activates=self.new, lacks=lacks, unlike=unlike, clients=clients)
+
+    def blockers(self, found: Found) -> list[str]:
+        """Return everything that stands in the way, each with what to do about it."""
+        return [
+            *self._views(found),
+            *(line for pair in self.databases for line in self._pair(pair, found.views[self.old])),
+            *(line for pair in self.stores for line in self._stores(pair, found)),
+            *self._services_found(found),
+            *(line for name in self.directors for line in self._director(name, found.directors[name])),
+        ]
+
+    def _views(self, found: Found) -> Iterator[str]:
+        first = found.views[self.old]
+        for site, view in found.views.items():
+            for name, seen in view.items():
+                if (seen.role, seen.system) != (first[name].role, first[name].system):
+                    yield (
+                        f"{name}: from {self.old} it is seen as {first[name].role}, from {site} as {seen.role};"
+                        " the sites do not see the same, mend the network between them first"
+                    )
+
+    def _pair(self, pair: Pair, view: Mapping[str, DatabaseSeen]) -> Iterator[str]:
+        old, new = view[pair.old.name], view[pair.new.name]
+        for at, seen in ((pair.old, old), (pair.new, new)):
+            yield from (f"{at.name}: {fault}" for fault in seen.faults)
+        if old.role != "primary":
+            yield f"{pair.old.name}: is {_is(old)}, no primary; where it is not active there is nothing to move from"
+        if new.role != "standby":
+            yield f"{pair.new.name}: is {_is(new)}, no standby; make it one of {pair.old.name} first"
+        if old.role != "primary" or new.role != "standby":
+            return
+        if old.signal:
+            yield f"{pair.old.name}: standby.signal lies in its data, so that it would be no primary again; remove it"
+        if old.system != new.system:
+            yield f"{pair.new.name}: is another database (system identifier {new.system}, not {old.system})"
+            return
+        yield from self._replicates(pair, old, new)
+        yield from self._ready(pair, old, new)
+
+    def _replicates(self, pair: Pair, old: DatabaseSeen, new: DatabaseSeen) -> Iterator[str]:
+        if not new.streaming or new.of != pair.old.reached:
+            whom = f"replicates {new.of}" if new.streaming else "replicates nothing at this moment"
+            yield f"{pair.new.name}: {whom}, not {pair.old.name} at {pair.old.reached}; see its log"
+        lacks = missing(old, new).left
+        if lacks is not None and lacks > self.wanted.max_lag:
+            yield f"{pair.new.name}: lacks {lacks} bytes of log, {self.wanted.max_lag} are allowed; wait, or allow more"
+        if new.timeline and new.timeline != old.timeline:
+            yield f"{pair.new.name}: is on timeline {new.timeline}, {pair.old.name} on {old.timeline}; build it anew"
+
+    def _ready(self, pair: Pair, old: DatabaseSeen, new: DatabaseSeen) -> Iterator[str]:
+        if old.version != new.version:
+            yield f"{pair.new.name}: is PostgreSQL {new.version}, {pair.old.name} is {old.version}; bring both to one"
+        for name in (*AT_LEAST, *ALIKE):
+            here, there = old.settings.get(name, ""), new.settings.get(name, "")
+            if name in ALIKE and here != there:
+                yield f"{pair.new.name}: {name} is {there!r}, at {pair.old.name} {here!r}; set both alike"
+            elif name in AT_LEAST and int(there or 0) < int(here or 0):
+                yield f"{pair.new.name}: {name} is {there}, at {pair.old.name} {here}; raise it"
+        if new.free is not None and new.free < NEEDED:
+            yield f"{pair.new.name}: {new.free // 1024} MiB are free for log, {NEEDED // 1024} are needed; free room"
+        if old.unreached or old.reached != old.system:
+            why = old.unreached or f"another database answers there ({old.reached})"
+            yield f"{pair.old.name}: its host cannot replicate {pair.new.name}, which it will have to: {why}"
+        if not old.rewinds:
+            yield f"{pair.old.name}: has neither checksums nor wal_log_hints, so that it can never be rewound; set them"
+
+    def _stores(self, pair: Stores, found: Found) -> Iterator[str]:
+        old, new = found.stores[pair.old.name], found.stores[pair.new.name]
+        if old.role != "primary":
+            yield f"{pair.old.name}: is a replica, no primary; where it is not active there is nothing to move from"
+        if new.role != "replica" or new.of != pair.old.upstream:
+            yield f"{pair.new.name}: is no replica of {pair.old.name}; make it one first"
+        elif not new.linked or new.filling:
+            yield f"{pair.new.name}: has no link to {pair.old.name}, or is still being filled; see its log"
+        if old.role == "primary" and old.writes != "taken":
+            yield f"{pair.old.name}: refuses writes already; see who has fenced it"
+        if old.version != new.version:
+            yield f"{pair.new.name}: is version {new.version}, {pair.old.name} is {old.version}; bring both to one"
+        if new.room and old.used > new.room:
+            yield f"{pair.new.name}: may use {new.room} bytes, {pair.old.name} uses {old.used}; raise maxmemory"
+        lost = alone(old, new)
+        if lost is None or lost > self.wanted.max_lag:
+            how = "has another history" if lost is None else f"lacks {lost} bytes"
+            yield f"{pair.new.name}: {how}, {self.wanted.max_lag} bytes are allowed; wait, or allow more"
+
+    def _services_found(self, found: Found) -> Iterator[str]:
+        for name, one in self.services.items():
+            site = self._site(one.host)
+            if site == self.old and not found.running.get(name):
+                yield f"{name}: does not run at {site}, which is said to be active; start it, or leave it out"
+            if site == self.new and found.running.get(name):
+                yield f"{name}: runs at {site} already; stop it, it would write as soon as its database is opened"
+
+    def _director(self, name: str, seen: Seen) -> Iterator[str]:
+        if seen.pointed.at != "site" or seen.pointed.site != self.old:
+            where = seen.pointed.site or seen.pointed.at
+            yield f"{name}: points at {where}, not at {self.old}; see who moved it"
+        if not seen.keeps:
+            yield f"{name}: does not keep its configuration over a restart; it would point back. Start it with --resume"
+        for site in (self.old, self.new):
+            if site not in self.directors[name].sites:
+                yield f"{name}: has no address of {site} in the estate"
+
+
+def _is(seen: DatabaseSeen) -> str:
+    return "down" if seen.role == "down" else f"a {seen.role}"
+
+
+def _unlike(pair: Pair, view: Mapping[str, DatabaseSeen]) -> Iterator[str]:
+    old, new = view[pair.old.name].settings, view[pair.new.name].settings
+    for name in sorted(old):
+        if old[name] != new.get(name):
+            yield f"{name}: {old[name]} at {pair.old.name}, {new.get(name)} at {pair.new.name}"
+
+
+def running(seen: list[Running]) -> dict[str, bool]:
+    """Return which services run, of several looks."""
+    return {name: runs for one in seen for name, runs in one.running.items()}

@@ -1,0 +1,68 @@
+"""What a runbook may say to DataCenterActivation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+
+from recovery.models import Authored, Name
+from runbooks.schema import Estate
+
+SYSTEMS = ("databases", "stores", "services", "directors")
+ESTATE = ("sites", "hosts", *SYSTEMS)
+GATES = ("switch over",)
+
+
+def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the gates that a run with ``parameters`` comes to."""
+    return GATES
+
+
+def commits(parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a run with ``parameters`` passes a point of no return: then a hold has to say who is asked."""
+    return True
+
+
+class Parameters(Authored):
+    """Which site to activate, and how it is proven.
+
+    ``max_lag`` is how much log, in bytes, a replica may lack before anything is touched. ``drain`` is how long requests
+    under way may take to end, ``catch_up`` how long replicas may take to have everything. ``requests`` are sent through
+    each director once it points there, to ``path``. ``watch`` is how long everything is looked at after that.
+    """
+
+    site: Name
+    max_lag: int = Field(default=16 * 2**20, ge=0)
+    drain: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(minutes=5))
+    catch_up: timedelta = Field(default=timedelta(minutes=1), gt=timedelta(0), le=timedelta(minutes=10))
+    path: str = Field(default="/", pattern="^/", max_length=500)
+    requests: int = Field(default=20, ge=1, le=500)
+    watch: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(days=1))
+
+
+def systems(named: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> tuple[str, ...]:
+    """Return what a run with ``parameters`` has in hand: all that the runbook names."""
+    return named
+
+
+def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> list[str]:
+    """Return what is wrong with the systems that a runbook names, for a run with ``parameters``."""
+    found = [
+        f"systems: {name} is named without its peer {peer}; both change"
+        for kind in (estate.databases, estate.stores)
+        for name, system in kind.items()
+        if name in systems and (peer := system.peer) not in systems
+    ]
+    site = parameters.get("site")
+    if site is not None and site not in estate.sites:
+        found.append(f"parameters.site: the estate has no such site; there are: {', '.join(sorted(estate.sites))}")
+    elif site is not None and not any(
+        estate.hosts[estate.databases[name].host].site == site for name in systems if name in estate.databases
+    ):
+        found.append(f"systems: none of the databases is at {site}")
+    if not any(name in estate.directors for name in systems):
+        found.append("systems: no director is named; without one no traffic moves")
+    return found

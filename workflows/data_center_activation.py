@@ -1,0 +1,162 @@
+"""DataCenterActivation, planned: everything that serves clients moves from one living site to the other."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from temporalio import workflow
+
+from activities.databases import DatabaseSeen, caught_up, look_at_database
+from activities.director import drained, look_at_director, point
+from activities.services import run_services
+from activities.serving import Served, serves
+from activities.sites import Found, Sites, running
+from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
+from activities.stores import Replication, look_at_store
+from activities.stores import caught_up as store_caught_up
+from activities.switching import follow, keep_role, promote_standby, retire
+from recovery.errors import Fatal
+from recovery.models import Start, digest
+from recovery.procedure import Procedure
+from recovery.report import Report
+from runbooks.procedures.data_center_activation import Parameters
+
+LOOKS = 3
+"""How often everything is looked at while it is watched."""
+
+
+@workflow.defn
+class DataCenterActivation(Procedure[Parameters]):
+    """Move from the active site to ``site``: nothing is lost, never two take writes, and the old one is its replica."""
+
+    parameters = Parameters
+
+    @workflow.run
+    async def run(self, start: Start) -> Report:
+        """Assess both sites, ask, drain, fence, promote, prove, repoint; then make the old site a replica and watch."""
+        async with self.conducting(start) as wanted:
+            owner = digest(self.run_name)[:8]
+            sites = Sites(self.frozen.systems, self.frozen.estate, wanted, owner)
+            found = await self._assess(sites)
+            self.require(sites.blockers(found))
+            outlook = sites.outlook(found)
+            await self.gate("switch over", outlook, then=f"clients are shut out, and {sites.new} takes over")
+
+            for pair in sites.databases:
+                await self.do(keep_role, sites.of_new(pair))
+            shut = await self._shut(sites)
+            await self._move(sites)
+            await self._serve(sites)
+            await self._let_in(sites, shut)
+            await self._replicate(sites, found)
+            await self._watch(sites)
+        return self.report()
+
+    async def _assess(self, sites: Sites) -> Found:
+        """Look at both sites, at the databases from each site of its own."""
+        views: dict[str, dict[str, DatabaseSeen]] = {}
+        for site in (sites.old, sites.new):
+            for pair in sites.databases:
+                for one, peer in ((pair.old, pair.new), (pair.new, pair.old)):
+                    step = f"look at {one.name} from {site}"
+                    seen = await self.look(look_at_database, sites.look(one, peer), step, queue=sites.queues.get(site))
+                    views.setdefault(site, {})[one.name] = seen
+        stores: dict[str, Replication] = {}
+        for store in (one for two in sites.stores for one in (two.old, two.new)):
+            stores[store.name] = await self.look(look_at_store, sites.store(store))
+        levels = [*sites.levels(sites.old), *sites.levels(sites.new)]
+        runs = [await self.look(run_services, one, f"see whether {run_services.names(one)} run") for one in levels]
+        directors = {name: await self.look(look_at_director, sites.seen_by(name)) for name in sites.directors}
+        return Found(views=views, stores=stores, running=running(runs), directors=directors)
+
+    async def _shut(self, sites: Sites) -> datetime:
+        """Let no client in any more, let those who are in come to an end, and stop what writes."""
+        shut = workflow.now()
+        for name in sites.directors:
+            await self.do(point, sites.point(name, ""), dark=True)
+        for name in sites.directors:
+            await self.prove(drained, sites.drain(name))
+        for level in sites.stops():
+            await self.do(run_services, level)
+        return shut
+
+    async def _move(self, sites: Sites) -> None:
+        """Fence what takes writes once its replica has all of it, prove that nothing was left, and promote that."""
+        for two in sites.stores:
+            await self.do(fence_store, sites.store(two.old))
+            kept = await self.prove(store_caught_up, sites.copies(two))
+            if kept is not None and kept.left != 0:
+                raise Fatal(f"{two.new.name} lacks {kept.left} bytes of what {two.old.name} has; it goes back")
+        for pair in sites.databases:
+            await self.prove(caught_up, sites.catch_up(pair))
+            await self.do(retire, sites.of_old(pair))
+            step = f"prove that nothing of {pair.old.name} is left to replicate"
+            last = await self.prove(caught_up, sites.catch_up(pair), step)
+            if last is not None and not (last.stopped and last.left == 0):
+                raise Fatal(f"{pair.new.name} lacks {last.left} bytes of what {pair.old.name} had; it goes back")
+            if last is not None:
+                self.measured(f"log of {pair.old.name} that {pair.new.name} lacks", last.left or 0, "bytes", True)
+        for pair in sites.databases:
+            await self.do(promote_standby, sites.of_new(pair))
+        for two in sites.stores:
+            await self.do(promote_store, sites.store(two.new))
+
+    async def _serve(self, sites: Sites) -> None:
+        """Start what serves clients, those first that others need, and see that it does before any client comes."""
+        for level in sites.levels(sites.new):
+            await self.do(run_services, level)
+        for request in sites.health():
+            answers = await self.prove(serves, request, f"see {request.system} ready to serve")
+            if answers is not None and _bad(answers):
+                raise Fatal(f"{request.system} is not ready to serve: {_bad(answers)}; it goes back")
+
+    async def _let_in(self, sites: Sites, shut: datetime) -> None:
+        """Let clients in at the new site: the point of no return; then see what they get."""
+        for name in sites.directors:
+            await self.do(
+                point,
+                sites.point(name, sites.new),
+                f"point {name} at {sites.new}",
+                commits=f"clients write at {sites.new}",
+            )
+        refused = (workflow.now() - shut).total_seconds()
+        self.measured(
+            "clients refused for", round(refused, 3), "s", refused <= self.frozen.objectives.rto.total_seconds()
+        )
+        for name in sites.directors:
+            answers = await self.prove(serves, sites.requests(name), f"validate {name} with real requests")
+            if answers is not None:
+                self.measured(f"requests through {name} that were answered well", _well(answers))
+                self.measured(f"requests through {name} that were not", sites.wanted.requests - _well(answers))
+
+    async def _replicate(self, sites: Sites, found: Found) -> None:
+        """Make the old site what the new one was: its replica, ready for the way home."""
+        for pair in sites.databases:
+            await self.do(follow, sites.of_old(pair))
+            self.delivered(f"standby of {pair.new.name}", f"{pair.old.name} at {sites.old}")
+        for two in sites.stores:
+            await self.do(follow_store, sites.follows(two))
+            await self.do(unfence_store, sites.unfence(two, found.stores[two.old.name]))
+            self.delivered(f"replica of {two.new.name}", f"{two.old.name} at {sites.old}")
+
+    async def _watch(self, sites: Sites) -> None:
+        """See for a while that it stays so."""
+        if self.start.mode != "live":
+            return
+        for turn in range(1, LOOKS + 1):
+            await workflow.sleep(sites.wanted.watch / LOOKS, summary=f"watch: look {turn} of {LOOKS}")
+            for pair in sites.databases:
+                step = f"watch {pair.new.name}, {turn} of {LOOKS}"
+                seen = await self.prove(look_at_database, sites.look(pair.new, pair.old), step)
+                if seen is not None and (seen.role != "primary" or not seen.followers):
+                    raise Fatal(f"{pair.new.name} is a {seen.role} with {seen.followers} standbys; look at both sites")
+        self.delivered("active site", sites.new)
+
+
+def _well(answers: Served) -> int:
+    return sum(count for status, count in answers.statuses.items() if status.startswith("2"))
+
+
+def _bad(answers: Served) -> str:
+    wrong = {status: count for status, count in answers.statuses.items() if not status.startswith("2")}
+    return ", ".join(f"{count} × {what}" for what, count in (wrong | answers.unanswered).items())
