@@ -56,11 +56,8 @@ class Found(Wire):
 class Outlook(Wire):
     """What people decide on: from where to where, how far the replicas are, and what it means."""
 
-    leaves: str
-    activates: str
-    lacks: dict[str, int]
-    unlike: tuple[str, ...] = ()
-    clients: dict[str, int] = {}
+    at_stake: str
+    in_words: tuple[str, ...]
 
 
 class Sites:
@@ -176,13 +173,26 @@ class Sites:
 
     def outlook(self, found: Found) -> Outlook:
         """Return what people decide on."""
-        own = found.views[self.old]
-        kept = found.stores
-        lacks = {pair.new.name: missing(own[pair.old.name], own[pair.new.name]).left or 0 for pair in self.databases}
-        lacks |= {pair.new.name: alone(kept[pair.old.name], kept[pair.new.name]) or 0 for pair in self.stores}
-        unlike = tuple(line for pair in self.databases for line in _unlike(pair, own))
+        own, kept = found.views[self.old], found.stores
+        lacks = {pair.new.name: missing(own[pair.old.name], own[pair.new.name]).left for pair in self.databases}
+        lacks |= {pair.new.name: alone(kept[pair.old.name], kept[pair.new.name]) for pair in self.stores}
         clients = {pair.old.name: own[pair.old.name].clients for pair in self.databases}
-        return Outlook(leaves=self.old, activates=self.new, lacks=lacks, unlike=unlike, clients=clients)
+        stops, starts = ([one.name for level in levels for one in level.services] for levels in self._turns())
+        return Outlook(
+            at_stake=f"{self.new} takes over from {self.old}: nothing is opened there before it has all of {self.old}.",
+            in_words=(
+                *(f"{name} lacks {left} bytes of log at this moment" for name, left in sorted(lacks.items())),
+                *(f"{count} sessions are connected to {name}; they are ended" for name, count in clients.items()),
+                f"stopped: {', '.join(stops) or 'nothing'}; started: {', '.join(starts) or 'nothing'}",
+                f"clients are refused from then on until {self.new} answers; for how long nobody knows before",
+                f"once they are let in at {self.new} nothing is undone: the way home is the same for {self.old}",
+                f"until {self.old} is its replica, {self.new} runs without one",
+                *(line for pair in self.databases for line in _unlike(pair, own)),
+            ),
+        )
+
+    def _turns(self) -> tuple[list[ServicesSpec], list[ServicesSpec]]:
+        return self.stops(), self.levels(self.new)
 
     def blockers(self, found: Found) -> list[str]:
         """Return everything that stands in the way, each with what to do about it."""
