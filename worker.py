@@ -23,6 +23,7 @@ from activities.databases import look_at_database
 from activities.director import drained, look_at_director, point
 from activities.door import close, first_write_seen, open_doors
 from activities.extraction import copy_back, preview
+from activities.kill_switch import look_for_kill_switch
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
@@ -32,7 +33,7 @@ from activities.serving import serves
 from activities.standing import look_at_standing
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import caught_up, look_at_store
-from activities.switching import follow, keep_role, promote_standby, retire
+from activities.switching import follow, forget_role, keep_role, promote_standby, retire
 from recovery.actions import Action, Probe
 from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper
@@ -51,12 +52,12 @@ WORKFLOWS: Sequence[type] = (
 )  # fmt: skip
 PROBES: Sequence[Probe[Any, Any]] = (
     backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,
-    look_at_store, caught_up, look_at_database, databases.caught_up,
+    look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
     copy_back, point, fence_store, unfence_store, promote_store, follow_store, run_services, keep_role, retire,
-    promote_standby, follow,
+    promote_standby, follow, forget_role,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

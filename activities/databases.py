@@ -13,6 +13,7 @@ from activities.ssh import HostAt
 from recovery.actions import Probe, Spec
 from recovery.errors import Invalid
 from recovery.models import Wire
+from recovery.safety import Known
 from runbooks.schema import Database, Host
 
 PLACE = re.compile(r"\b(host|port)\s*=\s*'?([^\s']+)")
@@ -29,6 +30,7 @@ class DatabaseAt(Wire):
     port: int
     dbname: str
     dbuser: str
+    archive: str = ""
     upstream: str = ""
 
     @classmethod
@@ -37,7 +39,7 @@ class DatabaseAt(Wire):
         known = HostAt.model_validate(host.model_dump() | {"name": database.host})
         return cls(
             name=name, host=known, bin=database.bin, data=database.data, sockets=database.sockets, port=database.port,
-            dbname=database.name, dbuser=database.user, upstream=database.upstream or "",
+            dbname=database.name, dbuser=database.user, archive=database.archive, upstream=database.upstream or "",
         )  # fmt: skip
 
     @property
@@ -50,7 +52,8 @@ class DatabaseAt(Wire):
         """Return the shell variables that every script about a switch takes; ``owner`` is the recovery."""
         return {
             "bin": self.bin, "data": self.data, "sockets": self.sockets, "port": self.port, "dbname": self.dbname,
-            "dbuser": self.dbuser, "copy": f"{self.data}.switch-{owner}", "owner": owner, "jobs": self.host.jobs,
+            "dbuser": self.dbuser, "archive": self.archive, "copy": f"{self.data}.switch-{owner}", "owner": owner,
+            "jobs": self.host.jobs,
         }  # fmt: skip
 
 
@@ -66,18 +69,20 @@ class DatabaseSpec(Spec):
 
 
 class DatabaseSeen(Wire):
-    """What a database is. Positions in the log are PostgreSQL's (``0/16B3748``); sizes are in KiB.
+    """What a database is. Positions in the log are PostgreSQL's (``0/16B3748``); ``free`` is in KiB.
 
     ``of`` is whom a standby replicates at this moment, ``follows`` whom it is set to; ``reached`` is the system that
-    answers at its peer's address, ``unreached`` why none does.
+    answers at its peer's address, ``unreached`` why none does. ``kept`` tells whether this recovery keeps its settings,
+    ``promoted`` and ``joining`` that it began to promote it, or to have it follow.
     """
 
     role: Literal["primary", "standby", "down"] = "down"
     serving: bool = False
     listening: bool = False
     signal: bool = False
-    kept: bool = False
-    leaving: bool = False
+    kept: Literal["no", "half", "yes"] = "no"
+    promoted: bool = False
+    joining: bool = False
     system: str = ""
     control: str = ""
     checkpoint: str = ""
@@ -93,7 +98,6 @@ class DatabaseSeen(Wire):
     rewinds: bool = False
     settings: dict[str, str] = {}
     free: int | None = None
-    size: int | None = None
     reached: str = ""
     unreached: str = ""
     faults: tuple[str, ...] = ()
@@ -113,7 +117,8 @@ def seen(text: str) -> DatabaseSeen:
         settings = {name: str(value) for name, value in (live.get("settings") or {}).items()}
         return DatabaseSeen(
             role=live.get("role", "down"),
-            **{name: told.get(name) == "yes" for name in ("serving", "listening", "signal", "kept", "leaving")},
+            kept=told.get("kept", "no"),
+            **{name: told.get(name) == "yes" for name in ("serving", "listening", "signal", "promoted", "joining")},
             **{name: told.get(name, "") for name in ("system", "control", "checkpoint", "reached", "unreached")},
             timeline=int(live.get("line") or told.get("timeline") or 0),
             version=live.get("version", ""),
@@ -127,11 +132,23 @@ def seen(text: str) -> DatabaseSeen:
             rewinds=told.get("checksums", "0") != "0" or settings.get("wal_log_hints") == "on",
             settings=settings,
             free=int(told["free"]) if told.get("free") else None,
-            size=int(told["size"]) if told.get("size") else None,
             faults=tuple(fault for name, fault in rows if name == "fault"),
         )
-    except (KeyError, ValueError):
+    except (AttributeError, KeyError, ValueError):
         raise Invalid("bin: what answers at this address does not tell of itself as PostgreSQL does") from None
+
+
+def known(name: str, seen: DatabaseSeen) -> Known:
+    """Return what the safety rules are to go by: whether a database takes writes, or would once it is started; pure."""
+    if seen.role != "down":
+        return Known(name, seen.role == "primary", seen=f"is a {seen.role}")
+    if seen.serving:
+        return Known(name, None, seen="runs, and does not answer")
+    if seen.signal:
+        return Known(name, False, "proven", "is fenced: stopped, and would come up as a standby")
+    if seen.system:
+        return Known(name, None, seen="is stopped, but would come up as a primary")
+    return Known(name, None, seen="is not to be found where its data was")
 
 
 def position(lsn: str) -> int:

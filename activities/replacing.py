@@ -48,14 +48,8 @@ class Replacing:
         where = {"sockets": d.sockets, "port": d.port, "data": d.data, "copies": d.copies}
         return LookAtRunning(**made, **where, copy_dir=self.copy.directory(), fenced=self.fenced)
 
-    def outlook(
-        self, beyond: Comparison | None, standing: Standing, keep_for: timedelta, compared: float, standby: str
-    ) -> Outlook:
-        """Return what is to be said before; ``compared`` is how many seconds the comparison took.
-
-        ``standby`` is built anew after it; "" if there is none.
-        """
-        then = f"; its standby {standby} is built anew after that, until then there is none" if standby else ""
+    def outlook(self, beyond: Comparison | None, standing: Standing, keep_for: timedelta, compared: float) -> Outlook:
+        """Return what is to be said before; ``compared`` is how many seconds the comparison took."""
         sessions = sum(client.sessions for client in standing.connected)
         return Outlook(
             at_stake=at_stake(beyond) if beyond else "",
@@ -67,7 +61,7 @@ class Replacing:
                 f"the running database is put aside, not deleted: {self.fenced}, and the rows that would go:"
                 f" {self.exported}; keep both {span(keep_for.total_seconds())}",
                 "a base backup is taken once clients are let in; until it is whole, what they write cannot be restored"
-                f" by this engine{then or '; there is no standby'}",
+                " by this engine; there is no standby",
             ),
         )
 
@@ -100,10 +94,10 @@ class Replacing:
             return f"{self.exported} (keep until {until})"
         return f"not exported: they exist only in the database that was put aside, {self.fenced} (keep until {until})"
 
-    def redundancy(self, found: BackedUp, standby: str) -> str:
+    def redundancy(self, found: BackedUp) -> str:
         """Say what would be left if this database were lost, too."""
         backup = f"base backup {found.backup}" if found.backup else f"none: {BaseBackup.skip}"
-        return f"{backup}; {f'standby {standby}' if standby else 'it runs without a standby'}"
+        return f"{backup}; it runs without a standby"
 
     def _cut(self, port: int, standing: Standing) -> dict[str, Any]:
         d = self.copy.database

@@ -69,8 +69,13 @@ class RunServices(Action[ServicesSpec, Running]):
         return Running(running={one.name: spec.wanted for one in spec.services})
 
     def partial(self, spec: ServicesSpec, before: Running, now: Running) -> bool:
-        """Know that some are already what they are to be."""
-        return set(now.running) == set(before.running)
+        """Know that each is what it was, or already what it is to be."""
+        known = (before.running, self.desired(spec, before).running)
+        return all(runs in [one.get(name) for one in known] for name, runs in now.running.items())
+
+    def begun(self, spec: ServicesSpec, before: Running, now: Running) -> bool:
+        """Know it by one that is not what it was."""
+        return now != before and self.partial(spec, before, now)
 
     async def apply(self, spec: ServicesSpec, before: Running) -> None:
         """Start or stop each that is not so yet."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec, missing
+from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec, known, missing
 from activities.director import DirectorSpec, Drain, Point, Seen
 from activities.services import Running, ServiceAt, ServicesSpec
 from activities.serving import Request
@@ -16,6 +17,7 @@ from activities.stores import CatchUp as StoreCatchUp
 from activities.stores import Replication, StoreAt, StoreSpec, alone
 from activities.switching import PairSpec
 from recovery.models import Wire
+from recovery.safety import Change, Known, Rules, after, frozen, refusals
 from runbooks.procedures.data_center_activation import Parameters
 from runbooks.schema import Database, Director, Host, Service, Store
 
@@ -45,12 +47,16 @@ class Stores:
 
 
 class Found(Wire):
-    """All that an assessment looked at, by name; ``views`` by the site that it was seen from."""
+    """All that an assessment looked at, by name; ``views`` by the site that it was seen from.
+
+    ``halted`` is who has all workers of a site stopped, and why, by that site.
+    """
 
     views: dict[str, dict[str, DatabaseSeen]] = {}
     stores: dict[str, Replication] = {}
     running: dict[str, bool] = {}
     directors: dict[str, Seen] = {}
+    halted: dict[str, str] = {}
 
 
 class Outlook(Wire):
@@ -64,16 +70,17 @@ class Sites:
     """A move to ``wanted.site``, of the systems that a runbook names."""
 
     def __init__(self, systems: tuple[str, ...], estate: Mapping[str, Any], wanted: Parameters, owner: str) -> None:
-        def known(kind: str, model: Any) -> dict[str, Any]:
+        def named(kind: str, model: Any) -> dict[str, Any]:
             return {name: model.model_validate(one) for name, one in estate[kind].items() if name in systems}
 
         self.wanted, self.owner = wanted, owner
+        self.rules = Rules.model_validate(estate.get("safety", {}))
         self.hosts = {name: Host.model_validate(one) for name, one in estate["hosts"].items()}
         self.queues = {name: one["queue"] for name, one in estate["sites"].items() if one.get("queue")}
-        databases: dict[str, Database] = known("databases", Database)
-        stores: dict[str, Store] = known("stores", Store)
-        self.services: dict[str, Service] = known("services", Service)
-        self.directors: dict[str, Director] = known("directors", Director)
+        databases: dict[str, Database] = named("databases", Database)
+        stores: dict[str, Store] = named("stores", Store)
+        self.services: dict[str, Service] = named("services", Service)
+        self.directors: dict[str, Director] = named("directors", Director)
         new = wanted.site
         at = {name: DatabaseAt.of(name, one, self.hosts[one.host]) for name, one in databases.items()}
         kept = {name: StoreAt.of(name, one, self.hosts[one.host]) for name, one in stores.items()}
@@ -135,11 +142,15 @@ class Sites:
 
     def of_new(self, pair: Pair) -> PairSpec:
         """Return how the database at the new site is named in a step."""
-        return PairSpec(system=pair.new.name, database=pair.new, owner=self.owner, other=pair.old)
+        return self._pair_spec(pair.new, pair.old)
 
     def of_old(self, pair: Pair) -> PairSpec:
         """Return how the database at the old site is named in a step."""
-        return PairSpec(system=pair.old.name, database=pair.old, owner=self.owner, other=pair.new)
+        return self._pair_spec(pair.old, pair.new)
+
+    def _pair_spec(self, one: DatabaseAt, other: DatabaseAt) -> PairSpec:
+        rules = self.rules.model_copy(update={"freeze": ()})  # what has begun goes on
+        return PairSpec(system=one.name, database=one, owner=self.owner, other=other, rules=rules)
 
     def catch_up(self, pair: Pair) -> CatchUp:
         """Return what to wait for before a primary is stopped, and to prove after."""
@@ -194,15 +205,32 @@ class Sites:
     def _turns(self) -> tuple[list[ServicesSpec], list[ServicesSpec]]:
         return self.stops(), self.levels(self.new)
 
-    def blockers(self, found: Found) -> list[str]:
+    def blockers(self, found: Found, now: datetime) -> list[str]:
         """Return everything that stands in the way, each with what to do about it."""
         return [
+            *self.frozen(now),
+            *self._unsafe(found),
             *self._views(found),
             *(line for pair in self.databases for line in self._pair(pair, found.views[self.old])),
             *(line for pair in self.stores for line in self._stores(pair, found)),
             *self._services_found(found),
             *(line for name in self.directors for line in self._director(name, found.directors[name])),
         ]
+
+    def frozen(self, now: datetime) -> list[str]:
+        """Return why nothing is started ``now``."""
+        return frozen(self.rules, now)
+
+    def _unsafe(self, found: Found) -> list[str]:
+        """Return what the safety rules say of the whole move: one site is shut, then the other one opened."""
+        halted = "; ".join(f"at {site}: {why}" for site, why in found.halted.items() if why)
+        sites = [_known(site, found.views[self.old], self._at(site)) for site in (self.old, self.new)]
+        shut, opened = Change("shut", self.old), Change("open", self.new)
+        first = refusals(sites, shut, self.rules, halted)
+        return [*first, *refusals(after(sites, shut), opened, self.rules)]
+
+    def _at(self, site: str) -> list[str]:
+        return [(pair.old if site == self.old else pair.new).name for pair in self.databases]
 
     def _views(self, found: Found) -> Iterator[str]:
         first = found.views[self.old]
@@ -295,6 +323,16 @@ class Sites:
         for site in (self.old, self.new):
             if site not in self.directors[name].sites:
                 yield f"{name}: has no address of {site} in the estate"
+
+
+def _known(site: str, view: Mapping[str, DatabaseSeen], names: list[str]) -> Known:
+    """Return what is known of a site: it takes writes if one of its databases does, or may if one may."""
+    found = [known(name, view[name]) for name in names]
+    writable = (
+        True if any(one.writable for one in found) else None if any(one.writable is None for one in found) else False
+    )
+    fence = found[0].fence if len({one.fence for one in found}) == 1 else "none"
+    return Known(site, writable, fence, "; ".join(f"{one.name} {one.seen}" for one in found))
 
 
 def _is(seen: DatabaseSeen) -> str:

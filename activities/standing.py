@@ -148,11 +148,8 @@ def standing(text: str) -> Standing:
 _TOLD = ("identity", "version", "timeline", "rules", "free", "log", "parent", "service", "hangs", "spare")
 
 
-def cut_over_blockers(found: Standing, known: int = 0) -> list[str]:
-    """Return everything that stands in the way of a cut-over: the field, and what to do about it.
-
-    Of its standbys ``known`` are built anew after it.
-    """
+def cut_over_blockers(found: Standing) -> list[str]:
+    """Return everything that stands in the way of a cut-over: the field, and what to do about it."""
     if not found.identity:
         return ["data: is not there; a cut-over puts a running database aside, and there is none"]
     blockers = [BARS.get(bar, f"data: {bar}") for bar in found.bars]
@@ -168,7 +165,7 @@ def cut_over_blockers(found: Standing, known: int = 0) -> list[str]:
             f"disk: {found.free // 2**20} MiB are free for the export of what the copy lacks, up to"
             f" {(found.size + MARGIN) // 2**20} MiB may be needed; free room"
         )
-    return blockers + _lost(found, known) + _archiving(found)
+    return blockers + _lost(found) + _archiving(found)
 
 
 def _login(found: Standing) -> list[str]:
@@ -187,14 +184,11 @@ def _login(found: Standing) -> list[str]:
     return blockers
 
 
-def _lost(found: Standing, known: int) -> list[str]:
+def _lost(found: Standing) -> list[str]:
     """Say what of the running database would not come back with the copy, or would be cut off."""
     said = {
         "prepared transactions": (str(found.prepared or ""), "commit or roll them back"),
-        "standbys": (
-            ", ".join(found.standbys) if len(found.standbys) > known else "",
-            "they cannot follow the restored database; detach them, but for its peer in the estate",
-        ),
+        "standbys": (", ".join(found.standbys), "they cannot follow the restored database; detach them first"),
         "replication slots": (", ".join(found.slots), "they would be lost; drop them, and tell their readers"),
         "tablespaces": (", ".join(found.tablespaces), "a cut-over does not know yet how to move them"),
         "subscriptions": (", ".join(found.subscriptions), "they go on writing; disable them"),

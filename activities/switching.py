@@ -6,16 +6,18 @@ from datetime import timedelta
 from typing import ClassVar, Literal, TypeVar
 
 from activities import ssh
-from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, look
+from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, known, look
 from recovery.actions import Action
 from recovery.errors import RecoveryError, Refused, Transient
 from recovery.models import Wire
+from recovery.safety import Change, Known, Rules, refusals
 
 
 class PairSpec(DatabaseSpec):
-    """A database that is acted on, and the one at the other site."""
+    """A database that is acted on, the one at the other site, and what the estate never lets happen to both."""
 
     other: DatabaseAt
+    rules: Rules = Rules()
 
 
 T = TypeVar("T", bound=Wire)
@@ -70,25 +72,34 @@ class SwitchAction(Action[PairSpec, T]):
         return f"{spec.system}-{spec.owner}.{self.name.removeprefix('postgres.')}"
 
 
-async def _alone(spec: PairSpec) -> DatabaseSeen:
-    """Look at the other database, and refuse to open this one while that one can take a write: never two do."""
+async def _may(spec: PairSpec, what: Literal["shut", "open"], writable: bool | None = None) -> DatabaseSeen:
+    """Look at the other database, and refuse what the estate's safety rules do not allow to be done to this one."""
     other = await look(spec.other, spec.owner)
-    if other.serving and other.role != "standby":
-        raise Refused(
-            f"{spec.other.name} takes writes, or may: two databases would. Fence it, then go on with {spec.system}"
-        )
-    if not other.signal:
-        raise Refused(f"{spec.other.name} is stopped, but would come up as a primary; fence it first")
+    sites = (Known(spec.system, writable), known(spec.other.name, other))
+    if reasons := refusals(sites, Change(what, spec.system), spec.rules):
+        raise Refused("; ".join(reasons))
     return other
 
 
-class Kept(Wire):
-    """Whether the settings of a standby are kept, and whom it replicates."""
+async def _leader(spec: PairSpec) -> None:
+    """Refuse to make this database a standby where the other one is no primary: nobody would take writes."""
+    other = await look(spec.other, spec.owner)
+    if other.role != "primary":
+        how = "down" if other.role == "down" else f"a {other.role}"
+        raise Refused(f"{spec.other.name} is {how}, and {spec.system} has nobody to replicate; see to that one first")
 
-    kept: bool = False
+
+def _writable(seen: DatabaseSeen) -> bool:
+    """Tell whether a database takes writes, or may, because it does not say."""
+    return seen.role == "primary" or (seen.serving and seen.role == "down" and not seen.signal)
+
+
+class Kept(Wire):
+    """Whether the settings of a standby are kept, and whom it replicates (None: nobody at this moment)."""
+
+    kept: Literal["no", "half", "yes"] = "no"
     role: Literal["primary", "standby", "down"] = "down"
-    of: str = ""
-    streaming: bool = False
+    of: str | None = None
 
 
 class KeepRole(SwitchAction[Kept]):
@@ -104,15 +115,20 @@ class KeepRole(SwitchAction[Kept]):
 
     def state(self, spec: PairSpec, now: DatabaseSeen) -> Kept:
         """Return whom it replicates."""
-        return Kept(kept=now.kept, role=now.role, of=now.of, streaming=now.streaming)
+        return Kept(kept=now.kept, role=now.role, of=now.of if now.streaming else None)
 
     def desired(self, spec: PairSpec, before: Kept) -> Kept:
         """Want its settings kept."""
-        return before.model_copy(update={"kept": True})
+        return before.model_copy(update={"kept": "yes"})
 
     def partial(self, spec: PairSpec, before: Kept, now: Kept) -> bool:
         """Know one that was promoted and stopped since, by its settings that are kept."""
-        return now.kept
+        return now.kept != "no" and now.role != "primary"
+
+    async def undo(self, spec: PairSpec, before: Kept) -> None:
+        """Have it replicate the other one, if that is the primary again."""
+        await _leader(spec)
+        await self._back(spec)
 
 
 keep_role = KeepRole()
@@ -121,9 +137,11 @@ keep_role = KeepRole()
 class Retired(Wire):
     """Whether anything serves the database or listens at its address, and whether it would come up as a standby."""
 
+    system: str = ""
     serving: bool = False
     listening: bool = False
     signal: bool = False
+    kept: Literal["no", "half", "yes"] = "no"
 
 
 class Retire(SwitchAction[Retired]):
@@ -138,35 +156,45 @@ class Retire(SwitchAction[Retired]):
 
     def state(self, spec: PairSpec, now: DatabaseSeen) -> Retired:
         """Return whether it takes writes, or could."""
-        return Retired(serving=now.serving, listening=now.listening, signal=now.signal)
+        return Retired(
+            system=now.system, serving=now.serving, listening=now.listening, signal=now.signal, kept=now.kept
+        )
 
     def desired(self, spec: PairSpec, before: Retired) -> Retired:
         """Want it stopped, and never a primary again by itself."""
-        return Retired(signal=True)
+        return Retired(system=before.system, signal=True, kept="yes")
 
     def partial(self, spec: PairSpec, before: Retired, now: Retired) -> bool:
-        """Know one that is on its way down, or up again."""
-        return now.signal or not now.serving
+        """Know the same database on its way down, or up again, by what is kept of it."""
+        return now.kept != "no" and now.system == before.system
+
+    async def apply(self, spec: PairSpec, before: Retired) -> None:
+        """Stop it, if the other one can take its place."""
+        await _may(spec, "shut", writable=True)
+        await self._run(spec, self.does)
 
     async def undo(self, spec: PairSpec, before: Retired) -> None:
-        """Let it be the primary that it was, unless the other one is."""
-        other = await look(spec.other, spec.owner)
-        if other.role == "primary" or (other.serving and other.role == "down"):
-            raise Refused(f"{spec.other.name} takes writes, or may: two databases would. Fence it first")
+        """Let it be the primary that it was, unless the other one is, or could be."""
+        await _may(spec, "open")
         await self._back(spec, served="yes" if before.serving else "no")
 
 
 retire = Retire()
 
 
-class Writable(Wire):
-    """Whether a database takes writes."""
+class Promoted(Wire):
+    """Whether a database takes writes, and whether it is this recovery that began to promote it."""
 
+    system: str = ""
     writable: bool = False
+    promoted: bool = False
 
 
-class PromoteStandby(SwitchAction[Writable]):
-    """Make a standby the primary, if the one before it is fenced and nothing of that one is missing."""
+class PromoteStandby(SwitchAction[Promoted]):
+    """Make a standby the primary, if the one before it is fenced and nothing of that one is missing.
+
+    Its undo stops it for good: what it was, a standby that follows, it can be only once the other one is open again.
+    """
 
     name = "postgres.promote_standby"
     limit = timedelta(minutes=10)
@@ -176,18 +204,22 @@ class PromoteStandby(SwitchAction[Writable]):
         """Say what is promoted."""
         return f"promote {spec.system}"
 
-    def state(self, spec: PairSpec, now: DatabaseSeen) -> Writable:
+    def state(self, spec: PairSpec, now: DatabaseSeen) -> Promoted:
         """Return whether it takes writes."""
-        return Writable(writable=now.role == "primary" or (now.serving and now.role == "down" and not now.signal))
+        return Promoted(system=now.system, writable=_writable(now), promoted=now.promoted)
 
-    def desired(self, spec: PairSpec, before: Writable) -> Writable:
+    def desired(self, spec: PairSpec, before: Promoted) -> Promoted:
         """Want it to."""
-        return Writable(writable=True)
+        return Promoted(system=before.system, writable=True, promoted=True)
 
-    async def apply(self, spec: PairSpec, before: Writable) -> None:
+    def partial(self, spec: PairSpec, before: Promoted, now: Promoted) -> bool:
+        """Know the same database on its way, or stopped since."""
+        return now.promoted and now.system == before.system
+
+    async def apply(self, spec: PairSpec, before: Promoted) -> None:
         """Promote it, once the other one is seen to be fenced, stopped in order, and replicated to its end."""
-        other = await _alone(spec)
-        if not other.control.startswith("shut down"):
+        other = await _may(spec, "open")
+        if other.serving or not other.control.startswith("shut down"):
             raise Refused(f"{spec.other.name} was not shut down in order: what it had last may be missing")
         await self._run(spec, self.does, last=other.checkpoint)
 
@@ -196,19 +228,23 @@ promote_standby = PromoteStandby()
 
 
 class Follows(Wire):
-    """Whom a database replicates; "" where it is none's standby."""
+    """Whom a database replicates ("": nobody), and whether it takes writes.
+
+    ``kept`` tells whether its settings are kept apart, ``joining`` that this recovery began to have it follow.
+    """
 
     of: str = ""
-    streaming: bool = False
+    writable: bool = False
+    kept: Literal["no", "half", "yes"] = "no"
+    joining: bool = False
 
 
 class Follow(SwitchAction[Follows]):
-    """Make a database the standby of the one that clients write into: rewound, else by a base backup."""
+    """Make a retired primary the standby of the one that took its place: rewound, else by a base backup."""
 
     name = "postgres.follow"
     does = "follow"
-    kept = "clients write into the other one; what only this database has is in its way"
-    skip = "the other one runs without a standby"
+    kept = "clients write at the other site; what only this database has is in its way"
 
     def title(self, spec: PairSpec) -> str:
         """Say who follows whom."""
@@ -216,15 +252,58 @@ class Follow(SwitchAction[Follows]):
 
     def state(self, spec: PairSpec, now: DatabaseSeen) -> Follows:
         """Return whom it replicates."""
-        return Follows(of=now.of if now.streaming else "", streaming=now.streaming)
+        of = now.of if now.streaming else ""
+        return Follows(of=of, writable=_writable(now), kept=now.kept, joining=now.joining)
 
     def desired(self, spec: PairSpec, before: Follows) -> Follows:
-        """Want it to replicate the other one."""
-        return Follows(of=spec.other.reached, streaming=True)
+        """Want it to replicate the other one, and nothing left beside it."""
+        return Follows(of=spec.other.reached)
 
     def partial(self, spec: PairSpec, before: Follows, now: Follows) -> bool:
-        """Know one that is not there yet."""
-        return not now.streaming
+        """Know one that is not there yet, or is there with what was kept still beside it."""
+        return not now.writable and now.of in ("", spec.other.reached)
+
+    def begun(self, spec: PairSpec, before: Follows, now: Follows) -> bool:
+        """Know it by what it wrote down."""
+        return now.joining and self.partial(spec, before, now)
+
+    async def apply(self, spec: PairSpec, before: Follows) -> None:
+        """Have it follow, if the other one is the primary."""
+        await _leader(spec)
+        await self._run(spec, self.does)
 
 
 follow = Follow()
+
+
+class Held(Wire):
+    """Whether anything is kept beside a database."""
+
+    kept: Literal["no", "half", "yes"] = "no"
+
+
+class ForgetRole(SwitchAction[Held]):
+    """Remove what was kept of a standby that has become the primary for good."""
+
+    name = "postgres.forget_role"
+    does = "forget_role"
+    kept = "clients write there; what it was before is nothing to go back to"
+
+    def title(self, spec: PairSpec) -> str:
+        """Say what is removed."""
+        return f"forget what {spec.system} was"
+
+    def state(self, spec: PairSpec, now: DatabaseSeen) -> Held:
+        """Return whether anything is kept."""
+        return Held(kept=now.kept)
+
+    def desired(self, spec: PairSpec, before: Held) -> Held:
+        """Want nothing of it there."""
+        return Held()
+
+    def partial(self, spec: PairSpec, before: Held, now: Held) -> bool:
+        """Know what is half removed."""
+        return now.kept == "half"
+
+
+forget_role = ForgetRole()

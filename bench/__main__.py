@@ -7,12 +7,12 @@ import json
 import os
 import sys
 
-from bench import cut_over, restore, steps
+from bench import cut_over, restore, steps, switch
 
 
 def main() -> None:
     """Run every measurement and print one JSON object of them."""
-    names = sys.argv[1:] or ["steps", "restore", "cut_over"]
+    names = sys.argv[1:] or ["steps", "restore", "cut_over", "switch"]
     found: dict[str, dict[str, float]] = {}
     if "steps" in names:
         found["steps"] = asyncio.run(steps.measure())
@@ -20,6 +20,8 @@ def main() -> None:
         found["restore"] = asyncio.run(restore.measure())
     if "cut_over" in names:
         found["cut_over"] = asyncio.run(cut_over.measure())
+    if "switch" in names:
+        found["switch"] = asyncio.run(switch.measure())
     print(json.dumps(found, indent=2), flush=True)
     os._exit(0)  # the SDK's threads may abort an interpreter that shuts down in the ordinary way
 

@@ -11,7 +11,20 @@ from typing import NoReturn
 
 import typer
 
-from console import begin, by_hand, catalog, decisions, estate, holds, listing, server, start_form, systems, watching
+from console import (
+    begin,
+    by_hand,
+    catalog,
+    decisions,
+    estate,
+    halting,
+    holds,
+    listing,
+    server,
+    start_form,
+    systems,
+    watching,
+)
 from console.failures import explain
 from console.output import emit
 
@@ -38,6 +51,8 @@ app.command("hold")(holds.hold)
 app.command("note")(holds.note)
 app.command("cancel")(watching.cancel)
 app.command("undo")(holds.undo)
+app.command("halt")(halting.halt)
+app.command("go")(halting.go)
 app.command("leases")(systems.leases)
 app.command("free")(systems.free)
 app.command("link")(start_form.link)

@@ -40,6 +40,21 @@ def program(place: Place, head: Sequence[str], name: str, module: str) -> Path:
     return path
 
 
+def script(place: Place, head: Sequence[str], name: str, source: Path) -> Path:
+    """Make a program for the hosts of one file that needs the standard library alone, and return its path.
+
+    It starts in a fraction of the time that the others take.
+    """
+    body = place.programs / source.name
+    body.write_text(source.read_text())
+    body.chmod(0o644)
+    path = place.programs / name
+    words = " ".join(f"'{word}'" for word in head)
+    write_private(path, f"#!/bin/sh\nexec env {words} -I -S '{body}' \"$@\"\n", 0o755)
+    path.chmod(0o755)
+    return path
+
+
 def _direct() -> list[str]:
     return ["PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={REPOSITORY}", sys.executable]
 

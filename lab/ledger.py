@@ -70,6 +70,16 @@ def refused(folder: Path) -> list[Refused]:
     return [Refused(int(row["number"]), _time(row["at"]), str(row["error"])) for row in rows]
 
 
+def refused_for(folder: Path, since: datetime) -> float:
+    """Return the seconds from the first order refused after `since` to the first one taken after the last such.
+
+    Orders that were under way when the doors were shut are answered after the first refusal: those do not count.
+    """
+    times = [row.at for row in refused(folder) if row.at >= since]
+    taken = [row.acknowledged_at for row in acknowledged(folder) if row.acknowledged_at > max(times)]
+    return (min(taken) - min(times)).total_seconds()
+
+
 def _time(text: str | int) -> datetime:
     return datetime.fromisoformat(str(text))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab import addresses, daemons, ports, workers
 from lab.addresses import linked, of
-from lab.interpreter import interpreter, program
+from lab.interpreter import interpreter, program, script
 from lab.models import Program
 from lab.place import LabError, Place, Runner
 from lab.postgres import Postgres
@@ -94,5 +94,5 @@ class Site:
 def host_programs(place: Place, who: Runner) -> Path:
     """Make the lab's own programs for its hosts, and return the order application's. Raises LabError."""
     python = interpreter(place, who)
-    program(place, python, "valkey-cli", "lab.valkey_cli")
+    script(place, python, "valkey-cli", Path(__file__).with_name("valkey_cli.py"))
     return program(place, python, "orders", "lab.orders")

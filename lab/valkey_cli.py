@@ -1,82 +1,127 @@
-"""A `valkey-cli` for the lab's hosts: the wheel has the server only. Made with the client library.
+"""A `valkey-cli` for the lab's hosts: the wheel has the server only.
 
 It takes `-h HOST -p PORT -a PASSWORD -t SECONDS -n DATABASE -e --no-auth-warning --raw` and one command, the password
 also as VALKEYCLI_AUTH or REDISCLI_AUTH, and prints the answer as the real one does when nobody watches: raw, one
 element a line, nothing for nil. An error is printed, too, and the exit code is then 1; the real one says so only with
 `-e`, which a script that relies on it has to give. Not covered: TLS, clusters, standard input, subscriptions,
 pipelines, and everything interactive.
+
+It is called many times while clients are shut out, so it loads next to nothing: not even `socket` and `typing`, which
+take longer than the answer of a store (`python -I -S valkey_cli.py`).
 """
 
-import argparse
+from __future__ import annotations
+
+import _socket
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
 
-from valkey._parsers import _RESP2Parser
-from valkey.connection import Connection
-from valkey.exceptions import ResponseError, ValkeyError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
 
+FLAGS = ("-e", "--no-auth-warning", "--raw")
+VALUES = {"-h": "host", "-p": "port", "-a": "password", "--pass": "password", "-t": "seconds", "-n": "database"}
 
-class Parser(_RESP2Parser):
-    """Keeps errors as the server said them."""
-
-    @classmethod
-    def parse_error(cls, response: str) -> ResponseError:
-        """Return the error with its code, which the client library would turn into a class."""
-        return ResponseError(response)
+Answer = bytes | list["Answer"] | None
 
 
-def raw(answer: Any) -> Iterator[bytes]:
+class Said(Exception):
+    """The store answered with an error, in its own words."""
+
+
+def raw(answer: Answer) -> Iterator[bytes]:
     """Return the lines of an answer."""
     if isinstance(answer, list):
         for element in answer:
             yield from raw(element)
-    elif answer is None:
-        yield b""
     else:
-        yield answer if isinstance(answer, bytes) else str(answer).encode()
+        yield answer or b""
 
 
-def ask(given: argparse.Namespace) -> Any:
-    """Send the command and return its answer. Raises ValkeyError."""
-    connection = Connection(
-        host=given.host, port=given.port, db=given.database, password=given.password,
-        socket_connect_timeout=given.seconds, socket_timeout=given.seconds, parser_class=Parser,
-        lib_name=None, lib_version=None,
-    )  # fmt: skip
-    try:
-        connection.send_command(*given.command)
-        return connection.read_response()
-    finally:
-        connection.disconnect()
+def read(stream: BinaryIO) -> Answer:
+    """Read one answer. Raises Said, OSError (the connection was lost)."""
+    line = whole(stream.readline())
+    kind, text = line[:1], line[1:]
+    if kind == b"-":
+        raise Said(text.decode(errors="replace"))
+    if kind == b"$":
+        return None if text == b"-1" else whole(stream.read(int(text) + 2))
+    if kind == b"*":
+        return None if text == b"-1" else [read(stream) for _ in range(int(text))]
+    return text
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def whole(line: bytes) -> bytes:
+    """Return a line without its end. Raises OSError when it was cut off."""
+    if not line.endswith(b"\r\n"):
+        raise ConnectionResetError("Connection reset by peer")
+    return line[:-2]
+
+
+def packed(words: Sequence[str]) -> bytes:
+    """Return a command as it goes over the wire."""
+    parts = [os.fsencode(word) for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def connected(host: str, port: int, seconds: str | None) -> _socket.socket:
+    """Return a connection, each wait of which ends after so many seconds. Raises OSError."""
+    found = _socket.socket(_socket.AF_INET6 if ":" in host else _socket.AF_INET, _socket.SOCK_STREAM)
+    if seconds:
+        import struct
+
+        limit = struct.pack("ll", int(float(seconds)), int(float(seconds) % 1 * 1_000_000))
+        for option in (_socket.SO_RCVTIMEO, _socket.SO_SNDTIMEO):
+            found.setsockopt(_socket.SOL_SOCKET, option, limit)
+    found.connect((host, port))
+    return found
+
+
+def ask(given: dict[str, str], command: Sequence[str]) -> Answer:
+    """Log in, send the command and return its answer. Raises Said, OSError."""
+    first = [["AUTH", given["password"]]] if given.get("password") else []
+    first += [["SELECT", given["database"]]] if int(given.get("database", 0)) else []
+    connection = connected(given["host"], int(given["port"]), given.get("seconds"))
+    with os.fdopen(connection.fileno(), "rb", closefd=False) as stream:
+        for words in [*first, command]:
+            connection.sendall(packed(words))
+            answer = read(stream)
+    connection.close()
+    return answer
+
+
+def parsed(words: Sequence[str]) -> tuple[dict[str, str], Sequence[str]]:
+    """Return the options and the command. Raises SystemExit."""
+    secret = os.environ.get("VALKEYCLI_AUTH") or os.environ.get("REDISCLI_AUTH") or ""
+    given, left = {"host": "127.0.0.1", "port": "6379", "password": secret}, list(words)
+    while left and left[0].startswith("-"):
+        option = left.pop(0)
+        if option in FLAGS:
+            continue
+        if option not in VALUES or not left:
+            sys.exit(f"valkey-cli: {option}: no such option, or nothing after it")
+        given[VALUES[option]] = left.pop(0)
+    if not left:
+        sys.exit("valkey-cli: one command is needed")
+    return given, left
+
+
+def main(arguments: Sequence[str]) -> int:
     """Read the arguments, ask, print, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="valkey-cli", description=__doc__, add_help=False)
-    parser.add_argument("-h", dest="host", default="127.0.0.1")
-    parser.add_argument("-p", dest="port", type=int, default=6379)
-    secret = os.environ.get("VALKEYCLI_AUTH") or os.environ.get("REDISCLI_AUTH")
-    parser.add_argument("-a", "--pass", dest="password", default=secret)
-    parser.add_argument("-t", dest="seconds", type=float)
-    parser.add_argument("-n", dest="database", type=int, default=0)
-    parser.add_argument("-e", "--no-auth-warning", "--raw", dest="ignored", action="store_true")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    given = parser.parse_args(arguments)
-    if not given.command:
-        parser.error("one command is needed")
+    given, command = parsed(arguments)
     try:
-        answer = ask(given)
-    except ResponseError as error:
+        answer = ask(given, command)
+    except Said as error:
         print(error)
         return 1
-    except ValkeyError as error:
-        print(f"Could not connect to Valkey at {given.host}:{given.port}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"Could not connect to Valkey at {given['host']}:{given['port']}: {error}", file=sys.stderr)
         return 1
     sys.stdout.buffer.write(b"\n".join(raw(answer)) + b"\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -23,6 +23,7 @@ from temporalio import activity
 from temporalio.client import AsyncActivityCancelledError
 from temporalio.service import RPCError
 
+from recovery import kill_switch
 from recovery.errors import Drifted, Fatal, RecoveryError, Refused, Stale, Transient
 from recovery.fencing import Hand, acting
 from recovery.models import Mode, Wire
@@ -179,6 +180,7 @@ class Action(Probe[S, T]):
         What was begun in time may be finished late: after a crash, half a copy is nobody's truth.
         """
         _refuse(order)
+        kill_switch.heed()
         now = await self.observe(order.spec)
         wanted = self.desired(order.spec, order.before)
         if agrees(wanted, now):
@@ -194,14 +196,14 @@ class Action(Probe[S, T]):
         except RecoveryError:
             await self.halt(order.spec)
             raise
-        await self.halt(order.spec)
-        after = await self.observe(order.spec)
+        after = await self._tidied(order.spec)
         if not agrees(wanted, after):
             raise Transient(f"{self.title(order.spec)}: applied, but the system shows {differences(wanted, after)}")
         return after
 
     async def carry_back(self, order: Order[S, T]) -> T:
         """Restore ``order.before`` unless somebody else was there; return what is seen after."""
+        kill_switch.heed()
         with _giving_up(order.give_up):  # what has begun may take its time
             await self.halt(order.spec)  # an apply that outlived its worker must not act after the undo
             now = await self.observe(order.spec)
@@ -222,6 +224,14 @@ class Action(Probe[S, T]):
                 f"{self.title(order.spec)}: undone, but the system shows {differences(order.before, after)}"
             )
         return after
+
+    async def _tidied(self, spec: S) -> T:
+        """Look, and remove the traces of what has come to its end beside that: clients may be shut out meanwhile."""
+        halting = asyncio.ensure_future(self.halt(spec))
+        try:
+            return await self.observe(spec)
+        finally:
+            await halting
 
     def _expect(self, order: Order[S, T], now: T, known: T) -> None:
         if not agrees(known, now) and not self.partial(order.spec, order.before, now):

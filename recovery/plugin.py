@@ -38,7 +38,7 @@ PASSED_THROUGH = (
     "activities", "runbooks", "recovery.actions", "recovery.attributes", "recovery.clock", "recovery.details",
     "recovery.errors", "recovery.facts", "recovery.gates", "recovery.holds", "recovery.leases", "recovery.models",
     "recovery.names",
-    "recovery.notices", "recovery.past", "recovery.report", "recovery.saga",
+    "recovery.notices", "recovery.past", "recovery.report", "recovery.safety", "recovery.saga",
     "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "asyncssh", "yaml",
     "cryptography", "_cffi_backend", "opentelemetry",
 )  # fmt: skip

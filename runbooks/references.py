@@ -21,6 +21,7 @@ def mismatches(estate: Estate) -> list[str]:
         *_peers(estate, "stores", estate.stores),
         *_needs(estate),
         *_pointed(estate),
+        *_safe(estate),
     ]
 
 
@@ -110,3 +111,9 @@ def _pointed(estate: Estate) -> Iterator[str]:
         for site in director.sites:
             if site not in estate.sites:
                 yield f"directors.{name}.sites.{site}: the estate has no such site"
+
+
+def _safe(estate: Estate) -> Iterator[str]:
+    most, sites = estate.safety.max_fenced, len(estate.sites)
+    if "max_fenced" in estate.safety.model_fields_set and most >= sites:
+        yield f"safety.max_fenced: the estate has {sites} sites; {sites - 1} at most, so that one is left"

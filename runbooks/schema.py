@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from recovery.models import Authored, GatePolicy, HoldPolicy, Name, Text, Tier
+from recovery.safety import Rules
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._@+:/ -]*$", max_length=400)]
@@ -126,7 +127,7 @@ class Person(Authored):
 
 
 class Estate(Authored):
-    """What can be recovered: one ``estate.yaml`` a catalog."""
+    """What can be recovered: one ``estate.yaml`` a catalog. ``safety`` is what no recovery may do to its sites."""
 
     title: Text
     sites: dict[Name, Site]
@@ -137,6 +138,7 @@ class Estate(Authored):
     directors: dict[Name, Director] = {}
     tiers: dict[Name, Tier]
     people: dict[Name, Person]
+    safety: Rules = Rules()
 
 
 class Runbook(Authored):

@@ -70,8 +70,9 @@ def sweep(lab: Lab) -> None:
 def end_jobs(lab: Lab) -> None:
     """End every remote command, and remove every job."""
     processes.stop(_strangers(lab), signal.SIGKILL, 5)
-    for found in lab.place.jobs.iterdir():
-        shutil.rmtree(found)
+    for site in lab.sites:
+        for found in lab.place.at(site).jobs.iterdir():
+            shutil.rmtree(found)
 
 
 def strangers(lab: Lab) -> list[str]:
@@ -81,9 +82,11 @@ def strangers(lab: Lab) -> list[str]:
 
 def _strangers(lab: Lab) -> list[Process]:
     found = processes.members(lab.place.root)  # first: a session that begins later must not be taken for a stranger
-    own = [processes.recall(lab.place.run / f"{name}.json") for name in ("sshd", "load")]
-    known = {*(program[0] for program in own if program), *processes.postgres_in(lab.place.data)}
-    known |= set(servers_of_copies(lab))
+    own = [processes.recall(file) for file in lab.place.run.glob("*.json")]
+    known = {*(program[0] for program in own if program), *servers_of_copies(lab)}
+    for site in lab.sites.values():
+        known |= {*processes.postgres_in(site.place.data), *processes.valkey_in(site.place.valkey)}
+        known |= {service} if (service := site.service.running()) else set()
     return [process for process in found if process not in known]
 
 

@@ -8,13 +8,15 @@ from temporalio import workflow
 
 from activities.databases import DatabaseSeen, caught_up, look_at_database
 from activities.director import drained, look_at_director, point
+from activities.kill_switch import look_for_kill_switch
 from activities.services import run_services
 from activities.serving import Served, serves
 from activities.sites import Found, Sites, running
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import Replication, look_at_store
 from activities.stores import caught_up as store_caught_up
-from activities.switching import follow, keep_role, promote_standby, retire
+from activities.switching import follow, forget_role, keep_role, promote_standby, retire
+from recovery.actions import Spec
 from recovery.errors import Fatal
 from recovery.models import Start, digest
 from recovery.procedure import Procedure
@@ -38,9 +40,10 @@ class DataCenterActivation(Procedure[Parameters]):
             owner = digest(self.run_name)[:8]
             sites = Sites(self.frozen.systems, self.frozen.estate, wanted, owner)
             found = await self._assess(sites)
-            self.require(sites.blockers(found))
+            self.require(sites.blockers(found, workflow.now()))
             outlook = sites.outlook(found)
             await self.gate("switch over", outlook, then=f"clients are shut out, and {sites.new} takes over")
+            self.require(sites.frozen(workflow.now()))  # people may have taken their time
 
             for pair in sites.databases:
                 await self.do(keep_role, sites.of_new(pair))
@@ -55,11 +58,14 @@ class DataCenterActivation(Procedure[Parameters]):
     async def _assess(self, sites: Sites) -> Found:
         """Look at both sites, at the databases from each site of its own."""
         views: dict[str, dict[str, DatabaseSeen]] = {}
+        halted: dict[str, str] = {}
         for site in (sites.old, sites.new):
+            queue = sites.queues.get(site)
+            halted[site] = (await self.look(look_for_kill_switch, Spec(system=site), queue=queue)).why
             for pair in sites.databases:
                 for one, peer in ((pair.old, pair.new), (pair.new, pair.old)):
                     step = f"look at {one.name} from {site}"
-                    seen = await self.look(look_at_database, sites.look(one, peer), step, queue=sites.queues.get(site))
+                    seen = await self.look(look_at_database, sites.look(one, peer), step, queue=queue)
                     views.setdefault(site, {})[one.name] = seen
         stores: dict[str, Replication] = {}
         for store in (one for two in sites.stores for one in (two.old, two.new)):
@@ -67,7 +73,7 @@ class DataCenterActivation(Procedure[Parameters]):
         levels = [*sites.levels(sites.old), *sites.levels(sites.new)]
         runs = [await self.look(run_services, one, f"see whether {run_services.names(one)} run") for one in levels]
         directors = {name: await self.look(look_at_director, sites.seen_by(name)) for name in sites.directors}
-        return Found(views=views, stores=stores, running=running(runs), directors=directors)
+        return Found(views=views, stores=stores, running=running(runs), directors=directors, halted=halted)
 
     async def _shut(self, sites: Sites) -> datetime:
         """Let no client in any more, let those who are in come to an end, and stop what writes."""
@@ -133,6 +139,7 @@ class DataCenterActivation(Procedure[Parameters]):
         """Make the old site what the new one was: its replica, ready for the way home."""
         for pair in sites.databases:
             await self.do(follow, sites.of_old(pair))
+            await self.do(forget_role, sites.of_new(pair))
             self.delivered(f"standby of {pair.new.name}", f"{pair.old.name} at {sites.old}")
         for two in sites.stores:
             await self.do(follow_store, sites.follows(two))

@@ -8,7 +8,6 @@ from temporalio import workflow
 
 from activities.backups import Choice, backups
 from activities.cut_over import fence, install, promote
-from activities.databases import DatabaseAt, look_at_database
 from activities.door import close, first_write_seen, open_doors
 from activities.extraction import copy_back, copying_back, preview, previewing
 from activities.postgres import Replayed, lag, place, ready, replay
@@ -18,9 +17,8 @@ from activities.replacing import Replacing
 from activities.salvage import Salvaged, SalvageSpec, salvage
 from activities.side_copy import Assessment, SideCopy, assess, utc
 from activities.standing import Standing, cut_over_blockers, look_at_standing
-from activities.switching import PairSpec, follow
 from recovery.errors import Drifted, Fatal
-from recovery.models import Start, Wire, digest
+from recovery.models import Start, Wire
 from recovery.procedure import Procedure
 from recovery.report import Report
 from runbooks.procedures.database_point_in_time_restore import Parameters
@@ -41,8 +39,7 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
             found = await self.look(backups, copy.find())
             room = await self.look(ready, copy.room())
             standing = await self._standing(copy)
-            standby = await self._standby(copy, standing)
-            choice, port = self._chosen(assess(copy, found, room), standing, standby)
+            choice, port = self._chosen(assess(copy, found, room), standing)
 
             await self.do(place, copy.place(choice, port))
             reached = await self.do(replay, copy.replay(choice, port))
@@ -53,7 +50,7 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
                 raise Fatal(f"the copy is not proven: {'; '.join(proof.failed)}")
 
             if standing is not None:
-                await self._replace(Replacing(copy), port, standing, standby, beyond, proof, reached)
+                await self._replace(Replacing(copy), port, standing, beyond, proof, reached)
             else:
                 await self._decide(copy, port, beyond, proof, reached)
         return self.report()
@@ -78,17 +75,11 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         self.delivered("copy", copy.address(port))
 
     async def _replace(
-        self,
-        new: Replacing,
-        port: int,
-        standing: Standing,
-        standby: PairSpec | None,
-        beyond: Comparison | None,
-        *proofs: Wire | None,
+        self, new: Replacing, port: int, standing: Standing, beyond: Comparison | None, *proofs: Wire | None
     ) -> None:
         """Ask, then shut, export, fence, promote, install, archive, open; after that there is only a way forward."""
         took = self._took(compare.title(new.copy.compare(port)))
-        means = new.outlook(beyond, standing, self.frozen.keep_for, took, standby.system if standby else "")
+        means = new.outlook(beyond, standing, self.frozen.keep_for, took)
         then = f"clients are shut out and the copy replaces {new.copy.system}"
         await self.gate("cut over", beyond, means, *proofs, then=then)
         cut = new.cut(port, standing)
@@ -104,31 +95,7 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         first = await self.prove(first_write_seen, new.first_write(port, standing))
         backup = await self.do(base_backup, new.base_backup(port, standing, workflow.now()))
         self._account(new, lost, first.at if first else None, shut)
-        self.delivered("redundancy", new.redundancy(backup, await self._rebuilt(standby, shut)))
-
-    async def _rebuilt(self, standby: PairSpec | None, shut: datetime) -> str:
-        """Have the standby follow the restored database, and return its name; "" where there is none."""
-        if standby is None:
-            return ""
-        after = await self.do(follow, standby)
-        if not after.streaming:
-            return ""
-        self.measured(f"without the standby {standby.system}", round((workflow.now() - shut).total_seconds(), 3), "s")
-        return standby.system
-
-    async def _standby(self, copy: SideCopy, standing: Standing | None) -> PairSpec | None:
-        """Return the peer of the running database if it is its standby at this moment: it is built anew."""
-        peer = copy.database.peer
-        if standing is None or not standing.standbys or peer is None:
-            return None
-        other = self.system("databases", peer, Database)
-        own = DatabaseAt.of(copy.system, copy.database, copy.host)
-        spec = PairSpec(
-            system=peer, database=DatabaseAt.of(peer, other, self.system("hosts", other.host, Host)), other=own,
-            owner=digest(self.run_name)[:8],
-        )  # fmt: skip
-        seen = await self.look(look_at_database, spec)
-        return spec if seen.streaming and seen.of == own.reached else None
+        self.delivered("redundancy", new.redundancy(backup))
 
     async def _exported(self, export: SalvageSpec, lost: Salvaged) -> None:
         """Go no further where what would be lost is not where it was put any more."""
@@ -148,12 +115,11 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         host = self.system("hosts", database.host, Host)
         return SideCopy(name, database, host, wanted, info.workflow_id, self.run_name)
 
-    def _chosen(self, assessed: Assessment, standing: Standing | None, standby: PairSpec | None) -> tuple[Choice, int]:
+    def _chosen(self, assessed: Assessment, standing: Standing | None) -> tuple[Choice, int]:
         if assessed.choice is not None:
             self.measured("restorable from", utc(assessed.choice.earliest))
             self.measured("restorable to", utc(assessed.choice.latest))
-        bars = cut_over_blockers(standing, 1 if standby else 0) if standing else ()
-        self.require([*assessed.blockers, *bars])
+        self.require([*assessed.blockers, *(cut_over_blockers(standing) if standing else ())])
         if assessed.choice is None:
             raise Fatal("no backup was chosen although nothing stands in the way")
         return assessed.choice, assessed.port

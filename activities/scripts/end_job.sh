@@ -13,7 +13,7 @@ if [ -e "$d/group" ] && ! flock -n "$d/lock" true; then
 fi
 # What does not stop, or was left running by a shell that somebody killed, still carries the job's name.
 tries=0
-while left=$(grep -lszxF "RECOVERY_JOB=$NAME" /proc/[0-9]*/environ | cut -d/ -f3) && [ -n "$left" ]; do
+while left=$(left_of "$d" "$NAME") && [ -n "$left" ]; do
     tries=$((tries + 1))
     [ "$tries" -lt 250 ] || { echo "Transient: the job is still running" >&2; exit 75; }
     kill -KILL $left 2>/dev/null

@@ -2,6 +2,6 @@
 . ./running.sh
 . ./standing_by.sh
 keep_settings
-[ "$(streams)" = 1 ] || rejoin
-await_stream
-rm -rf "$COPY"
+remember joining "$OWNER"
+join
+drop

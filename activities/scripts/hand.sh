@@ -26,3 +26,13 @@ allowed() { # $1 JOBS; refused while somebody has everything stopped
     echo "Refused: nothing is changed here while $1/kill-switch stands there: $(head -c 200 "$1/kill-switch" | tr '\n\t' '  ')" >&2
     return 77
 }
+left_of() { # $1 folder of a job, $2 its name: the pids of what it left running
+    grep -lszxF "RECOVERY_JOB=$2" /proc/[0-9]*/environ | cut -d/ -f3
+    # What a service's command starts stays, but until that has succeeded its own session may not act on.
+    [ "$(cat "$1/rc" 2>/dev/null)" != 0 ] || return 0
+    session=$(cat "$1/group" 2>/dev/null)
+    for pid in $(grep -lszxF "RECOVERY_COMMAND=$2" /proc/[0-9]*/environ | cut -d/ -f3); do
+        [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 4)" != "$session" ] || echo "$pid"
+    done
+    true
+}

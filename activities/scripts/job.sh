@@ -19,7 +19,7 @@ exec 9>>"$d/lock" || exit 73
 # Nobody holds the lock: it was never started, it has ended, or its shell was killed. Only a success needs no other try.
 if flock -n 9 && [ "$(cat "$d/rc" 2>/dev/null)" != 0 ]; then
     # What a killed shell leaves running must not act beside its successor.
-    while left=$(grep -lszxF "RECOVERY_JOB=$2" /proc/[0-9]*/environ | cut -d/ -f3) && [ -n "$left" ]; do
+    while left=$(left_of "$d" "$2") && [ -n "$left" ]; do
         kill -KILL $left 2>/dev/null
         sleep 0.02
     done

@@ -1,13 +1,19 @@
 # Make the standby in DATA a primary, once it has all that the primary before it had: up to its shutdown at LAST.
 . ./running.sh
 [ -n "$(postmaster "$(identity "$DATA")")" ] || fail Fatal "the server of $DATA is not running; see its log"
-recovering=$(ask 'select pg_is_in_recovery()') || later "the server of $DATA does not answer"
-[ "$recovering" = t ] || exit 0
-ends=$(ask "select pg_last_wal_receive_lsn() > '$LAST'::pg_lsn") || later "the server of $DATA does not answer"
-[ "$ends" = t ] || fail Refused "the primary before it ended at $LAST, which it has not received: some of it would be lost"
+# One question for all, because clients are shut out.
+told=$(ask "select pg_is_in_recovery(),
+    coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) > '$LAST'::pg_lsn, false),
+    upper(lpad(to_hex(greatest(timeline_id, min_recovery_end_timeline)), 8, '0'))
+    from pg_control_checkpoint(), pg_control_recovery()") || later "the server of $DATA does not answer"
+case $told in
+    f\|*) exit 0 ;;
+    t\|f\|*) fail Refused "the primary before it ended at $LAST, which it has not received: some of it would be lost" ;;
+esac
+before=${told##*|}
+[ -e "$COPY/kept/timeline" ] || remember timeline "$before" # whatever it archives from here on is of a later one
 remember promoted "$OWNER"
-before=$(ask 'select timeline_id from pg_control_checkpoint()') || later "the server of $DATA does not answer"
 "$BIN/pg_ctl" -D "$DATA" -w -t 120 promote >/dev/null 2>&1 || later "it is not promoted within 2 min"
-until [ "$(ask 'select pg_is_in_recovery()' 2>/dev/null)" = f ]; do sleep 0.05; done
-now=$(ask "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
-[ "$now" -gt "$before" ] || fail Fatal "it was promoted, and is still on timeline $now"
+line="case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end"
+until now=$(ask "select $line" 2>/dev/null) && [ -n "$now" ]; do sleep 0.05; done
+expr "$now" '>' "$before" >/dev/null || fail Fatal "it was promoted, and is still on timeline $now"

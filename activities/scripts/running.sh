@@ -6,10 +6,9 @@ identity() { stat -c %d:%i "$1" 2>/dev/null; }
 digest() { sha256sum <"$1" 2>/dev/null | cut -c1-64; }
 # A server is known by the folder that it works in, wherever that was moved to and whatever a pid file says.
 servers() { # $1 identity of a data directory: the pids of everything of PostgreSQL that works in it
-    stat -L -c '%d:%i %n' /proc/[0-9]*/cwd 2>/dev/null | while read -r at path; do
-        [ "$at" = "$1" ] || continue
-        case $(readlink "${path%cwd}exe") in */postgres | */postgres\ *) path=${path%/cwd} && echo "${path#/proc/}" ;; esac
-    done
+    found=$(stat -L -c '%d:%i %n' /proc/[0-9]*/cwd 2>/dev/null | sed -n "s|^$1 \(.*\)cwd$|\1exe|p")
+    [ -z "$found" ] || QUOTING_STYLE=shell-always stat -c %N $found 2>/dev/null | # one call for all: there are many
+        sed -n "s|^'/proc/\([0-9]*\)/exe' -> '.*/postgres\( .*\)\{0,1\}'\$|\1|p"
 }
 parent() { sed -n 's/^PPid:[^0-9]*//p' "/proc/$1/status" 2>/dev/null; } # $1 pid; nothing once it has ended
 postmaster() { # $1 identity: the pid of the one that started the others

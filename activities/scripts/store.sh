@@ -2,7 +2,8 @@
 export LC_ALL=C
 fail() { echo "$1: $2" >&2; exit 3; }
 later() { echo "Transient: $1" >&2; exit 75; }
-at="the store at $ADDRESS:$PORT"
+at="the store at $ADDRESS:$PORT" return=$(printf '\r') line='
+'
 if [ -n "$SECRET" ]; then # in the environment of its program alone: a command line is read by everybody
     REDISCLI_AUTH=$(cat "$SECRET" 2>/dev/null) && [ -n "$REDISCLI_AUTH" ] ||
         fail Fatal "the password in $SECRET cannot be read"
@@ -11,8 +12,9 @@ fi
 try() { # "$@" a command: "told" is what the store answers, a refusal too; what it cannot answer ends the script
     told=$(timeout 20 "$CLI" -h "$ADDRESS" -p "$PORT" "$@" 2>&1)
     how=$?
-    told=$(printf '%s\n' "$told" | tr -d '\r')
-    case $how:$(short) in # the first line alone: INFO counts refusals by these very words
+    case $told in *"$return"*) told=$(printf '%s\n' "$told" | tr -d '\r') ;; esac
+    first=${told%%"$line"*}
+    case $how:$first in # the first line alone: INFO counts refusals by these very words
         124:*) later "$at does not answer" ;;
         126:* | 127:*) fail Fatal "$CLI cannot be run" ;;
         *WRONGPASS* | *NOAUTH* | *NOPERM*) fail Refused "$at does not let this login in, or not do that ($1)" ;;
@@ -22,10 +24,15 @@ try() { # "$@" a command: "told" is what the store answers, a refusal too; what 
 }
 ask() { # "$@" a command that the store has to carry out
     try "$@"
-    case $(short) in ERR* | -* | [A-Z][A-Z][A-Z][A-Z]*\ *) fail Refused "$at does not take $1: $(short)" ;; esac
+    case $first in ERR* | -* | [A-Z][A-Z][A-Z][A-Z]*\ *) fail Refused "$at does not take $1: $(short)" ;; esac
 }
-short() { printf '%s\n' "$told" | head -n 1 | cut -c 1-150; }
-field() { printf '%s\n' "$info" | sed -n "s/^$1://p"; } # $1 name, of what INFO told
+short() { printf '%.150s' "$first"; }
+field() { # $1 name, of what INFO told; without another program, for it is asked often while clients are shut out
+    case $line$info in *"$line$1:"*) ;; *) return ;; esac
+    found=$line$info
+    found=${found#*"$line$1:"}
+    printf '%s\n' "${found%%"$line"*}"
+}
 look() { # what the store is: "of" is whom it replicates, nobody as a primary
     ask info
     info=$told of=

@@ -1,5 +1,5 @@
-# Tell what a store is, whom it replicates and how far, what it holds, and what a restart would make of it. ASKED is
-# "role" for that alone, "gate" for when it takes writes, too, and "all" to try whether it does.
+# Tell what a store is, whom it replicates and how far, what it holds, and what a restart would make of it.
+# ASKED is "role" for that alone, "gate" for when it takes writes, too, and "all" to try whether it does.
 . ./store.sh
 look
 names='role|master_(host|port|link_status|last_io_seconds_ago|link_down_since_seconds|sync_in_progress|replid2?)'

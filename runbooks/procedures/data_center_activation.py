@@ -12,7 +12,7 @@ from recovery.models import Authored, Name
 from runbooks.schema import Estate
 
 SYSTEMS = ("databases", "stores", "services", "directors")
-ESTATE = ("sites", "hosts", *SYSTEMS)
+ESTATE = ("sites", "hosts", *SYSTEMS, "safety")
 GATES = ("switch over",)
 
 
@@ -41,11 +41,6 @@ class Parameters(Authored):
     path: str = Field(default="/", pattern="^/", max_length=500)
     requests: int = Field(default=20, ge=1, le=500)
     watch: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(days=1))
-
-
-def systems(named: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> tuple[str, ...]:
-    """Return what a run with ``parameters`` has in hand: all that the runbook names."""
-    return named
 
 
 def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> list[str]:

@@ -30,13 +30,6 @@ def commits(parameters: Mapping[str, Any]) -> bool:
     return bool(parameters.get("cutover", "none") != "none")
 
 
-def systems(named: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> tuple[str, ...]:
-    """Return what a run with ``parameters`` has in hand: where it replaces a database, the standby of that as well."""
-    if parameters.get("cutover") != "replace":
-        return named
-    return (*named, *(peer for name in named if (peer := estate.databases[name].peer) and peer not in named))
-
-
 def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> list[str]:
     """Return what is wrong with the systems that a runbook names, for a run with ``parameters``."""
     return []

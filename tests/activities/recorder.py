@@ -31,15 +31,18 @@ class Sent:
 
 @dataclass
 class Recorder:
-    """What arrived, and what is answered by the name of the script: output, complaint, exit status."""
+    """What arrived, and what is answered by the name of the script: output, complaint, exit status.
+
+    A script that is asked about one of several systems may be answered by the port of that.
+    """
 
     host: HostAt
     sent: list[Sent] = field(default_factory=list)
-    answers: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    answers: dict[tuple[str, str], tuple[str, str, int]] = field(default_factory=dict)
 
-    def answer(self, name: str, output: str = "", complaint: str = "", status: int = 0) -> None:
-        """Answer the script ``name`` so from now on."""
-        self.answers[name] = (output, complaint, status)
+    def answer(self, name: str, output: str = "", complaint: str = "", status: int = 0, port: str = "") -> None:
+        """Answer the script ``name`` so from now on, about the system at ``port`` alone if that is said."""
+        self.answers[name, port] = (output, complaint, status)
 
     async def take(self, process: asyncssh.SSHServerProcess[str]) -> None:
         """Take one script."""
@@ -53,7 +56,8 @@ class Recorder:
         assert job or (command[:2], command[-2:]) == (["exec", "timeout"], ["sh", "-s"]), command
         seconds = 0 if job else float(command[-3])
         self.sent.append(Sent(name, {key: _plain(value) for key, value in values.items()}, job, seconds))
-        output, complaint, status = self.answers.get(name, ("", "", 0))
+        usual = self.answers.get((name, ""), ("", "", 0))
+        output, complaint, status = self.answers.get((name, self.sent[-1].values.get("PORT", "")), usual)
         process.stdout.write(output)
         process.stderr.write(complaint)
         process.exit(status)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,3 +114,54 @@ def test_kill_switch_refuses_every_job_and_lets_what_runs_be_ended(tmp_path: Pat
     assert not (tmp_path / "copy.fence").exists()
     (tmp_path / "kill-switch").unlink()
     assert job(tmp_path, "1 2 1") == ""
+
+
+def service(jobs: Path, command: str) -> subprocess.Popen[str]:
+    """Begin a job that starts a service."""
+    body = scripts.script("service", {"command": command, "service": "mail"}).rstrip("\n")
+    check = hashlib.sha256(body.encode()).hexdigest()
+    words = ["sh", "-c", scripts.text("job"), "job", str(jobs), "mail.service", check, "", "0 0 0"]
+    begun = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert begun.stdin is not None
+    begun.stdin.write(body)
+    begun.stdin.close()
+    return begun
+
+
+def seen(path: Path) -> str:
+    """Wait until a file has something in it, and return that."""
+    deadline = time.monotonic() + 10
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)
+    return path.read_text().strip()
+
+
+def killed(begun: subprocess.Popen[str]) -> None:
+    with begun:
+        assert begun.stderr is not None
+        assert "killed on the host" in begun.stderr.read()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_command_whose_job_was_killed_does_not_act_on(tmp_path: Path, again: bool) -> None:
+    begins, mark = tmp_path / "begins", tmp_path / "mark"
+    begun = service(tmp_path, f"echo yes >'{begins}'; sleep 1; touch '{mark}'")
+    seen(begins)
+    os.kill(int(seen(tmp_path / "mail.service" / "group")), signal.SIGKILL)
+    killed(begun)
+    if again:
+        with service(tmp_path, "true") as second:
+            assert second.wait(10) == 0
+    assert end(tmp_path, "0 0 0", "mail.service", "") == ""
+    time.sleep(1.2)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("session", ["setsid", ""])
+def test_service_outlives_the_job_that_started_it(tmp_path: Path, session: str) -> None:
+    pid = tmp_path / "pid"
+    with service(tmp_path, f"{session} sleep 30 >/dev/null 2>&1 & echo $! >'{pid}'") as begun:
+        assert begun.wait(10) == 0
+    assert end(tmp_path, "0 0 0", "mail.service", "") == ""
+    os.kill(int(seen(pid)), signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,20 +12,32 @@ import pytest
 import pytest_asyncio
 
 import worker
-from activities import ssh
+from activities import scripts, ssh
 from activities.backups import REACH_BACK, SETTLE, backups
+from activities.databases import caught_up, look_at_database
 from activities.extraction import copy_back, copying_back, preview, previewing
 from activities.postgres import Placed, Replayed, place, ready, replay
+from activities.services import run_services
 from activities.ssh import HostAt
-from recovery.actions import Action, Probe, Spec
+from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
+from activities.stores import caught_up as store_caught_up
+from activities.stores import look_at_store, replication
+from activities.switching import follow, forget_role, keep_role, promote_standby, retire
+from recovery.actions import Action, Probe
 from recovery.errors import Drifted, Fatal, Refused, Stale, Transient, kind
 from tests.activities.captured import captured
-from tests.activities.recorder import FOLDER, NAMES, Recorder, Sent, recorder
-from tests.activities.sample import CHOICE, STANDING, TARGET, copy, replacing
+from tests.activities.recorder import NAMES, Recorder, Sent, recorder
+from tests.activities.sample import AT_SITES, CHOICE, HOST, STANDING, TARGET, copy, moving, replacing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-STEPS: list[Probe[Any, Any]] = [*worker.PROBES, *worker.ACTIONS]
+STEPS = [step for step in (*worker.PROBES, *worker.ACTIONS) if "HostAt" in str(step.spec_type.model_json_schema())]
+"""Every step on a host; the others send no script."""
+ACTIONS = [step for step in STEPS if isinstance(step, Action)]
+WAITS = ("postgres.first_write", "postgres.caught_up", "valkey.caught_up")
+OWNERS = ("0a1b2c3d", "4e5f6a7b")
+LEADERS = {keep_role.name: "north", follow.name: "south"}
+"""At which site there is a primary that a step has the other one follow."""
 SHELL = {"PATH", "HOME", "IFS", "ENV", "PS4", "PWD", "TMPDIR", "SHELL", "USER", "LANG", "LC_ALL", "TZ", "CDPATH"}
 
 
@@ -36,51 +49,94 @@ async def listening(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[R
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def host(listening: Recorder) -> Recorder:
+    """A host on which a copy stands, and both sites."""
     listening.sent.clear()
     listening.answers.clear()
     listening.answer("inventory", captured("inventory_down"))
     listening.answer("readiness", captured("readiness"))
     listening.answer("verify_copy", captured("verify_good"))
+    listening.answer("store_state", captured("store_primary"))
+    listening.answer("service_state", "runs\n")
     return listening
 
 
-def specs(at: HostAt) -> dict[type[Spec], Any]:
-    """Return the specs that a side copy and its cut-over make, on this host."""
+def specs(at: HostAt, owner: str = OWNERS[0]) -> dict[str, Any]:
+    """Return the specs of a side copy, its cut-over and a move between sites, by step; ``owner`` is the recovery."""
     of = copy(cutover="extract", extract=({"table": "public.orders", "where": "number < 7"}, {"table": "public.t"}))
+    of, cut = replace(of, run=f"{of.run[:-8]}{owner}"), replacing()
+    cut = replace(cut, copy=replace(cut.copy, run=of.run))
     made: list[Any] = [of.find(), of.room(), of.place(CHOICE, 6001), of.replay(CHOICE, 6001)]
     made += [of.verify(6001), of.compare(6001), previewing(of, 6001), copying_back(of, 6001)]
-    cut = replacing()
     made += [cut.look(), cut.cut(6001, STANDING), cut.salvage(6001, STANDING), cut.first_write(6001, STANDING)]
     made.append(cut.base_backup(6001, STANDING, TARGET))
-    return {type(spec): spec.model_copy(update={"host": at}) for spec in made}
+    known = {type(spec): spec.model_copy(update={"host": at}) for spec in made}
+    of_copies = {step.name: known[step.spec_type] for step in STEPS if step.spec_type in known}
+    return of_copies | of_sites(at, owner)
 
 
-async def sent_by(step: Probe[Any, Any], host: Recorder) -> list[Sent]:
+def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
+    """Return the specs that a move between sites makes, with both of them on this host."""
+    sites = moving(HOST.model_copy(update=at.model_dump(exclude={"name", "seen_from"})), owner)
+    (pair,), (two,), level = sites.databases, sites.stores, sites.levels("south")[0]
+    return {
+        look_at_database.name: sites.look(pair.old, pair.new),
+        caught_up.name: sites.catch_up(pair),
+        keep_role.name: sites.of_new(pair),
+        forget_role.name: sites.of_new(pair),
+        retire.name: sites.of_old(pair),
+        promote_standby.name: sites.of_new(pair),
+        follow.name: sites.of_old(pair),
+        run_services.name: level,
+        look_at_store.name: sites.store(two.old),
+        store_caught_up.name: sites.copies(two),
+        fence_store.name: sites.store(two.old),
+        unfence_store.name: sites.unfence(two, replication(captured("store_primary"))),
+        promote_store.name: sites.store(two.new),
+        follow_store.name: sites.follows(two),
+    }
+
+
+def stand(step: Probe[Any, Any], host: Recorder) -> None:
+    """Have the north be stopped for good, and the south have all of it, but where a step needs a primary to follow."""
+    usual = {"north": "pg_retired", "south": "pg_standby"}
+    for site, found in (usual | {LEADERS[step.name]: "pg_primary"} if step.name in LEADERS else usual).items():
+        host.answer("pg_state", captured(found), port=str(AT_SITES[site]["port"]))
+
+
+async def sent_by(step: Probe[Any, Any], host: Recorder, owner: str = OWNERS[0]) -> list[Sent]:
     """Return what ``step`` sends when it looks and, if it is an action, acts, undoes and halts."""
-    known = specs(host.host)
-    assert step.spec_type in known, f"{step.name} has no sample spec in this test"
-    spec = known[step.spec_type]
+    stand(step, host)
+    known = specs(host.host, owner)
+    assert step.name in known, f"{step.name} has no sample spec in this test"
+    spec = known[step.name]
     before = await step.observe(spec)
     if isinstance(step, Action):
         await step.apply(spec, before)
-        if not getattr(step, "kept", ""):
+        if not step.kept:
             await step.undo(spec, before)
         await step.halt(spec)
     return host.sent
 
 
+FUNCTION = re.compile(r"^([a-z_]+)\(\) \{(?:.*\}(?: +#.*)?$|.*\n(?:.*\n)*?\}$)", re.MULTILINE)
+
+
 def used_text(name: str) -> str:
     """Return the script ``name`` without the shared functions that it does not call."""
-    own, shared = (FOLDER / f"{name}.sh").read_text(), (FOLDER / "running.sh").read_text()
-    if ". ./running.sh" not in own:
-        return own
-    functions = {m[1]: m[0] for m in re.finditer(r"^([a-z]+)\(\) \{(?:.*\}$|.*\n(?:.*\n)*?\}$)", shared, re.MULTILINE)}
+    own = scripts.TAKEN.sub("", scripts.own(name))
+    shared = scripts.text(name).replace(own, "")
+    functions = {found[1]: found[0] for found in FUNCTION.finditer(shared)}
     for body in functions.values():
         shared = shared.replace(body, "")
     used = shared + own
     while called := [n for n in functions if re.search(rf"\b{n}\b", used)]:
         used += "".join(functions.pop(n) for n in called)
     return used
+
+
+def shared_scripts() -> set[str]:
+    """Return the scripts that others take, and what begins a job."""
+    return {"job", *(taken for name in NAMES for taken in scripts.TAKEN.findall(scripts.own(name)))}
 
 
 def needed(name: str) -> set[str]:
@@ -98,6 +154,10 @@ async def test_needed_variables_are_found() -> None:
     assert {"GUARD", "RULES", "SHUT", "DATA", "IDENTITY"} <= needed("shut_door")
     assert "GUARD" not in needed("standing")
     assert "QUERY_" in needed("verify_copy")
+    assert {"UPSTREAM", "FROM", "OWNER", "SOCKETS"} <= needed("follow")
+    assert {"ADDRESS", "SECRET", "WANTED"} <= needed("store_role")
+    assert "UPSTREAM" not in needed("retire")
+    assert "LAST" in needed("promote_standby")
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
@@ -117,18 +177,11 @@ async def test_values_are_no_variables_of_the_shell(step: Probe[Any, Any], host:
 async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     for step in STEPS:
         await sent_by(step, host)
-    assert {sent.name for sent in host.sent} | {
-        "job",
-        "hand",
-        "running",
-        "both_sides",
-        "end_sessions",
-        "ranges",
-    } == set(NAMES)
+    assert {sent.name for sent in host.sent} | shared_scripts() == set(NAMES)
     looks = {
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
-        "extraction", "end_copy_back",
+        "extraction", "end_copy_back", "pg_state", "store_state", "service_state",
     }  # fmt: skip
     assert {sent.name for sent in host.sent if not sent.job} == looks
     assert not {sent.name for sent in host.sent if sent.job} & looks
@@ -137,11 +190,24 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 async def test_look_may_take_as_long_as_its_activity(step: Probe[Any, Any], host: Recorder) -> None:
     """Less what it takes to tell people; together where there are several, but for the ones that wait for something."""
-    await step.observe(specs(host.host)[step.spec_type])
+    stand(step, host)
+    await step.observe(specs(host.host)[step.name])
     limit = step.look_limit if isinstance(step, Action) else step.limit
     looks = [sent.seconds for sent in host.sent if sent.name != "nothing"]
     assert sum(looks) < limit.total_seconds()
-    assert min(looks) >= (limit / len(looks)).total_seconds() - 5 or step.name == "postgres.first_write"
+    assert min(looks) >= (limit / len(looks)).total_seconds() - 5 or step.name in WAITS
+
+
+@pytest.mark.parametrize("step", [caught_up, store_caught_up], ids=lambda step: step.name)
+async def test_wait_ends_before_its_activity(step: Probe[Any, Any], host: Recorder) -> None:
+    """However long a runbook lets it wait: the last looks may begin in the last moment."""
+    longest = timedelta(minutes=10)
+    moving(catch_up=longest)
+    with pytest.raises(ValueError, match="catch_up"):
+        moving(catch_up=longest + timedelta(seconds=1))
+    stand(step, host)
+    await step.observe(specs(host.host)[step.name])
+    assert longest.total_seconds() + sum(sent.seconds for sent in host.sent) < step.limit.total_seconds()
 
 
 async def test_looks_that_read_much_have_time() -> None:
@@ -149,13 +215,25 @@ async def test_looks_that_read_much_have_time() -> None:
     assert backups.limit >= timedelta(minutes=5)
 
 
-async def test_job_is_of_the_copy_alone(host: Recorder) -> None:
-    for step in worker.ACTIONS:
-        jobs = {
-            sent.job or sent.values["NAME"] for sent in await sent_by(step, host) if sent.job or "NAME" in sent.values
-        }
-        assert jobs == {f"orders-20261121T223015Z-0a1b2c3d.{step.name.removeprefix('postgres.')}"}
-        host.sent.clear()
+async def jobs_of(step: Action[Any, Any], host: Recorder, owner: str = OWNERS[0]) -> set[str]:
+    """Return the names of the jobs that an action begins or ends."""
+    host.sent.clear()
+    sent = await sent_by(step, host, owner)
+    return {one.job or one.values["NAME"] for one in sent if one.job or "NAME" in one.values}
+
+
+async def test_job_is_of_its_system_and_recovery(host: Recorder) -> None:
+    copies = "orders-20261121T223015Z-0a1b2c3d"
+    for step in ACTIONS:
+        spec, kind, _, what = specs(host.host)[step.name], *step.name.partition(".")
+        moves = step.name in of_sites(host.host, OWNERS[0])
+        what = "service" if kind == "services" else what
+        assert await jobs_of(step, host) == {f"{spec.system}-0a1b2c3d.{what}" if moves else f"{copies}.{what}"}
+
+
+async def test_no_two_steps_share_a_job(host: Recorder) -> None:
+    found = [job for step in ACTIONS for owner in OWNERS for job in await jobs_of(step, host, owner)]
+    assert sorted(found) == sorted(set(found))
 
 
 async def test_what_is_wanted_arrives(host: Recorder) -> None:
@@ -177,6 +255,18 @@ async def test_what_is_wanted_arrives(host: Recorder) -> None:
     assert [copied[f"{what}_{n}"] for n in range(2) for what in ("TABLE", "WHERE")] == [
         "public.orders", "number < 7", "public.t", "",
     ]  # fmt: skip
+    reached, kept, promoted, undone, followed, started = (
+        next(sent.values for sent in host.sent if sent.name == name)
+        for name in ("pg_state", "keep_role", "promote_standby", "unretire", "follow", "service")
+    )
+    assert kept["DATA"] == promoted["DATA"] == "/srv/south/pg data"
+    assert (kept["COPY"], kept["OWNER"]) == ("/srv/south/pg data.switch-0a1b2c3d", "0a1b2c3d")
+    assert (promoted["LAST"], undone["SERVED"]) == ("0/1101F80", "no")
+    assert followed["DATA"] == "/srv/north/pg data"
+    assert followed["UPSTREAM"] == "host=192.0.2.1 port=7001 user=replicator application_name=it's"
+    assert reached["REACH"] == followed["UPSTREAM"]
+    assert followed["FROM"] == "192.0.2.1:7001"
+    assert (started["COMMAND"], started["SERVICE"]) == ("systemctl start 'mail'", "mail-south")
 
 
 # --- what is answered --------------------------------------------------------------------------------------------
@@ -197,7 +287,7 @@ NAME = "20261122T015250.249524Z"
 )
 async def test_placed_copy_is_told(host: Recorder, state: str, seen: Placed) -> None:
     host.answer("copy_state", state)
-    spec = specs(host.host)[place.spec_type]
+    spec = specs(host.host)[place.name]
     assert await place.observe(spec) == seen
 
 
@@ -233,31 +323,31 @@ STOOD = {"lsn": "0/1C36A18", "last_commit": "2026-11-22 01:58:28.999606"}
 )
 async def test_replayed_copy_is_told(host: Recorder, state: str, seen: Replayed) -> None:
     host.answer("copy_state", state)
-    spec = specs(host.host)[replay.spec_type]
+    spec = specs(host.host)[replay.name]
     assert await replay.observe(spec) == seen
 
 
 async def test_end_of_a_closed_run_is_before_its_last_commit(host: Recorder) -> None:
     """A later commit must be met, else replay waits for log that never comes."""
     host.answer("last_commit", "2026-11-22 02:02:17.183528\n")
-    found = await backups.observe(specs(host.host)[backups.spec_type])
+    found = await backups.observe(specs(host.host)[backups.name])
     assert [r.until for r in found.ranges] == [datetime(2026, 11, 22, 2, 2, 17, 183527, tzinfo=UTC)]
 
 
 async def test_run_without_a_commit_has_no_end(host: Recorder) -> None:
-    found = await backups.observe(specs(host.host)[backups.spec_type])
+    found = await backups.observe(specs(host.host)[backups.name])
     assert [r.until for r in found.ranges] == [None]
 
 
 async def test_open_run_ends_a_moment_before_now(host: Recorder) -> None:
     host.answer("inventory", captured("inventory_live"))
-    found = await backups.observe(specs(host.host)[backups.spec_type])
+    found = await backups.observe(specs(host.host)[backups.name])
     assert [r.until for r in found.ranges] == [found.now - SETTLE]
     assert [sent.name for sent in host.sent] == ["inventory"]
 
 
 async def test_last_commit_is_looked_for_newest_first(host: Recorder) -> None:
-    await backups.observe(specs(host.host)[backups.spec_type])
+    await backups.observe(specs(host.host)[backups.name])
     numbers = [int(name, 16) % 2**32 for name in host.sent[-1].values["SEGMENTS"].split()]
     assert numbers == list(range(0xF3, 0, -1))
     assert max(0xF3 - REACH_BACK, 0) == 0
@@ -265,12 +355,12 @@ async def test_last_commit_is_looked_for_newest_first(host: Recorder) -> None:
 
 async def test_runs_of_other_timelines_are_left_aside(host: Recorder) -> None:
     host.answer("inventory", captured("inventory_second_timeline"))
-    found = await backups.observe(specs(host.host)[backups.spec_type])
+    found = await backups.observe(specs(host.host)[backups.name])
     assert {r.timeline for r in found.ranges} == {2}
 
 
 async def test_clock_of_the_host_is_compared(host: Recorder) -> None:
-    found = await ready.observe(specs(host.host)[ready.spec_type])
+    found = await ready.observe(specs(host.host)[ready.name])
     there = float(captured("readiness").splitlines()[0].split("\t")[1])
     assert abs(found.skew - (there - datetime.now(UTC).timestamp())) < 5
     assert [sent.name for sent in host.sent] == ["nothing", "readiness"]

@@ -1,4 +1,4 @@
-"""Record histories of every outcome on a lab of its own: ``python -m tests.histories.record``.
+"""Record histories of every outcome on labs of their own: ``python -m tests.histories.record [NAME …]``.
 
 Until version 0.1 they may be recorded anew, in a commit that says why; afterwards never.
 """
@@ -10,8 +10,10 @@ import base64
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,33 @@ async def cancelled_committed(engine: Running) -> Recovery:
     return recovery
 
 
+async def recovered_switched(engine: Running) -> Recovery:
+    """Everything moves to south."""
+    recovery = await _activate(engine, "south")
+    await recovery.approve()
+    return recovery
+
+
+async def compensated_switched(engine: Running) -> Recovery:
+    """Somebody steps up to where north is fenced and south not promoted yet, and has it go back."""
+    recovery = await _activate(engine, "north")
+    await recovery.until("gate")
+    await recovery.handle.signal("hold", {"by": "carol", "reason": "look at each step"})
+    await recovery.approve()
+    while (hold := (await recovery.until("hold")).hold) and not hold.step.startswith("promote"):
+        await recovery.resolve("step")
+    await recovery.resolve("compensate")
+    return recovery
+
+
+async def _activate(engine: Running, site: str) -> Recovery:
+    asked = {"runbook": f"lab/activate-{site}", "reason": "a test", "requested_by": "alice"}
+    start = asked | {"mode": "live", "parameters": {"watch": "PT1S"}}
+    queue = engine.settings.task_queue
+    handle = await engine.client.start_workflow("DataCenterActivation", start, id="lab/orders", task_queue=queue)
+    return Recovery(handle)
+
+
 def _just_now() -> datetime:
     return datetime.now(UTC) - timedelta(seconds=2)
 
@@ -143,7 +172,9 @@ def engine_lab(engine: Running) -> Lab:
     return Lab(Path(engine.environment["RECOVERY_LAB"]), engine.settings.state)
 
 
-SCENES: tuple[Callable[[Running], Awaitable[Recovery]], ...] = (
+Scene = Callable[[Running], Awaitable[Recovery]]
+SWITCHES: tuple[Scene, ...] = (recovered_switched, compensated_switched)
+SCENES: tuple[Scene, ...] = (
     recovered, compensated, cancelled, drilled, checked, failed, compensated_reset, compensated_undone,
     recovered_extracted, compensated_shut, recovered_replaced, cancelled_committed,
 )  # fmt: skip
@@ -161,28 +192,49 @@ def portable(value: Any) -> Any:
     return {key: "" if key == "stackTrace" else portable(item) for key, item in value.items()}
 
 
-async def main() -> None:
-    """Write ``<outcome>[-<story>].json`` beside this file for every scene."""
+def _named(scene: Scene) -> str:
+    return scene.__name__.replace("_", "-")
+
+
+async def record(scenes: Sequence[Scene], south: bool) -> None:
+    """Play ``scenes``, one after the other, in a lab of one site or of both, each with a worker of its own."""
     folder = Path(tempfile.mkdtemp(prefix="histories-"))
     folder.chmod(0o755)  # the lab's servers run as another user under root
     lab = Lab(folder / "lab", folder / "state")
     try:
-        lab.up()
+        lab.up(south=south)
         await eventually(lambda: len(ledger.acknowledged(lab.place.load)) > 400, "four seconds of orders")
-        async with running(lab) as engine:
-            for scene in SCENES:
-                recovery = await scene(engine)
-                report = await recovery.ended()
-                assert report.outcome == scene.__name__.partition("_")[0], report
-                history = await recovery.handle.fetch_history()
-                text = json.dumps(portable(json.loads(history.to_json())), indent=1)
-                (HERE / f"{scene.__name__.replace('_', '-')}.json").write_text(text + "\n")
-                drop_all(lab)
+        async with running(lab, RECOVERY_SITE="north" if south else "") as engine:
+            second = replace(engine, process=None, environment={**engine.environment, "RECOVERY_SITE": "south"})
+            if south:
+                second.start_worker()
+            try:
+                for scene in scenes:
+                    await _play(scene, engine)
+                    drop_all(lab)
+            finally:
+                second.kill_worker()
     finally:
         lab.down()
         shutil.rmtree(folder)
 
 
+async def _play(scene: Scene, engine: Running) -> None:
+    recovery = await scene(engine)
+    report = await recovery.ended(180)
+    assert report.outcome == scene.__name__.partition("_")[0], report
+    history = await recovery.handle.fetch_history()
+    text = json.dumps(portable(json.loads(history.to_json())), indent=1)
+    (HERE / f"{_named(scene)}.json").write_text(text + "\n")
+
+
+async def main(names: Sequence[str]) -> None:
+    """Write ``<outcome>[-<story>].json`` beside this file for every scene, or for those of these names."""
+    for scenes, south in ((SCENES, False), (SWITCHES, True)):
+        if wanted := [scene for scene in scenes if not names or _named(scene) in names]:
+            await record(wanted, south)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1:]))
     os._exit(0)  # the SDK's threads may abort an interpreter that shuts down in the ordinary way

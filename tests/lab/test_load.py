@@ -3,6 +3,8 @@
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 
 from lab import ledger, processes
 from lab.estate import Lab
@@ -65,3 +67,15 @@ def test_other_rate_starts_the_load_anew(fresh_lab: FreshLab) -> None:
     assert pid_of_load(lab) == first
     lab.up(rate=20)
     assert pid_of_load(lab) != first
+
+
+def test_refused_time_is_from_the_first_refusal_to_the_first_order_after_the_last(tmp_path: Path) -> None:
+    def at(second: int) -> str:
+        return f"2026-01-01T00:00:{second:02}.000000+00:00"
+
+    taken, refused = ledger.Log(tmp_path / "acknowledged.jsonl"), ledger.Log(tmp_path / "refused.jsonl")
+    for number, second in enumerate([1, 11, 25, 26]):  # at 11 one that was under way
+        taken.add(number=number, sent_at=at(second), acknowledged_at=at(second))
+    for number, second in enumerate([2, 10, 20]):  # at 2 one of an earlier outage
+        refused.add(number=100 + number, at=at(second), error="503")
+    assert ledger.refused_for(tmp_path, datetime.fromisoformat(at(5))) == 15

@@ -264,6 +264,16 @@ def test_valkey_cli_answers_as_the_real_one(pair: Lab, within: Wait) -> None:
     assert cli("north", "RPUSH", "list", "a", "b") == (0, "2\n")
     assert cli("north", "LRANGE", "list", "0", "-1") == (0, "a\nb\n")
     assert cli("north", "DEL", "list", "greeting") == (0, "2\n")
+    assert cli("north", "-n", "3", "SET", "elsewhere", "") == (0, "OK\n")
+    assert cli("north", "EXISTS", "elsewhere") == (0, "0\n")
+    long = "ü" * 50_000
+    assert cli("north", "-n", "3", "SET", "elsewhere", long) == (0, "OK\n")
+    assert cli("north", "-n", "3", "EVAL", "return {1, {redis.call('get', 'elsewhere'), false}}", "0") == (
+        0,
+        f"1\n{long}\n\n",
+    )
+    assert cli("north", "NONSENSE")[1].startswith("ERR unknown command")
+    assert cli("north", "-p", "1", "PING")[0] == 1
     code, said = cli("south", "SET", "greeting", "no")
     assert (code, said.split()[0]) == (1, "READONLY")
     code, said = cli("north", "PING", password="guess")

@@ -29,6 +29,7 @@ from runbooks.schema import Database, Host
 from tests.copies import ask_copy, postmasters, strangers, sweep
 from tests.matrix import jobs
 from tests.matrix.relay import Relay
+from tests.matrix.twins import Twins
 from tests.running import PROCEDURE, ROOT, eventually
 from tests.stores import Pair
 
@@ -52,6 +53,8 @@ class Stage:
     """Stages of scenes that change the running database, each on a lab of its own; ``ends`` takes them down."""
     stores: Pair | None = None
     """Two stores that the scenes about stores share; ``ends`` takes them down."""
+    twins: Twins | None = None
+    """Two sites that the scenes about moving between them share; ``ends`` takes them down."""
 
     @classmethod
     async def built(cls, lab: Lab, relay: Relay, target: datetime, folder: Path) -> Self:
@@ -112,6 +115,9 @@ class Scene(Generic[S, T]):
     def release(self) -> None:
         """Let go on what an accident left hanging, if it still lives. By default nothing does."""
 
+    async def reopen(self, spec: S) -> None:
+        """Make ready again what an undo leaves to the undo of a step before it. By default it leaves nothing."""
+
     async def clear(self) -> None:
         """Take away whatever a trial left, so that the next one begins like the first."""
         raise NotImplementedError
@@ -125,10 +131,10 @@ class JobScene(Scene[S, T]):
     async def strike(self, accident: str, spec: S, chance: Random) -> None:
         """Hold the job, as it starts or when it has begun to act, cause the accident, let it go on."""
         middle = chance.random() < 0.7
-        _, group = await jobs.held(self.lab.place.jobs, self.job(spec), lambda: not middle or self.begun(spec))
+        _, group = await jobs.held(self.jobs, self.job(spec), lambda: not middle or self.begun(spec))
         match accident:
             case "connection cut":
-                self.stage.relay.cut()
+                self.cut()
             case "job's shell killed":
                 os.kill(group, signal.SIGKILL)
                 self.orphans.append(group)  # slow ones: they would go on only when everything is over
@@ -138,6 +144,15 @@ class JobScene(Scene[S, T]):
             case "job's programs killed":
                 os.killpg(group, signal.SIGKILL)
         jobs.go_on(group)
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of the jobs on the host that is acted on."""
+        return self.lab.place.jobs
+
+    def cut(self) -> None:
+        """Cut every connection to it."""
+        self.stage.relay.cut()
 
     def release(self) -> None:
         """Let orphans go on, if any was left alive."""

@@ -62,7 +62,7 @@ class StoreScene(JobScene[S, T]):
         return {
             "north": standing(self.north),
             "south": standing(self.south),
-            "jobs": sorted(path.name for path in self.lab.place.jobs.iterdir()),
+            "jobs": sorted(path.name for path in self.lab.place.jobs.glob("[!.]*")),
         }
 
     async def meddle_before(self, spec: S) -> None:

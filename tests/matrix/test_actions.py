@@ -109,6 +109,7 @@ async def test_cancelled_apply_can_be_undone(trial: Trial, moments: int, chance:
     took = await timed(trial)
     await trial.undo()
     for _ in range(moments or trial.scene.moments):
+        await trial.scene.reopen(trial.spec)
         await trial.cancelled_after(moment := chance.uniform(0, took))
         assert await retried(trial.undo) == trial.before, moment
         await quiet(trial.scene.lab)

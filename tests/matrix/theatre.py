@@ -17,12 +17,15 @@ from tests.matrix.scenes_cut_over import BaseBackupScene, CloseScene, CutScene, 
 from tests.matrix.scenes_director import PointScene
 from tests.matrix.scenes_extraction import ExtractionScene
 from tests.matrix.scenes_restored import ArchiveScene, InstallScene, OpenScene, PromoteScene
+from tests.matrix.scenes_services import RunServicesScene
 from tests.matrix.scenes_stores import FenceStoreScene, FollowStoreScene, PromoteStoreScene, UnfenceStoreScene
+from tests.matrix.scenes_switching import FollowScene, KeepRoleScene, RetireScene
+from tests.matrix.scenes_switching import PromoteScene as PromoteStandbyScene
 
 _ALL: tuple[type[Scene[Any, Any]], ...] = (
     PlaceScene, ReplayScene, CloseScene, SalvageScene, FenceScene, PromoteScene, InstallScene, ArchiveScene, OpenScene,
     BaseBackupScene, ExtractionScene, PointScene, FenceStoreScene, UnfenceStoreScene, PromoteStoreScene,
-    FollowStoreScene,
+    FollowStoreScene, RunServicesScene, KeepRoleScene, RetireScene, PromoteStandbyScene, FollowScene,
 )  # fmt: skip
 SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in _ALL}
 

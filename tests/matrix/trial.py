@@ -52,6 +52,7 @@ class Trial:
         """Begin anew: by undo, or where there is none on a new scene."""
         if undoable(self.action):
             await self.undo()
+            await self.scene.reopen(self.spec)
             return
         await self.end()
         spec = await self.scene.set()

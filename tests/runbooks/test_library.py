@@ -237,6 +237,17 @@ ESTATE_FAULTS: list[tuple[Edit, str]] = [
     (put("tiers", "gold", "rto", value="PT0S"), "tiers.gold.rto: "),
     (put("tiers", "gold", "rpo", value="-PT1S"), "tiers.gold.rpo: "),
     (put("people", "bob", "roles", value=[]), "people.bob.roles: "),
+    (put("safety", "max_fenced", value=-1), "safety.max_fenced: "),
+    (put("safety", "pasword", value=SECRET), "safety.pasword: Extra inputs are not permitted"),
+    (put("safety", "freeze", value=[{"to": TIME, "why": "x"}]), "safety.freeze.0.from: Field required"),
+    (
+        put("safety", "freeze", value=[{"from": "2026-12-24T00:00:00", "to": TIME, "why": "x"}]),
+        "safety.freeze.0.from: Input should have timezone info",
+    ),
+    (
+        put("safety", "freeze", value=[{"from": TIME, "to": TIME, "why": SECRET}]),
+        "safety.freeze.0: Value error, to is not after from; a window has to end after it began",
+    ),
 ]
 
 
@@ -279,6 +290,11 @@ MISMATCHES: list[tuple[str, Edit, str]] = [
         "runbook",
         put("gates", "keep the copy", "roles", value=["dba", "dbo"]),
         "gates.keep the copy.roles: nobody in the estate has the role dbo",
+    ),
+    (
+        "estate",
+        put("safety", "max_fenced", value=2),
+        "safety.max_fenced: the estate has 2 sites; 1 at most, so that one is left",
     ),
     ("estate", put("databases", "orders", "host", value="x"), "databases.orders.host: the estate has no such host"),
     ("estate", put("databases", "orders", "tier", value="tin"), "databases.orders.tier: the estate has no such tier"),

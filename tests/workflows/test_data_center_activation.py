@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from lab import ledger
+from lab import ledger, processes
+from lab.director import UPSTREAMS
 from lab.estate import Lab
 from recovery.report import Report
-from tests.lab.pairs import ask
+from tests.copies import command
+from tests.lab.pairs import ask, http, on_host
 from tests.labs import lab_apart
+from tests.matrix.twins import settings, signal_file
 from tests.running import Recovery, Running, eventually, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -78,9 +85,105 @@ async def nothing_lost(lab: Lab) -> None:
     assert known - set(rows) == set()
 
 
-async def test_check_says_that_nothing_stands_in_the_way(two: Lab, engine: Running) -> None:
-    report = await (await activate(engine, "south", "check")).ended()
+def untouched(lab: Lab) -> dict[str, object]:
+    """Return all that a move changes, but for rows and log, which clients change meanwhile."""
+    found: dict[str, object] = {"director": http("GET", f"http://127.0.0.1:{lab.ports['director-admin']}/config/")}
+    for name, site in lab.sites.items():
+        place = site.place
+        found[name] = {
+            "settings": settings(place.data),
+            "files": sorted(path.name for path in place.data.iterdir() if not path.name.startswith("pg_stat")),
+            "folders": sorted(path.name for path in place.folder.iterdir()),
+            "jobs": sorted(path.name for path in place.jobs.iterdir()),
+            "timelines": sorted({path.name[:8] for path in place.archive.glob("[!.]*")}),
+            "server": site.postgres.running(),
+            "store": (site.valkey.role(), site.valkey.configuration.read_text(), site.valkey.running()),
+            "service": (site.service.running(), site.service.wanted),
+        }  # fmt: skip
+    return found | {"roles": roles(lab)}
+
+
+@contextlib.contextmanager
+def kill_switch(lab: Lab) -> Iterator[None]:
+    file = lab.place.at("north").jobs / "kill-switch"
+    file.write_text("bob: not today")
+    yield
+    file.unlink()
+
+
+@contextlib.contextmanager
+def signal_in_the_primary(lab: Lab) -> Iterator[None]:
+    signal_file(lab.databases["north"])
+    yield
+    (lab.place.at("north").data / "standby.signal").unlink()
+
+
+@contextlib.contextmanager
+def service_at_both_sites(lab: Lab) -> Iterator[None]:
+    service = lab.sites["south"].service
+    service.start()
+    yield
+    on_host(lab, "south", str(service.script), "stop")
+
+
+@contextlib.contextmanager
+def director_elsewhere(lab: Lab) -> Iterator[None]:
+    upstreams = f"http://127.0.0.1:{lab.ports['director-admin']}{UPSTREAMS}"
+    before = http("GET", upstreams)[1]
+    http("PATCH", upstreams, [{"dial": "127.0.0.1:1"}])
+    yield
+    http("PATCH", upstreams, before)
+
+
+@contextlib.contextmanager
+def receiver_that_stands_still(lab: Lab) -> Iterator[None]:
+    found = [one for one in processes.postgres_in(lab.place.at("south").data) if "walreceiver" in command(one.pid)]
+    for receiver in found:
+        processes.send(receiver, signal.SIGSTOP)
+    before = ask(lab.databases["north"], "select pg_current_wal_flush_lsn()")
+    while ask(lab.databases["north"], f"select pg_current_wal_flush_lsn() > '{before}'") != "t":
+        time.sleep(0.05)  # orders are taken all the time
+    yield
+    for receiver in found:
+        processes.send(receiver, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def login_refused(lab: Lab) -> Iterator[None]:
+    file = lab.place.at("north").passfile
+    text = file.read_text()
+    file.write_text("")
+    yield
+    file.write_text(text)
+
+
+PLANTED: dict[str, tuple[Callable[[Lab], AbstractContextManager[None]], str]] = {
+    "kill switch": (kill_switch, "orders: the kill switch"),
+    "standby.signal": (signal_in_the_primary, "orders: standby.signal lies in its data"),
+    "service": (service_at_both_sites, "orders-app-south: runs at south already"),
+    "director": (director_elsewhere, "front: points at elsewhere, not at north"),
+    "lag": (receiver_that_stands_still, "bytes of log, 0 are allowed"),
+    "login": (login_refused, "orders: its host cannot replicate orders-south"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+async def test_check_names_what_stands_in_the_way(two: Lab, engine: Running, name: str) -> None:
+    plant, said = PLANTED[name]
+    await settled(two)
+    with plant(two):
+        before = untouched(two)
+        report = await (await activate(engine, "south", "check", parameters={"max_lag": 0})).ended(60)
+        assert untouched(two) == before
+    assert report.outcome == "checked"
+    assert any(said in blocker for blocker in report.blockers), report.blockers
+
+
+async def test_check_changes_nothing(two: Lab, engine: Running) -> None:
+    before = untouched(two)
+    report = await (await activate(engine, "south", "check")).ended(60)
     assert (report.outcome, report.blockers) == ("checked", ()), report.failure
+    assert untouched(two) == before
 
 
 async def test_there_and_back_under_load(two: Lab, engine: Running) -> None:

@@ -1,0 +1,244 @@
+"""Two sites under load, with a worker each, on which recoveries switch there and back; and what each has to leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import shutil
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.service import RPCError
+
+from lab import addresses, ledger
+from lab.estate import Lab
+from lab.place import SITES
+from recovery.report import Report
+from tests.labs import lab_apart
+from tests.matrix import two_sites
+from tests.matrix.cells import recorded
+from tests.matrix.failing_worker import Failing
+from tests.matrix.ground import PATIENT, SILENT
+from tests.running import ROOT, Recovery, Running, eventually, running
+
+PROCEDURE = "DataCenterActivation"
+PROGRAM = ["-m", "tests.matrix.struck_worker"]
+PATIENCE = 240.0
+"""Seconds in which a switch has to end, on a machine that has other work to do."""
+
+
+def catalog(folder: Path) -> Path:
+    """Write the lab's catalog with runbooks that hold for long, and ``silent-`` ones."""
+    shutil.copytree(ROOT / "runbooks" / "lab", folder / "lab")
+    for site in SITES:
+        text = yaml.safe_load((folder / "lab" / f"activate-{site}.yaml").read_text())
+        text["parameters"]["watch"] = "PT1S"
+        for prefix, hold in {"": PATIENT, "silent-": SILENT}.items():
+            (folder / "lab" / f"{prefix}activate-{site}.yaml").write_text(yaml.safe_dump(text | {"hold": hold}))
+    return folder
+
+
+@dataclass
+class Pitch:
+    """A lab of two sites on which recoveries switch again and again; what spoils it has it made anew."""
+
+    folder: Path
+    rate: float = 50
+    at_first: Mapping[str, Any] | None = None
+    _open: AsyncExitStack | None = None
+    _lab: Lab | None = None
+    _engines: tuple[Running, ...] = ()
+    _count: int = 0
+
+    @property
+    def lab(self) -> Lab:
+        """The lab."""
+        assert self._lab is not None
+        return self._lab
+
+    @property
+    def engine(self) -> Running:
+        """Its Temporal, and the worker of north."""
+        return self._engines[0]
+
+    async def ready(self) -> None:
+        """Have the lab up, and a worker at each site."""
+        if self._open is not None:
+            return
+        self._count += 1
+        own = self.folder / str(self._count)
+        catalogs = catalog(own / "catalogs")
+        self._plan, self._failing, self._struck = own / "hurt.json", own / "failing.json", own / "struck"
+        self._open = AsyncExitStack()
+        self._lab = self._open.enter_context(lab_apart())
+        await asyncio.to_thread(self._lab.up, south=True, rate=self.rate)
+        self.at_first = await asyncio.to_thread(two_sites.shown, self._lab)
+        given = {"HURT_PLAN": self._plan, "FAILING": self._failing, "RECOVERY_CATALOGS": catalogs}
+        more = {name: str(path) for name, path in given.items()}
+        north = await self._open.enter_async_context(running(self._lab, PROGRAM, True, **more, RECOVERY_SITE="north"))
+        south = replace(north, process=None, environment={**north.environment, "RECOVERY_SITE": "south"})
+        self._open.callback(south.kill_worker)
+        south.start_worker()
+        self._engines = (north, south)
+
+    async def close(self) -> None:
+        """Take everything down."""
+        if self._open is not None:
+            await self._open.aclose()
+            self._open = None
+
+    def fail(self, activity: str, point: str = "before") -> None:
+        """Have an activity fail for good, once."""
+        Failing.model_validate({"activity": activity, "point": point}).write(self._failing)
+
+    def hurt(self, activity: str, point: str, seconds: float) -> None:
+        """Have the worker that runs an activity killed, once."""
+        said = {"HURT_ACTIVITY": activity, "HURT_POINT": point, "HURT_SECONDS": str(seconds)}
+        self._plan.write_text(json.dumps(said | {"HURT_ONCE": str(self._struck)}))
+
+    def struck(self) -> bool:
+        """Tell whether a worker was killed."""
+        return self._struck.exists()
+
+    @contextlib.asynccontextmanager
+    async def scene(self) -> AsyncIterator[Match]:
+        """Have one recovery on the pitch; whatever goes wrong in the body spoils it."""
+        await self.ready()
+        try:
+            async with self._workers_back(), two_sites.never_two(self.lab):
+                yield await asyncio.to_thread(Match.of, self)
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            for file in (self._plan, self._failing, self._struck):
+                file.unlink(missing_ok=True)
+
+    @contextlib.asynccontextmanager
+    async def _workers_back(self) -> AsyncIterator[None]:
+        """Start each worker that was killed anew, while the body runs."""
+
+        async def look() -> None:
+            while True:
+                for engine in self._engines:
+                    if engine.died() == -signal.SIGKILL:
+                        engine.start_worker()
+                await asyncio.sleep(0.1)
+
+        looking = asyncio.create_task(look())
+        try:
+            yield
+        finally:
+            looking.cancel()
+
+
+@dataclass
+class Match:
+    """One recovery, from the site that is active to the other one, and what was so before."""
+
+    pitch: Pitch
+    old: str
+    timeline: int
+    acknowledged: int
+    counted: int
+    began: datetime
+
+    @classmethod
+    def of(cls, pitch: Pitch) -> Match:
+        """Look at what is so now."""
+        lab = pitch.lab
+        acknowledged = ledger.count(lab.place.load / "acknowledged.jsonl")
+        counted = two_sites.counted(lab)
+        return cls(pitch, two_sites.active(lab), two_sites.timeline(lab), acknowledged, counted, datetime.now(UTC))
+
+    @property
+    def lab(self) -> Lab:
+        """The lab."""
+        return self.pitch.lab
+
+    @property
+    def new(self) -> str:
+        """The site to activate."""
+        return addresses.other(self.old)
+
+    async def start(self, prefix: str = "") -> Recovery:
+        """Start it, live."""
+        start = {"runbook": f"lab/{prefix}activate-{self.new}", "reason": "a test", "requested_by": "alice"}
+        queue = self.pitch.engine.settings.task_queue
+        return Recovery(
+            await self.pitch.engine.client.start_workflow(PROCEDURE, start, id="lab/orders", task_queue=queue)
+        )
+
+    async def switched(self, report: Report) -> None:
+        """Assert that the other site is active, the old one its replica, and nothing is lost or left."""
+        assert (report.outcome, report.residual) == ("recovered", ()), (report.failure, self.pitch.engine.log()[-3000:])
+        await self.stands(self.new, 1)
+
+    async def unchanged(self) -> None:
+        """Assert that everything is as it was."""
+        await self.stands(self.old, None)
+
+    async def stands(self, where: str, promotions: int | None) -> None:
+        """Assert that ``where`` is active, after so many promotions (None: as many as went back again)."""
+        lab = self.lab
+        wanted = two_sites.proper(lab, where, self.pitch.at_first or {})
+
+        async def wrong() -> dict[str, object]:
+            return two_sites.differs(wanted, await asyncio.to_thread(two_sites.shown, lab))
+
+        async def right() -> bool:
+            return not await wrong()
+
+        with contextlib.suppress(AssertionError):
+            await eventually(right, "everything is as it has to be", 15, pause=0.3)
+        assert not (left := await wrong()), left
+        await two_sites.orders_are_right(lab, self.acknowledged)
+        if promotions is not None:
+            assert two_sites.timeline(lab) - self.timeline == promotions
+        assert two_sites.counted(lab) >= self.counted
+        await self._free()
+
+    async def _free(self) -> None:
+        """Assert that no workflow of it is open."""
+
+        async def still() -> list[str]:
+            found = self.pitch.engine.client.list_workflows(
+                "ExecutionStatus = 'Running' and WorkflowType != 'SystemLease'"
+            )
+            return [run.id async for run in found]
+
+        async def nothing() -> bool:
+            return not await still()
+
+        await eventually(nothing, "no workflow is open", 10)
+
+
+async def decided(recovery: Recovery, seconds: float = PATIENCE) -> Report:
+    """Approve at the gate, again if the answer was lost on its way, and wait for the end; nothing may be held."""
+    async with asyncio.timeout(seconds):
+        while (report := await recovery.status()) is None or report.outcome == "running":
+            assert report is None or report.hold is None, f"held: {report.hold}"
+            if report and report.phase.startswith("gate"):
+                with contextlib.suppress(RPCError, WorkflowUpdateFailedError, AssertionError):
+                    await recovery.approve()
+            await asyncio.sleep(0.1)
+    return await recovery.ended(seconds)
+
+
+async def steps(recovery: Recovery) -> dict[str, float]:
+    """Return the activities of a recovery that has ended, with the seconds that each ran."""
+    return recorded(await recovery.handle.fetch_history())
+
+
+def same_way(name: str) -> str:
+    """Return an activity's name without which way it goes, so that those of both ways can be compared."""
+    return re.sub(r"orders-south|sessions-south|orders-app-(north|south)|north|south|orders|sessions", "*", name)

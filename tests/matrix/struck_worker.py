@@ -1,0 +1,47 @@
+"""A worker that hurts itself, or in which an activity fails for good, where files say so; else like any other.
+
+The file ``HURT_PLAN`` holds the words of a ``crashing_worker.Plan``, the file ``FAILING`` a ``failing_worker.Failing``:
+they are read at each activity, so that a worker that nothing happens to serves one test after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+
+import worker
+from tests.matrix.crashing_worker import Hurting, Plan
+from tests.matrix.failing_worker import Faults
+
+
+class Striking(ActivityInboundInterceptor):
+    """Strike around the activity that the file means."""
+
+    def __init__(self, following: ActivityInboundInterceptor, file: Path) -> None:
+        super().__init__(following)
+        self._file, self._kept = file, list[Hurting]()
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        """Run the activity, with the strike that is planned."""
+        if not self._file.exists():
+            return await super().execute_activity(input)
+        hurting = Hurting(self.next, Plan(json.loads(self._file.read_text())))
+        self._kept.append(hurting)  # it watches the history beside the next activities
+        return await hurting.execute_activity(input)
+
+
+class Strikes(Interceptor):
+    """Install ``Striking`` around every activity."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """Wrap ``next``."""
+        return Striking(next, Path(os.environ["HURT_PLAN"]))
+
+
+if __name__ == "__main__":
+    asyncio.run(worker.main([Strikes(), Faults()]))
