@@ -130,7 +130,7 @@ unlock() { # remove what a server of DATA left that died: a zombie, or a strange
     case $(readlink "/proc/$(head -n 1 "$lock" 2>/dev/null)/exe") in */postgres*) ;; *) rm -f "$lock" ;; esac
 }
 launch() { # $1 postmaster.opts: start the server of DATA with these options, where it logged before; wait for it
-    at=$(identity "$DATA") tries=0
+    at=$(identity "$DATA") tries=0 began=$(date +%s) # for no longer than "patience" seconds, if that is set: 1 then
     if [ -z "$(unborn "$at")" ] && [ -z "$(servers "$at")" ]; then
         unlock
         log=$(cat "$COPY/kept/log" 2>/dev/null)
@@ -145,6 +145,7 @@ launch() { # $1 postmaster.opts: start the server of DATA with these options, wh
             tries=$((tries + 1))
             [ "$tries" -lt 10 ] || fail Fatal "the server of $DATA does not start: $(tail -n 1 "${log:-$COPY/kept/asked}")"
         fi
+        [ -z "${patience:-}" ] || [ $(($(date +%s) - began)) -lt "$patience" ] || return 1
         sleep 0.05
     done
 }

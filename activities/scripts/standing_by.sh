@@ -50,7 +50,7 @@ aside() { # $1 folder: put DATA there
     rm -rf "$1"
     mv -T "$DATA" "$1" || fail Fatal "$DATA cannot be renamed (is it a mount point?); make it a standby by hand"
 }
-rejoin() { # stop DATA, take back what only it has, and have it follow the one at UPSTREAM
+rejoin() { # stop DATA, take back what only it has, and have it follow the one at UPSTREAM; 1 if it does not come up
     reach
     if [ -e "$DATA" ]; then
         : >"$DATA/standby.signal" || full # from here on it does not come up as a primary, whoever starts it
@@ -58,18 +58,22 @@ rejoin() { # stop DATA, take back what only it has, and have it follow the one a
         rm -f "$DATA/recovery.signal"
         settle "$DATA"
         case $(control 'Database cluster state') in
-            'shut down'*) ;;
-            *) (launch "$DATA/postmaster.opts") && halt "$(identity "$DATA")" ;; # a rewind wants one that was stopped in order
+            'shut down'*) ! parted || rewind || anew ;;
+            'in archive recovery') ;; # a standby that was killed, or a base backup: it goes on by itself, or never will
+            *) rewind || anew ;;
         esac
-        ! parted || rewind || anew
     else
         anew
     fi
+    patience=600
     launch "$DATA/postmaster.opts"
 }
-rewind() { # out of its place: half rewound it must not be started by anybody, and it may lack standby.signal
+rewind() { # out of its place: half rewound, or without standby.signal, it must not be started by anybody
     aside "$COPY/rewinding"
+    rm -f "$COPY/rewinding/standby.signal" # else a primary that was killed could not be brought to an end in order, by pg_rewind
     "$BIN/pg_rewind" -D "$COPY/rewinding" --source-server="$UPSTREAM" >"$COPY/kept/rewind" 2>&1 || return 1
+    # It is consistent at a record that an idle primary may never write; a base backup begins with a checkpoint.
+    "$BIN/pg_basebackup" -w -d "$UPSTREAM" -D - -F t -X none --checkpoint=fast 2>/dev/null | head -c 1 >/dev/null
     settle "$COPY/rewinding"
     mv -T "$COPY/rewinding" "$DATA"
 }
@@ -96,11 +100,11 @@ await_stream() { # 1 if that can never come: the log that it lacks is not there 
     done
 }
 join() { # have DATA replicate the one at UPSTREAM, whatever that takes
-    [ "$(streams)" = 1 ] || rejoin
-    await_stream && return
+    { [ "$(streams)" = 1 ] || rejoin; } && await_stream && return
     reach
     halt "$(identity "$DATA")"
     anew
+    patience=''
     launch "$DATA/postmaster.opts"
     await_stream || later "the log that $DATA needs is gone from $FROM already; keep more of it there"
 }
