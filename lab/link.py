@@ -150,7 +150,7 @@ class Route:
         """Let in whoever comes."""
         await self._stop()
         if self._socket is None:
-            self._socket = socket.socket()
+            self._socket = socket.socket(proto=socket.IPPROTO_TCP)  # or asyncio lets small answers wait (Nagle)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.setblocking(False)
             self._socket.bind((ADDRESS, self._port))

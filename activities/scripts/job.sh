@@ -14,12 +14,12 @@ fi
 mkdir -p "$1" || exit 73
 allowed "$1" || exit
 take_in_hand "$1" "$2" "$4" "$5" || exit # until it runs nobody else takes it in hand
-mkdir -p "$d" || exit 73
-exec 9>>"$d/lock" || exit 73
+[ -d "$d" ] || first=yes
+mkdir -p "$d" && exec 9>>"$d/lock" || exit 73
 # Nobody holds the lock: it was never started, it has ended, or its shell was killed. Only a success needs no other try.
 if flock -n 9 && [ "$(cat "$d/rc" 2>/dev/null)" != 0 ]; then
-    # What a killed shell leaves running must not act beside its successor.
-    while left=$(left_of "$d" "$2") && [ -n "$left" ]; do
+    # What a killed shell leaves running must not act beside its successor; the first of this name has nobody before it.
+    while [ -z "${first:-}" ] && left=$(left_of "$d" "$2") && [ -n "$left" ]; do
         kill -KILL $left 2>/dev/null
         sleep 0.02
     done

@@ -27,6 +27,9 @@ ask() { # "$@" a command that the store has to carry out
     case $first in ERR* | -* | [A-Z][A-Z][A-Z][A-Z]*\ *) fail Refused "$at does not take $1: $(short)" ;; esac
 }
 short() { printf '%.150s' "$first"; }
+names='role|config_file|loading|db[0-9]+|slave[0-9]+|(valkey|redis)_version|used_memory|maxmemory(_policy)?'
+names="$names|master_(host|port|link_status|last_io_seconds_ago|link_down_since_seconds|sync_in_progress|replid2?)"
+names="$names|(master|slave|second)_repl_offset"
 field() { # $1 name, of what INFO told; without another program, for it is asked often while clients are shut out
     case $line$info in *"$line$1:"*) ;; *) return ;; esac
     found=$line$info
@@ -35,7 +38,7 @@ field() { # $1 name, of what INFO told; without another program, for it is asked
 }
 look() { # what the store is: "of" is whom it replicates, nobody as a primary
     ask info
-    info=$told of=
+    of= info=$(printf '%s\n' "$told" | grep -E "^($names):") # little: a shell takes its time over long values
     [ -n "$(field role)" ] || fail Refused "$at does not tell of itself: $(short)"
     [ "$(field role)" != slave ] || of=$(field master_host):$(field master_port)
 }

@@ -2,10 +2,7 @@
 # ASKED is "role" for that alone, "gate" for when it takes writes, too, and "all" to try whether it does.
 . ./store.sh
 look
-names='role|master_(host|port|link_status|last_io_seconds_ago|link_down_since_seconds|sync_in_progress|replid2?)'
-names="$names|(master|slave|second)_repl_offset|slave[0-9]+|loading|db[0-9]+"
-names="$names|(valkey|redis)_version|used_memory|maxmemory(_policy)?"
-printf '%s\n' "$info" | grep -E "^($names):" | sed 's/:/\t/'
+printf '%s\n' "$info" | sed 's/:/\t/'
 if [ "$ASKED" != role ]; then
     gate
     printf 'gate\t%s\n' "$open"
