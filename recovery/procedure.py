@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar
@@ -36,6 +36,10 @@ class _Left(Exception):
     """A proof was left out, as a person said."""
 
 
+class _Stopped(Exception):
+    """A branch begins nothing more: another one has failed."""
+
+
 @dataclass(frozen=True)
 class Change(Generic[S, T]):
     """A step that is to act: on what, from which state to which, and what it means to the recovery as a whole."""
@@ -61,6 +65,8 @@ class Procedure(Resets, Generic[P]):
         self._names: set[str] = set()
         self._imagined = False
         self._committing: Change[Any, Any] | None = None
+        self._turn = asyncio.Lock()
+        self._failing = False
 
     # --- what a procedure writes -------------------------------------------------------------------------
 
@@ -122,6 +128,27 @@ class Procedure(Resets, Generic[P]):
             self._step(step, "would change", "execute", change.desired)
             return change.desired
         return await self._change(change)
+
+    async def together(self, *branches: Coroutine[Any, Any, Any]) -> None:
+        """Run branches side by side, their steps as ever; raises the first failure once all have come to an end.
+
+        People are asked about one of them at a time, and while they are asked no branch begins anything. Where one has
+        failed the others end what they have begun, and nothing more.
+        """
+        try:
+            ends = await asyncio.gather(*(self._branch(one) for one in branches), return_exceptions=True)
+        finally:
+            self._failing = False
+        failures = [end for end in ends if isinstance(end, BaseException)]
+        for failure in sorted(failures, key=lambda one: isinstance(one, _Stopped)):
+            raise failure
+
+    async def _branch(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await work
+        except BaseException:
+            self._failing = True
+            raise
 
     def require(self, blockers: Sequence[str]) -> None:
         """Refuse to go on while anything stands in the way; a check lists it and ends."""
@@ -222,7 +249,9 @@ class Procedure(Resets, Generic[P]):
 
     async def _look(self, probe: Probe[S, T], spec: S, step: str, cause: Cause, queue: str | None = None) -> T:
         while True:
-            await self._heed_reset()
+            async with self._turn:
+                self._heed_failing()
+                await self._heed_reset()
             self._step(step, "looking", cause)
             # A check tells what is wrong now; only who acts waits for it to pass.
             usual = probe.look_patience if isinstance(probe, Action) else probe.patience
@@ -320,17 +349,19 @@ class Procedure(Resets, Generic[P]):
 
         Returns whether people were asked.
         """
-        asked, waited = False, False
-        while True:
-            await self._heed_reset()
-            if self._pause is not None or (self._single and not asked):
-                asked, waited = True, True
-                await self._paused(step)
-            elif (lapsed := self._lapsed()) and not self._committed:
-                waited = True
-                await self._ask_again(lapsed, "the approval is no longer good: too much time has passed since")
-            else:
-                return waited
+        asked, waited = False, self._turn.locked()
+        async with self._turn:
+            while True:
+                self._heed_failing()
+                await self._heed_reset()
+                if self._pause is not None or (self._single and not asked):
+                    asked, waited = True, True
+                    await self._paused(step)
+                elif (lapsed := self._lapsed()) and not self._committed:
+                    waited = True
+                    await self._ask_again(lapsed, "the approval is no longer good: too much time has passed since")
+                else:
+                    return waited
 
     async def _paused(self, step: str) -> None:
         asked = self._pause
@@ -367,10 +398,18 @@ class Procedure(Resets, Generic[P]):
         """Hold for an answer to ``failure``, unless there is nobody to ask: then what follows is as with silence."""
         if is_cancelled_exception(failure) or not (self._holds(self.start.mode) or now.committed):
             return None
-        if not now.committed:
-            self._heed_cancel()  # a worker that dies with the cancel on its way misses a beat: that came back instead
-        await self._heed_reset()
-        return await self._holding(now, step, f"{kind(failure)}: {sentence(failure)}", cause)
+        async with self._turn:
+            if not now.committed:
+                self._heed_cancel()  # a worker that dies with the cancel on its way misses a beat: that came instead
+            if self._failing:
+                return None  # it goes back already
+            await self._heed_reset()
+            return await self._holding(now, step, f"{kind(failure)}: {sentence(failure)}", cause)
+
+    def _heed_failing(self) -> None:
+        """Begin nothing in a branch beside one that has failed."""
+        if self._failing:
+            raise _Stopped
 
     async def _unchanged(self, change: Change[Any, Any]) -> bool:
         """Look afresh whether the step that commits has changed nothing."""

@@ -304,9 +304,10 @@ class Fold:
             self.turns.append((cause, at))
 
     def _stepped(self, fact: Stepped) -> None:
-        self._turn(fact.cause, fact.at)
-        if fact.cause in ("execute", "verify"):
-            self.fields["phase"] = _PHASES[fact.cause]
+        if not self.fields.get("needs"):  # beside one that waits for people, another branch ends what it had begun
+            self._turn(fact.cause, fact.at)
+            if fact.cause in ("execute", "verify"):
+                self.fields["phase"] = _PHASES[fact.cause]
         if fact.state == "changed" and (commit := self.fields.get("committed")) and commit.step == fact.step:
             self.fields["dark"] = False
         if fact.state == "undone" and fact.step == self.darkened:

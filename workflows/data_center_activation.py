@@ -11,7 +11,7 @@ from activities.director import drained, look_at_director, point
 from activities.kill_switch import look_for_kill_switch
 from activities.services import run_services
 from activities.serving import Served, serves
-from activities.sites import Found, Sites, running
+from activities.sites import Found, Pair, Sites, Stores, running
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import Replication, look_at_store
 from activities.stores import caught_up as store_caught_up
@@ -88,24 +88,30 @@ class DataCenterActivation(Procedure[Parameters]):
 
     async def _move(self, sites: Sites) -> None:
         """Fence what takes writes once its replica has all of it, prove that nothing was left, and promote that."""
-        for two in sites.stores:
-            await self.do(fence_store, sites.store(two.old))
-            kept = await self.prove(store_caught_up, sites.copies(two))
-            if kept is not None and kept.left != 0:
-                raise Fatal(f"{two.new.name} lacks {kept.left} bytes of what {two.old.name} has; it goes back")
-        for pair in sites.databases:
-            await self.prove(caught_up, sites.catch_up(pair))
-            await self.do(retire, sites.of_old(pair))
-            step = f"prove that nothing of {pair.old.name} is left to replicate"
-            last = await self.prove(caught_up, sites.catch_up(pair), step)
-            if last is not None and not (last.stopped and last.left == 0):
-                raise Fatal(f"{pair.new.name} lacks {last.left} bytes of what {pair.old.name} had; it goes back")
-            if last is not None:
-                self.measured(f"log of {pair.old.name} that {pair.new.name} lacks", last.left or 0, "bytes", True)
-        for pair in sites.databases:
-            await self.do(promote_standby, sites.of_new(pair))
-        for two in sites.stores:
-            await self.do(promote_store, sites.store(two.new))
+        await self.together(
+            *(self._close_store(sites, two) for two in sites.stores),
+            *(self._close_database(sites, pair) for pair in sites.databases),
+        )
+        await self.together(
+            *(self.do(promote_standby, sites.of_new(pair)) for pair in sites.databases),
+            *(self.do(promote_store, sites.store(two.new)) for two in sites.stores),
+        )
+
+    async def _close_store(self, sites: Sites, two: Stores) -> None:
+        await self.do(fence_store, sites.store(two.old))
+        kept = await self.prove(store_caught_up, sites.copies(two))
+        if kept is not None and kept.left != 0:
+            raise Fatal(f"{two.new.name} lacks {kept.left} bytes of what {two.old.name} has; it goes back")
+
+    async def _close_database(self, sites: Sites, pair: Pair) -> None:
+        await self.prove(caught_up, sites.catch_up(pair))
+        await self.do(retire, sites.of_old(pair))
+        step = f"prove that nothing of {pair.old.name} is left to replicate"
+        last = await self.prove(caught_up, sites.catch_up(pair), step)
+        if last is not None and not (last.stopped and last.left == 0):
+            raise Fatal(f"{pair.new.name} lacks {last.left} bytes of what {pair.old.name} had; it goes back")
+        if last is not None:
+            self.measured(f"log of {pair.old.name} that {pair.new.name} lacks", last.left or 0, "bytes", True)
 
     async def _serve(self, sites: Sites) -> None:
         """Start what serves clients, those first that others need, and see that it does before any client comes."""
@@ -137,14 +143,20 @@ class DataCenterActivation(Procedure[Parameters]):
 
     async def _replicate(self, sites: Sites, found: Found) -> None:
         """Make the old site what the new one was: its replica, ready for the way home."""
-        for pair in sites.databases:
-            await self.do(follow, sites.of_old(pair))
-            await self.do(forget_role, sites.of_new(pair))
-            self.delivered(f"standby of {pair.new.name}", f"{pair.old.name} at {sites.old}")
-        for two in sites.stores:
-            await self.do(follow_store, sites.follows(two))
-            await self.do(unfence_store, sites.unfence(two, found.stores[two.old.name]))
-            self.delivered(f"replica of {two.new.name}", f"{two.old.name} at {sites.old}")
+        await self.together(
+            *(self._follow_database(sites, pair) for pair in sites.databases),
+            *(self._follow_store(sites, two, found.stores[two.old.name]) for two in sites.stores),
+        )
+
+    async def _follow_database(self, sites: Sites, pair: Pair) -> None:
+        await self.do(follow, sites.of_old(pair))
+        await self.do(forget_role, sites.of_new(pair))
+        self.delivered(f"standby of {pair.new.name}", f"{pair.old.name} at {sites.old}")
+
+    async def _follow_store(self, sites: Sites, two: Stores, found: Replication) -> None:
+        await self.do(follow_store, sites.follows(two))
+        await self.do(unfence_store, sites.unfence(two, found))
+        self.delivered(f"replica of {two.new.name}", f"{two.old.name} at {sites.old}")
 
     async def _watch(self, sites: Sites) -> None:
         """See for a while that it stays so."""

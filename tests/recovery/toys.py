@@ -15,9 +15,10 @@ with workflow.unsafe.imports_passed_through():
 
 
 class Wanted(Authored):
-    """Files to put, one after the other, the gate after them ("" for none), and what to put after that."""
+    """Files to put one after the other, rows of files ``beside`` each other, a gate ("" for none), files after it."""
 
     puts: tuple[dict[str, Any], ...] = ()
+    beside: tuple[tuple[dict[str, Any], ...], ...] = ()
     then: tuple[dict[str, Any], ...] = ()
     gate: str = ""
     evidence: bool = True
@@ -45,6 +46,7 @@ class Toy(Procedure[Wanted]):
         async with self.conducting(start) as wanted:
             for put in wanted.puts:
                 await self._put(**put)
+            await self.together(*(self._row(row) for row in wanted.beside))
             if wanted.proves:
                 await self.prove(PUT, Put(system="files", path=wanted.puts[0]["path"]), step="prove")
             if wanted.reads:
@@ -56,6 +58,10 @@ class Toy(Procedure[Wanted]):
                 await self._put(**put)
             self.delivered("files", "here")
         return self.report()
+
+    async def _row(self, puts: tuple[dict[str, Any], ...]) -> None:
+        for put in puts:
+            await self._put(**put)
 
     async def _put(self, how: str = "put", commits: str = "", dark: bool = False, **put: Any) -> None:
         action = {"put": PUT, "lay": LAY, "keep": KEEP}[how]
