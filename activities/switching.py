@@ -277,9 +277,10 @@ follow = Follow()
 
 
 class Held(Wire):
-    """Whether anything is kept beside a database."""
+    """Whether anything is kept beside a database, and whether that is a standby, to whom it may still be of use."""
 
     kept: Literal["no", "half", "yes"] = "no"
+    standby: bool = False
 
 
 class ForgetRole(SwitchAction[Held]):
@@ -294,16 +295,16 @@ class ForgetRole(SwitchAction[Held]):
         return f"forget what {spec.system} was"
 
     def state(self, spec: PairSpec, now: DatabaseSeen) -> Held:
-        """Return whether anything is kept."""
-        return Held(kept=now.kept)
+        """Return whether anything is kept, and of what."""
+        return Held(kept=now.kept, standby=now.role == "standby")
 
     def desired(self, spec: PairSpec, before: Held) -> Held:
         """Want nothing of it there."""
-        return Held()
+        return before.model_copy(update={"kept": "no"})
 
     def partial(self, spec: PairSpec, before: Held, now: Held) -> bool:
         """Know what is half removed."""
-        return now.kept == "half"
+        return now == before.model_copy(update={"kept": "half"})
 
 
 forget_role = ForgetRole()

@@ -10,12 +10,14 @@ from typing import Any, ClassVar, TypeVar
 from activities.sites import Pair, Sites
 from activities.switching import (
     Follows,
+    Held,
     Kept,
     PairSpec,
     Promoted,
     Retired,
     SwitchAction,
     follow,
+    forget_role,
     keep_role,
     promote_standby,
     retire,
@@ -26,7 +28,7 @@ from recovery.models import Wire
 from tests.copies import end_jobs
 from tests.lab.pairs import ask
 from tests.matrix.scenes import JobScene, Stage, folder_of_another
-from tests.matrix.twins import Twins, follows, twins
+from tests.matrix.twins import Twins, follows, signal_file, twins
 from tests.running import eventually
 
 S = TypeVar("S", bound=Spec)
@@ -214,3 +216,38 @@ class FollowScene(SwitchScene[Follows]):
         """Somebody lets it be a primary again."""
         (self.database.place.data / "standby.signal").unlink()
         self.database.start()
+
+
+class ForgetScene(SwitchScene[Held]):
+    """Forget what south was, now that it is the primary."""
+
+    action = forget_role
+    at = "south"
+    often = "job's programs killed"
+
+    async def prepare(self) -> None:
+        """Keep what south is, with so many files that removing them takes its time; then promote it."""
+        spec = self.spec()
+        await keep_role.apply(spec, await keep_role.observe(spec))
+        await keep_role.halt(spec)
+        for number in range(MANY):
+            (self.files(spec) / f"{number}.conf").touch()
+        self.twins.retire()
+        ask(self.database, "select pg_promote(wait => true)")
+
+    def files(self, spec: PairSpec) -> Path:
+        """Return the folder of the settings that are kept."""
+        return Path(f"{spec.database.data}.switch-{spec.owner}/kept/files")
+
+    def begun(self, spec: PairSpec) -> bool:
+        """Tell whether something was removed."""
+        return not all((self.files(spec) / f"{number}.conf").exists() for number in range(MANY))
+
+    async def meddle_before(self, spec: PairSpec) -> None:
+        """Somebody makes a standby of it again."""
+        self.database.stop(quick=True)
+        signal_file(self.database)
+        self.database.start()
+
+
+MANY = 2000
