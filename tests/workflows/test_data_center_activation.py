@@ -8,8 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
@@ -22,11 +21,10 @@ from tests.copies import command
 from tests.lab.pairs import ask, http, on_host
 from tests.labs import lab_apart
 from tests.matrix.twins import settings, signal_file
-from tests.running import Recovery, Running, eventually, running
+from tests.running import Running, eventually
+from tests.switches import activate, at_both_sites
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-PROCEDURE = "DataCenterActivation"
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +36,8 @@ def two() -> Iterator[Lab]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(two: Lab) -> AsyncIterator[Running]:
-    """A worker at each site."""
-    async with running(two, RECOVERY_SITE="north") as north:
-        south = replace(north, process=None, environment={**north.environment, "RECOVERY_SITE": "south"})
-        south.start_worker()
-        try:
-            yield north
-        finally:
-            south.kill_worker()
-
-
-async def activate(engine: Running, site: str, mode: str = "live", **fields: Any) -> Recovery:
-    start = {"runbook": f"lab/activate-{site}", "reason": "a test", "requested_by": "alice", "mode": mode}
-    parameters = {"watch": "PT1S"} if mode == "live" else {}
-    id = "lab/orders" + ("/check" if mode == "check" else "")
-    handle = await engine.client.start_workflow(
-        PROCEDURE, start | {"parameters": parameters} | fields, id=id, task_queue=engine.settings.task_queue
-    )
-    return Recovery(handle)
+    async with at_both_sites(two) as found:
+        yield found
 
 
 async def switched(engine: Running, site: str) -> Report:
@@ -193,3 +175,19 @@ async def test_there_and_back_under_load(two: Lab, engine: Running) -> None:
         assert report.outcome == "recovered", (report.failure, await asyncio.to_thread(engine.log))
         assert await asyncio.to_thread(roles, two) == {site: "primary", other: "standby"}
         await nothing_lost(two)
+
+
+@pytest.mark.soak
+async def test_ten_switches_under_load(two: Lab, engine: Running) -> None:
+    for turn in range(10):
+        site, other = ("south", "north") if not turn % 2 else ("north", "south")
+        await settled(two)
+        began = datetime.now(UTC)
+        report = await switched(engine, site)
+        assert report.outcome == "recovered", (report.failure, await asyncio.to_thread(engine.log))
+        assert await asyncio.to_thread(roles, two) == {site: "primary", other: "standby"}
+        await nothing_lost(two)
+        refused = ledger.refused_for(two.place.load, began)
+        told = next(figure.value for figure in report.figures if figure.name == "clients refused for")
+        print(f"to {site}: refused for {refused:.2f} s by the clients, {told} s by the report")
+        assert 0 < refused < report.clock.total
