@@ -73,7 +73,7 @@ class DatabaseSeen(Wire):
 
     ``of`` is whom a standby replicates at this moment, ``follows`` whom it is set to; ``reached`` is the system that
     answers at its peer's address, ``unreached`` why none does. ``kept`` tells whether this recovery keeps its settings,
-    ``promoted`` and ``joining`` that it began to promote it, or to have it follow.
+    ``promoted`` and ``joining`` that it began to promote it, or to have it follow, ``written`` that it took a row then.
     """
 
     role: Literal["primary", "standby", "down"] = "down"
@@ -82,6 +82,7 @@ class DatabaseSeen(Wire):
     signal: bool = False
     kept: Literal["no", "half", "yes"] = "no"
     promoted: bool = False
+    written: bool = False
     joining: bool = False
     system: str = ""
     control: str = ""
@@ -118,7 +119,10 @@ def seen(text: str) -> DatabaseSeen:
         return DatabaseSeen(
             role=live.get("role", "down"),
             kept=told.get("kept", "no"),
-            **{name: told.get(name) == "yes" for name in ("serving", "listening", "signal", "promoted", "joining")},
+            **{
+                name: told.get(name) == "yes"
+                for name in ("serving", "listening", "signal", "promoted", "written", "joining")
+            },
             **{name: told.get(name, "") for name in ("system", "control", "checkpoint", "reached", "unreached")},
             timeline=int(live.get("line") or told.get("timeline") or 0),
             version=live.get("version", ""),

@@ -143,19 +143,21 @@ unfence_store = UnfenceStore()
 class Role(Wire):
     """Whether a store is a primary, or whom it replicates; ``copied`` is True if it has all of whom it is to follow.
 
-    ``lasting`` is True if a restart finds it so, None if not, or if nobody can know.
+    ``lasting`` is True if a restart finds it so, None if not, or if nobody can know. ``writes`` was tried, if asked.
     """
 
     role: Literal["primary", "replica"]
     of: str = ""
     copied: bool | None = None
     lasting: bool | None = None
+    writes: Literal["taken", "refused", ""] = ""
 
 
 def role(found: Replication, awaited: str = "") -> Role:
     """Return what a store is; ``awaited`` is the address of which it is to have a copy."""
     copied = found.linked and found.of == awaited
-    return Role(role=found.role, of=found.of, copied=copied or None, lasting=found.lasting_role or None)
+    lasting = found.lasting_role or None
+    return Role(role=found.role, of=found.of, copied=copied or None, lasting=lasting, writes=found.writes)
 
 
 class RoleAction(StoreAction[S, Role]):
@@ -171,7 +173,8 @@ class RoleAction(StoreAction[S, Role]):
 
 
 def _become(wanted: str, expected: str, **more: object) -> dict[str, object]:
-    usual: dict[str, object] = {"history": "", "upto": 0, "discard": "yes", "copied": "no", "unfinished": "no"}
+    usual: dict[str, object] = {"history": "", "upto": 0, "discard": "yes", "copied": "no"}
+    usual |= {"unfinished": "no", "tried": "no"}
     return usual | {"wanted": wanted, "expected": expected} | more
 
 
@@ -185,16 +188,16 @@ class PromoteStore(RoleAction[StoreSpec]):
         return f"promote {spec.system}"
 
     async def observe(self, spec: StoreSpec) -> Role:
-        """Look whom it replicates."""
-        return role(await look(spec.store, "role"))
+        """Look whom it replicates, and try whether it takes writes."""
+        return role(await look(spec.store))
 
     def desired(self, spec: StoreSpec, before: Role) -> Role:
-        """Want a primary."""
-        return Role(role="primary", lasting=before.lasting)
+        """Want a primary that takes writes."""
+        return Role(role="primary", lasting=before.lasting, writes="taken")
 
     async def apply(self, spec: StoreSpec, before: Role) -> None:
-        """End the replication; refused in the middle of a first copy, for what is there then is old."""
-        await self._run(spec, _become("", before.of))
+        """End the replication, and try a write; refused in the middle of a first copy: what is there then is old."""
+        await self._run(spec, _become("", before.of, tried="yes"))
 
     async def undo(self, spec: StoreSpec, before: Role) -> None:
         """Have it replicate what it did; what was written into it since goes."""

@@ -183,11 +183,12 @@ retire = Retire()
 
 
 class Promoted(Wire):
-    """Whether a database takes writes, and whether it is this recovery that began to promote it."""
+    """Whether a database takes writes, and whether it is this recovery that began to promote it, and wrote into it."""
 
     system: str = ""
     writable: bool = False
     promoted: bool = False
+    written: bool = False
 
 
 class PromoteStandby(SwitchAction[Promoted]):
@@ -206,11 +207,11 @@ class PromoteStandby(SwitchAction[Promoted]):
 
     def state(self, spec: PairSpec, now: DatabaseSeen) -> Promoted:
         """Return whether it takes writes."""
-        return Promoted(system=now.system, writable=_writable(now), promoted=now.promoted)
+        return Promoted(system=now.system, writable=_writable(now), promoted=now.promoted, written=now.written)
 
     def desired(self, spec: PairSpec, before: Promoted) -> Promoted:
-        """Want it to."""
-        return Promoted(system=before.system, writable=True, promoted=True)
+        """Want it to, as a row of the engine's own has shown."""
+        return Promoted(system=before.system, writable=True, promoted=True, written=True)
 
     def partial(self, spec: PairSpec, before: Promoted, now: Promoted) -> bool:
         """Know the same database on its way, or stopped since."""

@@ -9,5 +9,5 @@ before=$(cat "$COPY/kept/timeline" 2>/dev/null)
     case $name in *.partial) expr "${line%"${line#????????}"}" '>=' "$before" >/dev/null && rm -f "$file" ;; esac
     ! expr "${line%"${line#????????}"}" '>' "$before" >/dev/null || rm -f "$file"
 done
-rm -f "$COPY/kept/promoted" "$COPY/kept/timeline"
+rm -f "$COPY/kept/promoted" "$COPY/kept/timeline" "$COPY/kept/written" "$COPY/kept/asked"
 rmdir "$COPY/kept" "$COPY" 2>/dev/null || true

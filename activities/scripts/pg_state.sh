@@ -12,6 +12,7 @@ printf '%s\n' "$about" | sed -n 's/^Database system identifier: */system\t/p
 [ ! -e "$DATA/standby.signal" ] || say signal yes
 [ ! -e "$COPY" ] || say kept "$([ -e "$COPY/kept/role" ] && echo yes || echo half)"
 [ ! -e "$COPY/kept/promoted" ] || say promoted yes
+[ ! -e "$COPY/kept/written" ] || say written yes
 [ ! -e "$COPY/kept/joining" ] || say joining yes
 [ -z "$at" ] || [ -z "$(servers "$at")" ] || say serving yes
 port=$(printf ':%04X' "$PORT")

@@ -1,4 +1,5 @@
 # Make the standby in DATA a primary, once it has all that the primary before it had: up to its shutdown at LAST.
+# Then it has to take a row of the engine's own, and give it back.
 . ./running.sh
 [ -n "$(postmaster "$(identity "$DATA")")" ] || fail Fatal "the server of $DATA is not running; see its log"
 # One question for all, because clients are shut out.
@@ -7,13 +8,18 @@ told=$(ask "select pg_is_in_recovery(),
     upper(lpad(to_hex(greatest(timeline_id, min_recovery_end_timeline)), 8, '0'))
     from pg_control_checkpoint(), pg_control_recovery()") || later "the server of $DATA does not answer"
 case $told in
-    f\|*) exit 0 ;;
+    f\|*) [ -e "$COPY/kept/promoted" ] || fail Drifted "somebody else promoted the database in $DATA" ;;
     t\|f\|*) fail Refused "the primary before it ended at $LAST, which it has not received: some of it would be lost" ;;
+    *)
+        # Whatever it archives from here on is of a later timeline than this.
+        [ -e "$COPY/kept/timeline" ] || remember timeline "${told##*|}"
+        remember promoted "$OWNER"
+        "$BIN/pg_ctl" -D "$DATA" -w -t 120 promote >/dev/null 2>&1 || later "it is not promoted within 2 min" ;;
 esac
-before=${told##*|}
-[ -e "$COPY/kept/timeline" ] || remember timeline "$before" # whatever it archives from here on is of a later one
-remember promoted "$OWNER"
-"$BIN/pg_ctl" -D "$DATA" -w -t 120 promote >/dev/null 2>&1 || later "it is not promoted within 2 min"
+before=$(cat "$COPY/kept/timeline")
 line="case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end"
 until now=$(ask "select $line" 2>/dev/null) && [ -n "$now" ]; do sleep 0.05; done
 expr "$now" '>' "$before" >/dev/null || fail Fatal "it was promoted, and is still on timeline $now"
+export PGOPTIONS='-c default_transaction_read_only=off -c session_replication_role=replica -c lock_timeout=10s'
+try "the promoted database"
+remember written "$canary"

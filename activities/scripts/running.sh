@@ -28,6 +28,15 @@ unborn() { # $1 identity: the pids of servers that "launch" has begun to start t
 ask() { # $1 SQL, for the server of DATA
     timeout 30 "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "$1"
 }
+try() { # write a row of the engine's own, read it, and take it away; $1 is what the database is, in words
+    why() { grep -E -m 1 'ERROR|FATAL' "$COPY/kept/asked" || tail -n 1 "$COPY/kept/asked"; }
+    ask "drop schema if exists $canary cascade" >/dev/null 2>&1
+    ask "create schema $canary; create table $canary.canary as select '$canary'::text as said" 2>"$COPY/kept/asked" ||
+        fail Fatal "$1 takes no write: $(why)"
+    said=$(ask "select said from $canary.canary" 2>"$COPY/kept/asked")
+    ask "drop schema $canary cascade" 2>/dev/null || later "the engine's own table $canary.canary cannot be dropped"
+    [ "$said" = "$canary" ] || fail Fatal "$1 does not give back what was written: $said $(why)"
+}
 refusal() { # why the last question was not answered, if that was a login that is not let in
     grep FATAL "$1" | grep -v -E 'starting up|accepting connections|shutting down|recovery mode|too many|administrator'
 }

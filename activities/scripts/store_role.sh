@@ -1,6 +1,7 @@
 # Make a store a replica of WANTED ("" for a primary), if it still is what EXPECTED says; keep that over a restart.
 # What it has written after UPTO, or in another history than HISTORY, WANTED has not: it is discarded only where DISCARD
 # says so. COPIED waits until it has all of WANTED. UNFINISHED tells that a copy that is under way may be given up.
+# TRIED has it prove that it takes writes.
 . ./store.sh
 only() { # in bytes of the log, or why that is not known
     if [ "$(field master_replid)" != "$HISTORY" ]; then
@@ -23,6 +24,10 @@ if [ "$of" != "$WANTED" ]; then
     fi
 fi
 keep
+if [ "$TRIED" = yes ]; then
+    tried=$(writes) || exit
+    [ "$tried" = taken ] || fail Fatal "$at is a primary, and takes no write: see its min-replicas-to-write"
+fi
 [ "$COPIED" = yes ] || exit 0
 idle=$(date +%s)
 while look && [ "$(field master_link_status)" != up ]; do

@@ -35,7 +35,7 @@ printf 'by hand: %s\\n' "$WHO" >"$JOBS/kill-switch\"""",
 """What only a person needs: the kill switch of a host, and what a switch by hand leaves beside the data."""
 END = "END_OF_FILE"
 _RUN = "by-hand"  # no recovery has this name, so that no job of one is in the way
-_PLAIN = {"HISTORY": "", "UPTO": 0, "UNFINISHED": "no", "DISCARD": "yes", "COPIED": "no"}
+_PLAIN = {"HISTORY": "", "UPTO": 0, "UNFINISHED": "no", "DISCARD": "yes", "COPIED": "no", "TRIED": "no"}
 
 
 def variant(frozen: Frozen) -> str:
@@ -241,7 +241,14 @@ class Page:
             last = Found(f"$(seen {pair.old.name} checkpoint)")
             yield on(pair.new.host, pair.new.name, "promote_standby", LAST=last)
         for two in self.sites.stores:
-            yield on(two.new.host, two.new.name, "store_role", WANTED="", EXPECTED=two.old.upstream, **_PLAIN)
+            yield on(
+                two.new.host,
+                two.new.name,
+                "store_role",
+                WANTED="",
+                EXPECTED=two.old.upstream,
+                **{**_PLAIN, "TRIED": "yes"},
+            )
 
     def starts(self) -> Iterator[str]:
         """Yield what starts the services of the new site, and sees them ready."""

@@ -154,7 +154,10 @@ def test_promoted_by_somebody_else_is_not_own_work() -> None:
     before, now = promote_standby.state(spec, STANDBY), promote_standby.state(spec, PRIMARY)
     assert not promote_standby.partial(spec, before, now)
     assert now != promote_standby.desired(spec, before)
-    own = promote_standby.state(spec, PRIMARY.model_copy(update={"promoted": True}))
+    half = promote_standby.state(spec, PRIMARY.model_copy(update={"promoted": True}))
+    assert promote_standby.partial(spec, before, half)
+    assert half != promote_standby.desired(spec, before)
+    own = promote_standby.state(spec, PRIMARY.model_copy(update={"promoted": True, "written": True}))
     assert own == promote_standby.desired(spec, before)
 
 

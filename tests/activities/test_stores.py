@@ -212,8 +212,8 @@ async def test_what_a_stopped_replica_lacks_is_told(stores: Pair) -> None:
 async def test_promoted_store_stays_a_primary(stores: Pair) -> None:
     what = spec(stores, stores.south)
     before, after = await carried_out(promote_store, what)
-    assert before == Role(role="replica", of=stores.north.at, lasting=True)
-    assert after == Role(role="primary", lasting=True)
+    assert before == Role(role="replica", of=stores.north.at, lasting=True, writes="refused")
+    assert after == Role(role="primary", lasting=True, writes="taken")
     restarted(stores, stores.south)
     assert info(stores.south)["role"] == "master"
     stores.south.tell("SET", "new", 1)
@@ -221,6 +221,17 @@ async def test_promoted_store_stays_a_primary(stores: Pair) -> None:
     restarted(stores, stores.south)
     stores.linked(stores.south)
     assert stores.south.tell("DBSIZE") == 3
+
+
+async def test_promoted_store_that_takes_no_write_is_no_success(stores: Pair) -> None:
+    stores.south.tell("CONFIG", "SET", "min-replicas-to-write", 1)
+    what = spec(stores, stores.south)
+    before = await promote_store.observe(what)
+    with pytest.raises(Fatal, match="takes no write: see its min-replicas-to-write"):
+        await carried_out(promote_store, what, before)
+    stores.south.tell("CONFIG", "SET", "min-replicas-to-write", 0)
+    await carried_out(promote_store, what, before)
+    assert (await promote_store.observe(what)).writes == "taken"
 
 
 async def test_second_promotion_has_no_effect(stores: Pair) -> None:

@@ -61,8 +61,17 @@ async def usual(pitch: Pitch) -> Usual:
             recovery = await match.start()
             await match.switched(await decided(recovery))
             ways[match.new] = await steps(recovery)
-    assert [*map(same_way, ways["south"])] == [*map(same_way, ways["north"])]
-    return Usual(ways)
+    assert sorted(map(same_way, ways["south"])) == sorted(map(same_way, ways["north"]))
+    return Usual({"south": ways["south"], "north": in_order(ways["north"], ways["south"])})
+
+
+def in_order(way: Mapping[str, float], like: Mapping[str, float]) -> dict[str, float]:
+    """Return a way in the order of the other one: of what runs side by side now this comes first, now that."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(like):
+        places.setdefault(same_way(name), []).append(place)
+    placed = {name: places[same_way(name)].pop(0) for name in way}
+    return {name: way[name] for name in sorted(way, key=placed.__getitem__)}
 
 
 # --- killed ------------------------------------------------------------------------------------------------

@@ -16,11 +16,14 @@ from activities import ssh
 from activities.sites import Pair, Sites
 from activities.switching import PairSpec, Retired, follow, keep_role, promote_standby, retire
 from lab import processes
-from recovery.errors import Refused, Transient
+from recovery.errors import Drifted, Fatal, Refused, Transient
 from tests.lab.pairs import ask
 from tests.matrix.twins import Twins, follows, settings, twins
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+LAST = "select pg_snapshot_xmax(pg_current_snapshot())"
+"""The next transaction that writes."""
+OWN_SCHEMAS = "select count(*) from pg_namespace where nspname like 'recovery%'"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -146,7 +149,7 @@ async def test_one_that_cannot_be_reached_is_waited_for(both: Twins, move: Sites
 
 async def test_nobody_is_promoted_beside_a_primary(both: Twins, move: Sites, pair: Pair) -> None:
     spec = move.of_new(pair)
-    with pytest.raises(Refused, match="takes writes, or may"):
+    with pytest.raises(Refused, match="takes writes: two would"):
         await promote_standby.apply(spec, await promote_standby.observe(spec))
     both.lab.databases["north"].stop(quick=False)
     with pytest.raises(Refused, match="would come up as a primary"):
@@ -174,6 +177,53 @@ async def test_one_that_lacks_the_last_log_is_not_promoted(both: Twins, move: Si
     assert both.shows("south")["role"] == "standby"
 
 
+async def test_promotion_that_was_cut_before_its_row_is_ended(both: Twins, move: Sites, pair: Pair) -> None:
+    both.retire()
+    spec, south = move.of_new(pair), both.lab.databases["south"]
+    before = await promote_standby.observe(spec)
+    (beside(spec) / "kept").mkdir(parents=True)
+    (beside(spec) / "kept" / "timeline").write_text("00000001\n")
+    (beside(spec) / "kept" / "promoted").write_text(f"{spec.owner}\n")
+    for path in (beside(spec), *beside(spec).rglob("*")):
+        south.who.own(path)
+    ask(south, "select pg_promote(wait => true)")
+    assert promote_standby.partial(spec, before, now := await promote_standby.observe(spec))
+    assert now != promote_standby.desired(spec, before)
+    await promote_standby.apply(spec, before)
+    await promote_standby.halt(spec)
+    assert await promote_standby.observe(spec) == promote_standby.desired(spec, before)
+    assert ask(south, OWN_SCHEMAS) == "0"
+
+
+async def test_one_that_was_promoted_and_takes_no_row_is_no_success(both: Twins, move: Sites, pair: Pair) -> None:
+    south, north = both.lab.databases["south"], both.lab.databases["north"]
+    ask(north, "create function refuse() returns event_trigger language plpgsql as 'begin raise ''not here''; end'")
+    ask(north, "create event trigger refuse on ddl_command_start execute function refuse()")
+    ask(north, "alter event trigger refuse enable always")
+    both.retire()
+    spec = move.of_new(pair)
+    before = await promote_standby.observe(spec)
+    with pytest.raises(Fatal, match=r"the promoted database takes no write: ERROR: +not here"):
+        await promote_standby.apply(spec, before)
+    await promote_standby.halt(spec)
+    assert await promote_standby.observe(spec) != promote_standby.desired(spec, before)
+    await promote_standby.undo(spec, before)
+    assert both.shows("south")["servers"] == 0
+    assert south.standby()
+
+
+async def test_one_that_somebody_else_promoted_gets_no_row(both: Twins, move: Sites, pair: Pair) -> None:
+    both.retire()
+    spec, south = move.of_new(pair), both.lab.databases["south"]
+    before = await promote_standby.observe(spec)
+    ask(south, "select pg_promote(wait => true)")
+    last = ask(south, LAST)
+    with pytest.raises(Drifted, match="somebody else promoted"):
+        await promote_standby.apply(spec, before)
+    await promote_standby.halt(spec)
+    assert ask(south, LAST) == last
+
+
 async def test_one_that_died_is_not_followed_by_a_promotion(both: Twins, move: Sites, pair: Pair) -> None:
     north = both.lab.databases["north"]
     processes.stop(processes.postgres_in(north.place.data), signal.SIGKILL, 10)
@@ -190,7 +240,7 @@ async def test_one_that_died_is_not_followed_by_a_promotion(both: Twins, move: S
 
 async def test_retired_one_is_not_opened_beside_a_primary(both: Twins, move: Sites, pair: Pair) -> None:
     both.diverge()
-    with pytest.raises(Refused, match="takes writes, or may"):
+    with pytest.raises(Refused, match="takes writes: two would"):
         await retire.undo(move.of_old(pair), Retired(serving=True))
     assert both.shows("north")["servers"] == 0
 

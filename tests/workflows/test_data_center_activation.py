@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
@@ -175,19 +174,3 @@ async def test_there_and_back_under_load(two: Lab, engine: Running) -> None:
         assert report.outcome == "recovered", (report.failure, await asyncio.to_thread(engine.log))
         assert await asyncio.to_thread(roles, two) == {site: "primary", other: "standby"}
         await nothing_lost(two)
-
-
-@pytest.mark.soak
-async def test_ten_switches_under_load(two: Lab, engine: Running) -> None:
-    for turn in range(10):
-        site, other = ("south", "north") if not turn % 2 else ("north", "south")
-        await settled(two)
-        began = datetime.now(UTC)
-        report = await switched(engine, site)
-        assert report.outcome == "recovered", (report.failure, await asyncio.to_thread(engine.log))
-        assert await asyncio.to_thread(roles, two) == {site: "primary", other: "standby"}
-        await nothing_lost(two)
-        refused = ledger.refused_for(two.place.load, began)
-        told = next(figure.value for figure in report.figures if figure.name == "clients refused for")
-        print(f"to {site}: refused for {refused:.2f} s by the clients, {told} s by the report")
-        assert 0 < refused < report.clock.total
