@@ -40,9 +40,10 @@ class ServicesSpec(Spec):
 
 
 class Running(Wire):
-    """Which services run, by name."""
+    """Which services run, by name, and of which a command of this recovery began and did not come to its end."""
 
     running: dict[str, bool] = {}
+    begun: tuple[str, ...] = ()
 
 
 class RunServices(Action[ServicesSpec, Running]):
@@ -61,8 +62,12 @@ class RunServices(Action[ServicesSpec, Running]):
 
     async def observe(self, spec: ServicesSpec) -> Running:
         """Ask each."""
-        found = await asyncio.gather(*(_runs(one) for one in spec.services))
-        return Running(running={one.name: runs for one, runs in zip(spec.services, found, strict=True)})
+        looks = (ssh.look(one.host, "service_state", _values(spec, one, one.status)) for one in spec.services)
+        found = dict(zip((one.name for one in spec.services), await asyncio.gather(*looks), strict=True))
+        return Running(
+            running={name: text.split()[:1] == ["runs"] for name, text in found.items()},
+            begun=tuple(name for name, text in found.items() if text.split()[1:] == ["begun"]),
+        )
 
     def desired(self, spec: ServicesSpec, before: Running) -> Running:
         """Want all of them to run, or none."""
@@ -98,7 +103,7 @@ class RunServices(Action[ServicesSpec, Running]):
 
     async def _all(self, spec: ServicesSpec, wanted: Running) -> None:
         await gathered(
-            ssh.job(one.host, _job(spec, one), "service", {"command": command, "service": one.name})
+            ssh.job(one.host, _job(spec, one), "service", _values(spec, one, command))
             for one in spec.services
             for command in [one.start if wanted.running[one.name] else one.stop]
         )
@@ -115,9 +120,9 @@ async def gathered(calls: Iterable[Awaitable[Any]]) -> None:
             raise failure
 
 
-async def _runs(one: ServiceAt) -> bool:
-    text = await ssh.look(one.host, "service_state", {"command": one.status})
-    return text.strip() == "runs"
+def _values(spec: ServicesSpec, one: ServiceAt, command: str) -> dict[str, object]:
+    mark = f"{one.host.jobs}/.begun/{one.name}-{spec.owner}"
+    return {"command": command, "service": one.name, "mark": mark}
 
 
 def _job(spec: ServicesSpec, one: ServiceAt) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec, known, missing
 from activities.director import DirectorSpec, Drain, Point, Seen
-from activities.services import Running, ServiceAt, ServicesSpec
+from activities.services import ServiceAt, ServicesSpec
 from activities.serving import Request
 from activities.store_roles import Follow as StoreFollow
 from activities.store_roles import Unfence
@@ -49,7 +49,8 @@ class Stores:
 class Found(Wire):
     """All that an assessment looked at, by name; ``views`` by the site that it was seen from.
 
-    ``halted`` is who has all workers of a site stopped, and why, by that site.
+    ``halted`` is who has all workers of a site stopped, and why, by that site. ``unseen`` are systems of which a check
+    could not see anything: what stands here for them means nothing.
     """
 
     views: dict[str, dict[str, DatabaseSeen]] = {}
@@ -57,6 +58,7 @@ class Found(Wire):
     running: dict[str, bool] = {}
     directors: dict[str, Seen] = {}
     halted: dict[str, str] = {}
+    unseen: frozenset[str] = frozenset()
 
 
 class Outlook(Wire):
@@ -207,15 +209,16 @@ class Sites:
 
     def blockers(self, found: Found, now: datetime) -> list[str]:
         """Return everything that stands in the way, each with what to do about it."""
-        return [
-            *self.frozen(now),
-            *self._unsafe(found),
+        lines = (
             *self._views(found),
             *(line for pair in self.databases for line in self._pair(pair, found.views[self.old])),
             *(line for pair in self.stores for line in self._stores(pair, found)),
             *self._services_found(found),
             *(line for name in self.directors for line in self._director(name, found.directors[name])),
-        ]
+        )
+        unsafe = [] if found.unseen & set(found.views[self.old]) else self._unsafe(found)
+        told = [line for line in lines if line.partition(": ")[0] not in found.unseen]
+        return [*self.frozen(now), *unsafe, *told]
 
     def frozen(self, now: datetime) -> list[str]:
         """Return why nothing is started ``now``."""
@@ -344,8 +347,3 @@ def _unlike(pair: Pair, view: Mapping[str, DatabaseSeen]) -> Iterator[str]:
     for name in sorted(old):
         if old[name] != new.get(name):
             yield f"{name}: {old[name]} at {pair.old.name}, {new.get(name)} at {pair.new.name}"
-
-
-def running(seen: list[Running]) -> dict[str, bool]:
-    """Return which services run, of several looks."""
-    return {name: runs for one in seen for name, runs in one.running.items()}

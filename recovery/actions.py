@@ -186,10 +186,10 @@ class Action(Probe[S, T]):
         if agrees(wanted, now):
             await self.halt(order.spec)
             return now
-        self._expect(order, now, order.before)
-        if datetime.now(UTC) > order.not_after and not self.begun(order.spec, order.before, now):
-            raise Stale(f"the instruction was valid until {order.not_after:%Y-%m-%d %H:%M:%S}Z; nothing was done")
-        try:
+        try:  # an earlier attempt may have got further, and left its job
+            self._expect(order, now, order.before)
+            if datetime.now(UTC) > order.not_after and not self.begun(order.spec, order.before, now):
+                raise Stale(f"the instruction was valid until {order.not_after:%Y-%m-%d %H:%M:%S}Z; nothing was done")
             await self.apply(order.spec, order.before)
         except Transient:
             raise  # what runs on the target is found again by the next attempt

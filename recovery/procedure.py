@@ -67,6 +67,7 @@ class Procedure(Resets, Generic[P]):
         self._committing: Change[Any, Any] | None = None
         self._turn = asyncio.Lock()
         self._failing = False
+        self._unseen: list[str] = []
 
     # --- what a procedure writes -------------------------------------------------------------------------
 
@@ -90,6 +91,17 @@ class Procedure(Resets, Generic[P]):
         step = step or probe.title(spec)
         self._name(step)
         return await self._look(probe, spec, step, "decide", queue)
+
+    async def glance(self, probe: Probe[S, T], spec: S, step: str = "", *, instead: T, queue: str | None = None) -> T:
+        """Look as ``look`` does, but have a check that cannot see go on with ``instead``: it is to list all at once."""
+        step = step or probe.title(spec)
+        try:
+            return await self.look(probe, spec, step, queue=queue)
+        except FailureError as failure:
+            if self.start.mode != "check" or is_cancelled_exception(failure):
+                raise
+            self._unseen.append(f"{step}: {sentence(failure)}")
+            return instead
 
     async def prove(self, probe: Probe[S, T], spec: S, step: str = "", *, queue: str | None = None) -> T | None:
         """Look at what this recovery made; None where that was only planned, or is left out as a person said."""
@@ -152,7 +164,7 @@ class Procedure(Resets, Generic[P]):
 
     def require(self, blockers: Sequence[str]) -> None:
         """Refuse to go on while anything stands in the way; a check lists it and ends."""
-        if blockers:
+        if blockers := [*self._unseen, *blockers]:
             self._record(Blocked(workflow.now(), tuple(blockers)))
             if self.start.mode == "check":
                 raise _Enough

@@ -7,11 +7,11 @@ from datetime import datetime
 from temporalio import workflow
 
 from activities.databases import DatabaseSeen, caught_up, look_at_database
-from activities.director import drained, look_at_director, point
-from activities.kill_switch import look_for_kill_switch
-from activities.services import run_services
+from activities.director import Pointed, Seen, drained, look_at_director, point
+from activities.kill_switch import Halted, look_for_kill_switch
+from activities.services import Running, run_services
 from activities.serving import Served, serves
-from activities.sites import Found, Pair, Sites, Stores, running
+from activities.sites import Found, Pair, Sites, Stores
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import Replication, look_at_store
 from activities.stores import caught_up as store_caught_up
@@ -23,6 +23,9 @@ from recovery.procedure import Procedure
 from recovery.report import Report
 from runbooks.procedures.data_center_activation import Parameters
 
+NO_DATABASE, NO_STORE = DatabaseSeen(), Replication(role="primary")
+NO_DIRECTOR, UNKNOWN = Seen(pointed=Pointed()), Running()
+"""What stands in a check for what could not be seen."""
 LOOKS = 3
 """How often everything is looked at while it is watched."""
 
@@ -59,21 +62,35 @@ class DataCenterActivation(Procedure[Parameters]):
         """Look at both sites, at the databases from each site of its own."""
         views: dict[str, dict[str, DatabaseSeen]] = {}
         halted: dict[str, str] = {}
+        unseen: set[str] = set()
         for site in (sites.old, sites.new):
             queue = sites.queues.get(site)
-            halted[site] = (await self.look(look_for_kill_switch, Spec(system=site), queue=queue)).why
+            halt = await self.glance(look_for_kill_switch, Spec(system=site), instead=Halted(), queue=queue)
+            halted[site] = halt.why
             for pair in sites.databases:
                 for one, peer in ((pair.old, pair.new), (pair.new, pair.old)):
-                    step = f"look at {one.name} from {site}"
-                    seen = await self.look(look_at_database, sites.look(one, peer), step, queue=queue)
-                    views.setdefault(site, {})[one.name] = seen
+                    step, spec = f"look at {one.name} from {site}", sites.look(one, peer)
+                    seen = await self.glance(look_at_database, spec, step, instead=NO_DATABASE, queue=queue)
+                    if seen is not NO_DATABASE or site == sites.old:
+                        views.setdefault(site, {})[one.name] = seen
+                        unseen |= {one.name} if seen is NO_DATABASE else set()
         stores: dict[str, Replication] = {}
         for store in (one for two in sites.stores for one in (two.old, two.new)):
-            stores[store.name] = await self.look(look_at_store, sites.store(store))
-        levels = [*sites.levels(sites.old), *sites.levels(sites.new)]
-        runs = [await self.look(run_services, one, f"see whether {run_services.names(one)} run") for one in levels]
-        directors = {name: await self.look(look_at_director, sites.seen_by(name)) for name in sites.directors}
-        return Found(views=views, stores=stores, running=running(runs), directors=directors, halted=halted)
+            stores[store.name] = await self.glance(look_at_store, sites.store(store), instead=NO_STORE)
+        runs: dict[str, bool] = {}
+        for level in [*sites.levels(sites.old), *sites.levels(sites.new)]:
+            names = run_services.names(level)
+            run = await self.glance(run_services, level, f"see whether {names} run", instead=UNKNOWN)
+            runs |= run.running
+            unseen |= {one.name for one in level.services} if run is UNKNOWN else set()
+        directors: dict[str, Seen] = {}
+        for name in sites.directors:
+            directors[name] = await self.glance(look_at_director, sites.seen_by(name), instead=NO_DIRECTOR)
+        unseen |= {name for name, store_seen in stores.items() if store_seen is NO_STORE}
+        unseen |= {name for name, pointed in directors.items() if pointed is NO_DIRECTOR}
+        return Found(
+            views=views, stores=stores, running=runs, directors=directors, halted=halted, unseen=frozenset(unseen)
+        )
 
     async def _shut(self, sites: Sites) -> datetime:
         """Let no client in any more, let those who are in come to an end, and stop what writes."""

@@ -267,6 +267,7 @@ async def test_what_is_wanted_arrives(host: Recorder) -> None:
     assert reached["REACH"] == followed["UPSTREAM"]
     assert followed["FROM"] == "192.0.2.1:7001"
     assert (started["COMMAND"], started["SERVICE"]) == ("systemctl start 'mail'", "mail-south")
+    assert started["MARK"] == "/srv/jobs/.begun/mail-south-0a1b2c3d"
 
 
 # --- what is answered --------------------------------------------------------------------------------------------

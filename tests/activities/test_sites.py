@@ -15,8 +15,7 @@ import pytest
 import activities.sites
 from activities.databases import seen
 from activities.director import Pointed, Seen
-from activities.services import Running
-from activities.sites import ALIKE, AT_LEAST, NEEDED, Found, Sites, running
+from activities.sites import ALIKE, AT_LEAST, NEEDED, Found, Sites
 from activities.stores import replication
 from runbooks.procedures.data_center_activation import Parameters
 from tests.activities.captured import captured
@@ -144,6 +143,23 @@ def test_several_are_named_at_once() -> None:
     assert len(blockers(named)) == 3
 
 
+@pytest.mark.parametrize("name", ["orders-south", "sessions", "api-south", "front"])
+def test_nothing_is_said_of_what_a_check_could_not_see(name: str) -> None:
+    found = database("orders-south", role="down", settings={}).model_copy(
+        update={
+            "stores": store("sessions", role="replica").stores,
+            "running": service("api-south", runs=True).running,
+            "directors": director(keeps=False).directors,
+        }
+    )
+    whole = blockers(found)
+    told = blockers(found.model_copy(update={"unseen": frozenset({name})}))
+    assert [line for line in whole if line not in told]
+    assert not [
+        line for line in told if line.startswith((f"{name}: ", "north would be shut" * (name == "orders-south") or "-"))
+    ]
+
+
 def test_what_is_no_pair_is_not_compared() -> None:
     """Settings of a database that is down are not known, and nobody wants to read that they differ."""
     found = blockers(database("orders-south", role="down", settings={}, streaming=False))
@@ -269,7 +285,3 @@ def test_only_what_a_runbook_names_is_moved() -> None:
 
 def test_only_what_serves_is_asked_whether_it_is_ready() -> None:
     assert [request.system for request in moving().health()] == ["api-south"]
-
-
-def test_looks_at_services_are_put_together() -> None:
-    assert running([Running(running={"a": True}), Running(running={"b": False})]) == {"a": True, "b": False}

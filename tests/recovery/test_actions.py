@@ -293,6 +293,14 @@ def test_final_failure_halts(desk: Desk, failure: RecoveryError, halted: int) ->
     assert desk.writer.halted == halted
 
 
+def test_drift_that_a_later_attempt_finds_halts(desk: Desk) -> None:
+    """An earlier one may have begun before; where nothing can be undone nobody else would end that."""
+    desk.path.write_text("somebody else's\n")
+    with pytest.raises(Drifted):
+        desk.run("apply")
+    assert desk.writer.halted == 1
+
+
 FAILURES = (Transient, RuntimeError, asyncio.CancelledError, OSError, Fatal)
 moments = st.lists(st.tuples(st.integers(0, len(LINES)), st.sampled_from(FAILURES)), max_size=4)
 

@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import pytest
 import pytest_asyncio
 
-from lab import ledger, processes
+from lab import daemons, ledger, processes
+from lab.addresses import of
 from lab.director import UPSTREAMS
 from lab.estate import Lab
+from lab.place import SITES
 from recovery.report import Report
 from tests.copies import command
 from tests.lab.pairs import ask, http, on_host
@@ -45,10 +47,10 @@ async def switched(engine: Running, site: str) -> Report:
     return await recovery.ended(120)
 
 
-def roles(lab: Lab) -> dict[str, str]:
+def roles(lab: Lab, *sites: str) -> dict[str, str]:
     """Return what each site's database says that it is."""
     query = "select case when pg_is_in_recovery() then 'standby' else 'primary' end"
-    return {site: ask(database, query) for site, database in lab.databases.items()}
+    return {site: ask(lab.databases[site], query) for site in sites or SITES}
 
 
 async def settled(lab: Lab) -> set[int]:
@@ -68,10 +70,13 @@ async def nothing_lost(lab: Lab) -> None:
 
 def untouched(lab: Lab) -> dict[str, object]:
     """Return all that a move changes, but for rows and log, which clients change meanwhile."""
-    found: dict[str, object] = {"director": http("GET", f"http://127.0.0.1:{lab.ports['director-admin']}/config/")}
+    found: dict[str, object] = {}
+    if lab.director.running():
+        found["director"] = http("GET", f"http://127.0.0.1:{lab.ports['director-admin']}/config/")
     for name, site in lab.sites.items():
         place = site.place
         found[name] = {
+            "role": site.postgres.running() and roles(lab, name),
             "settings": settings(place.data),
             "files": sorted(path.name for path in place.data.iterdir() if not path.name.startswith("pg_stat")),
             "folders": sorted(path.name for path in place.folder.iterdir()),
@@ -81,7 +86,7 @@ def untouched(lab: Lab) -> dict[str, object]:
             "store": (site.valkey.role(), site.valkey.configuration.read_text(), site.valkey.running()),
             "service": (site.service.running(), site.service.wanted),
         }  # fmt: skip
-    return found | {"roles": roles(lab)}
+    return found
 
 
 @contextlib.contextmanager
@@ -138,26 +143,149 @@ def login_refused(lab: Lab) -> Iterator[None]:
     file.write_text(text)
 
 
+@contextlib.contextmanager
+def standby_stopped(lab: Lab) -> Iterator[None]:
+    lab.databases["south"].stop(quick=True)
+    yield
+    lab.databases["south"].start()
+    streaming = "select count(*) from pg_stat_replication where state = 'streaming'"
+    await_that(lambda: ask(lab.databases["north"], streaming) == "1")
+
+
+@contextlib.contextmanager
+def setting_of_the_standby(lab: Lab) -> Iterator[None]:
+    for statement in ("alter system set full_page_writes = off", "select pg_reload_conf()"):
+        ask(lab.databases["south"], statement)
+    await_that(lambda: ask(lab.databases["south"], "show full_page_writes") == "off")
+    yield
+    for statement in ("alter system reset full_page_writes", "select pg_reload_conf()"):
+        ask(lab.databases["south"], statement)
+    await_that(lambda: ask(lab.databases["south"], "show full_page_writes") == "on")
+
+
+@contextlib.contextmanager
+def timeline_in_the_archive(lab: Lab) -> Iterator[None]:
+    file = lab.place.at("south").archive / "000000FF.history"
+    file.touch()
+    yield
+    file.unlink()
+
+
+@contextlib.contextmanager
+def jobs_that_nobody_may_write(lab: Lab) -> Iterator[None]:
+    jobs = lab.place.at("south").jobs
+    mode = jobs.stat().st_mode
+    jobs.chmod(0o500)
+    yield
+    jobs.chmod(mode)
+
+
+@contextlib.contextmanager
+def ssh_server_killed(lab: Lab) -> Iterator[None]:
+    running = daemons.running(lab.place, of("south", "sshd"))
+    processes.stop([running] if running else [], signal.SIGKILL, 5)
+    yield
+    lab.sites["south"].start_ssh()
+    lab.sites["south"].await_ssh()
+
+
+@contextlib.contextmanager
+def store_on_its_own(lab: Lab) -> Iterator[None]:
+    of = stored(lab, "south", "config", "get", "replicaof").split()[1:]
+    stored(lab, "south", "replicaof", "no", "one")
+    yield
+    stored(lab, "south", "replicaof", *of)
+    await_that(lambda: "master_link_status:up" in stored(lab, "south", "info", "replication"))
+
+
+@contextlib.contextmanager
+def store_that_is_fenced(lab: Lab) -> Iterator[None]:
+    stored(lab, "north", "config", "set", "min-replicas-to-write", "99")
+    yield
+    stored(lab, "north", "config", "set", "min-replicas-to-write", "0")
+
+
+@contextlib.contextmanager
+def store_without_room(lab: Lab) -> Iterator[None]:
+    stored(lab, "south", "config", "set", "maxmemory", "1000")
+    yield
+    stored(lab, "south", "config", "set", "maxmemory", "0")
+
+
+@contextlib.contextmanager
+def service_stopped(lab: Lab) -> Iterator[None]:
+    service = lab.sites["north"].service
+    on_host(lab, "north", str(service.script), "stop")
+    yield
+    on_host(lab, "north", str(service.script), "start")
+
+
+@contextlib.contextmanager
+def director_killed(lab: Lab) -> Iterator[None]:
+    running = lab.director.running()
+    processes.stop([running] if running else [], signal.SIGKILL, 5)
+    yield
+    lab.director.start("north")
+
+
+def await_that(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def stored(lab: Lab, site: str, *words: str) -> str:
+    """Ask a store by its own command line."""
+    password = f"REDISCLI_AUTH={lab.passwords['valkey']}"
+    cli, port = str(lab.place.programs / "valkey-cli"), str(lab.sites[site].port("valkey"))
+    code, told = on_host(lab, site, "env", password, cli, "-p", port, *words)
+    assert code == 0, told
+    return told
+
+
 PLANTED: dict[str, tuple[Callable[[Lab], AbstractContextManager[None]], str]] = {
     "kill switch": (kill_switch, "orders: the kill switch"),
     "standby.signal": (signal_in_the_primary, "orders: standby.signal lies in its data"),
     "service": (service_at_both_sites, "orders-app-south: runs at south already"),
+    "service stopped": (service_stopped, "orders-app-north: does not run at north"),
     "director": (director_elsewhere, "front: points at elsewhere, not at north"),
+    "director killed": (director_killed, "see where front points: "),
     "lag": (receiver_that_stands_still, "bytes of log, 0 are allowed"),
     "login": (login_refused, "orders: its host cannot replicate orders-south"),
+    "standby stopped": (standby_stopped, "orders-south: is down, no standby"),
+    "setting": (setting_of_the_standby, "orders-south: full_page_writes is 'off', at orders 'on'"),
+    "timeline": (timeline_in_the_archive, "holds timeline 000000FF"),
+    "jobs": (jobs_that_nobody_may_write, "cannot be written to"),
+    "sshd": (ssh_server_killed, "look at orders-south from north: host 127.0.0.1:"),
+    "store alone": (store_on_its_own, "sessions-south: is no replica of sessions"),
+    "store fenced": (store_that_is_fenced, "sessions: refuses writes already"),
+    "store small": (store_without_room, "sessions-south: may use 1000 bytes"),
 }
+AT_ONCE = ("kill switch", "sshd", "director", "service stopped", "store fenced")
 
 
 @pytest.mark.parametrize("name", PLANTED)
 async def test_check_names_what_stands_in_the_way(two: Lab, engine: Running, name: str) -> None:
-    plant, said = PLANTED[name]
+    await blocked(two, engine, [name])
+
+
+async def test_check_names_all_that_stands_in_the_way(two: Lab, engine: Running) -> None:
+    await blocked(two, engine, AT_ONCE)
+
+
+async def blocked(two: Lab, engine: Running, names: Sequence[str]) -> None:
+    """Plant what stands in the way, and see that a check names each, and changes nothing."""
     await settled(two)
-    with plant(two):
+    with contextlib.ExitStack() as planted:
+        for name in names:
+            await asyncio.to_thread(planted.enter_context, PLANTED[name][0](two))
         before = untouched(two)
-        report = await (await activate(engine, "south", "check", parameters={"max_lag": 0})).ended(60)
+        report = await (await activate(engine, "south", "check", parameters={"max_lag": 0})).ended(90)
         assert untouched(two) == before
-    assert report.outcome == "checked"
-    assert any(said in blocker for blocker in report.blockers), report.blockers
+    assert report.outcome == "checked", report.failure
+    for name in names:
+        assert any(PLANTED[name][1] in blocker for blocker in report.blockers), report.blockers
 
 
 async def test_check_changes_nothing(two: Lab, engine: Running) -> None:
