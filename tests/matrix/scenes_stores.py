@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -158,6 +159,10 @@ class PromoteStoreScene(StoreScene[StoreSpec, Role]):
     async def set(self) -> StoreSpec:
         """Nothing has to be done."""
         return StoreSpec.model_validate(self.given(self.south))
+
+    async def reopen(self, spec: StoreSpec) -> None:
+        """Wait until it has all of north again: its undo does not, and one that is being filled is not promoted."""
+        await asyncio.to_thread(self.pair.linked, self.south)
 
     def begun(self, spec: StoreSpec) -> bool:
         """Tell whether it is one."""
