@@ -26,8 +26,9 @@ check: setup
 test: setup packages
 	$(BIN)/python -m pytest -n $(JOBS) -m "not soak"
 
+# Each time another chance, where `make test` draws the same for one commit.
 soak: setup packages
-	$(BIN)/python -m pytest -m soak
+	RECOVERY_TEST_SEED=$${RECOVERY_TEST_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} $(BIN)/python -m pytest -m soak
 
 bench: setup
 	$(BIN)/python -m bench

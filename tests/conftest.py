@@ -3,9 +3,11 @@
 import os
 import random
 import secrets
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,19 @@ from lab.estate import Lab
 from tests.labs import lab_apart
 
 FreshLab = Callable[[], Lab]
-SEED = os.environ.get("RECOVERY_TEST_SEED") or str(secrets.randbelow(1_000_000))
+
+
+def _of_this_tree() -> str:
+    """Return a seed that changes with each commit and not within one, so that a failure comes again; else any."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD^{tree}"]
+    try:
+        found = subprocess.run(asked, capture_output=True, text=True, timeout=10)
+    except OSError:  # there is no git
+        return str(secrets.randbelow(1_000_000))
+    return str(int(found.stdout[:8] or f"{secrets.randbits(32):x}", 16))
+
+
+SEED = os.environ.get("RECOVERY_TEST_SEED") or _of_this_tree()
 os.environ["RECOVERY_TEST_SEED"] = SEED  # so that processes that share out the tests (pytest -n 2) draw the same
 LONG = ("tests/matrix/", "tests/ui/", "tests/workflows/", "tests/console/")
 PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
