@@ -115,8 +115,10 @@ class Apart(Run):
         sweep(self.lab)
         for folder in self.lab.place.north.glob("data.*"):
             shutil.rmtree(folder)
-        for old in sorted(self.lab.place.backups.iterdir())[:-1]:
-            shutil.rmtree(old)
+        newest = self.lab.postgres.backed_up()[-1:]
+        for backup in [*self.lab.place.backups.iterdir()]:
+            if backup.name not in newest:  # an older one, or half of one
+                shutil.rmtree(backup)
         if not self._whole():
             self._anew()
 
