@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,13 +10,14 @@ import pytest_asyncio
 
 from activities import ssh
 from lab.estate import Lab
-from tests.conftest import FreshLab
+from tests.conftest import SEED, FreshLab
 from tests.labs import lab_apart
 from tests.matrix.disturbed import PROGRAM, Undisturbed, undisturbed
 from tests.matrix.relay import relay
 from tests.matrix.runs import RUNS
 from tests.matrix.scenes import Stage
-from tests.matrix.theatre import Theatre
+from tests.matrix.scenes_switching import SiteScene
+from tests.matrix.theatre import SCENES, Theatre
 from tests.running import Running, running
 from tests.workflows.test_side_copy import restorable
 
@@ -38,6 +40,23 @@ async def calm(request: pytest.FixtureRequest, lab: Lab, engine: Running) -> Asy
         own.up()
         async with running(own, program=PROGRAM, worker=False) as beside:
             yield await undisturbed(made(own, await restorable(own)), beside)
+
+
+@pytest.hookimpl(tryfirst=True)  # before soak is deselected
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the soak one half, as the seed says, of what is tried on two whole sites: these stand anew each time.
+
+    Of each action something of everything comes up with the seeds.
+    """
+    dear: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and "trial" in item.fixturenames and not item.get_closest_marker("soak"):
+            name = str(item.callspec.params["trial"])
+            if issubclass(SCENES[name], SiteScene):
+                dear.setdefault(name, []).append(item)
+    for name, found in dear.items():
+        for item in random.Random(f"{SEED}/{name}").sample(found, len(found) // 2):
+            item.add_marker(pytest.mark.soak)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
