@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
 import workflows
-from activities import catalog, databases, history, leases, notifications, ssh
+from activities import beginning, catalog, databases, history, leases, notifications, ssh
 from activities.backups import backups
 from activities.cut_over import fence, install, promote
 from activities.databases import look_at_database
@@ -27,9 +27,11 @@ from activities.kill_switch import look_for_kill_switch
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
+from activities.returning import returns
 from activities.salvage import salvage
 from activities.services import run_services
 from activities.serving import serves
+from activities.sightings import sight
 from activities.standing import look_at_standing
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import caught_up, look_at_store
@@ -46,13 +48,14 @@ from recovery.settings import Settings
 from recovery.undoing import Undoing
 from workflows.data_center_activation import DataCenterActivation
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
+from workflows.fence_watch import FenceWatch
 
 WORKFLOWS: Sequence[type] = (
-    DatabasePointInTimeRestore, DataCenterActivation, Undoing, SystemLease, Notification, UnknownProcedure,
+    DatabasePointInTimeRestore, DataCenterActivation, FenceWatch, Undoing, SystemLease, Notification, UnknownProcedure,
 )  # fmt: skip
 PROBES: Sequence[Probe[Any, Any]] = (
     backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,
-    look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch,
+    look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch, sight, returns,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
@@ -62,6 +65,7 @@ ACTIONS: Sequence[Action[Any, Any]] = (
 ACTIVITIES: Sequence[Any] = (
     catalog.load,
     history.read,
+    beginning.begin,
     *leases.ALL,
     notifications.targets,
     notifications.send,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, Self
 
 from activities import ssh
@@ -71,6 +71,7 @@ class DatabaseSpec(Spec):
 class DatabaseSeen(Wire):
     """What a database is. Positions in the log are PostgreSQL's (``0/16B3748``); ``free`` is in KiB.
 
+    ``committed`` is when the last transaction was committed that a standby has replayed.
     ``of`` is whom a standby replicates at this moment, ``follows`` whom it is set to; ``reached`` is the system that
     answers at its peer's address, ``unreached`` why none does. ``kept`` tells whether this recovery keeps its settings,
     ``promoted`` and ``joining`` that it began to promote it, or to have it follow, ``written`` that it took a row then.
@@ -91,10 +92,12 @@ class DatabaseSeen(Wire):
     version: str = ""
     flushed: str = ""
     replayed: str = ""
+    committed: datetime | None = None
     of: str = ""
     follows: str = ""
     streaming: bool = False
     followers: int = 0
+    synchronous: int = 0
     clients: int = 0
     rewinds: bool = False
     settings: dict[str, str] = {}
@@ -104,9 +107,11 @@ class DatabaseSeen(Wire):
     faults: tuple[str, ...] = ()
 
 
-async def look(database: DatabaseAt, owner: str = "", reach: str = "") -> DatabaseSeen:
-    """Look at a database; one command."""
-    return seen(await ssh.look(database.host, "pg_state", database.values(owner) | {"reach": reach}))
+async def look(
+    database: DatabaseAt, owner: str = "", reach: str = "", seconds: float = ssh.LOOK_SECONDS
+) -> DatabaseSeen:
+    """Look at a database for up to ``seconds``; one command."""
+    return seen(await ssh.look(database.host, "pg_state", database.values(owner) | {"reach": reach}, seconds))
 
 
 def seen(text: str) -> DatabaseSeen:
@@ -128,10 +133,12 @@ def seen(text: str) -> DatabaseSeen:
             version=live.get("version", ""),
             flushed=live.get("flushed") or "",
             replayed=live.get("replayed") or "",
+            committed=live.get("committed"),
             of=live.get("of", ""),
             follows=live.get("follows", ""),
             streaming=live.get("streaming", False),
             followers=live.get("followers", 0),
+            synchronous=live.get("synchronous", 0),
             clients=live.get("clients", 0),
             rewinds=told.get("checksums", "0") != "0" or settings.get("wal_log_hints") == "on",
             settings=settings,

@@ -95,6 +95,11 @@ class Sites:
         peer = databases[self.databases[0].old.name]
         self.old, self.new = self._site(peer.host), new
 
+    @property
+    def fence_by(self) -> str:
+        """The runbook that fences the old site when it comes back."""
+        return self.wanted.fence_by or ""
+
     def _site(self, host: str) -> str:
         return self.hosts[host].site
 
@@ -152,7 +157,8 @@ class Sites:
 
     def _pair_spec(self, one: DatabaseAt, other: DatabaseAt) -> PairSpec:
         rules = self.rules.model_copy(update={"freeze": ()})  # what has begun goes on
-        return PairSpec(system=one.name, database=one, owner=self.owner, other=other, rules=rules)
+        lost = self.wanted.how == "unplanned"
+        return PairSpec(system=one.name, database=one, owner=self.owner, other=other, rules=rules, lost=lost)
 
     def catch_up(self, pair: Pair) -> CatchUp:
         """Return what to wait for before a primary is stopped, and to prove after."""
@@ -274,6 +280,11 @@ class Sites:
             yield f"{pair.new.name}: is on timeline {new.timeline}, {pair.old.name} on {old.timeline}; build it anew"
 
     def _ready(self, pair: Pair, old: DatabaseSeen, new: DatabaseSeen) -> Iterator[str]:
+        if self.wanted.replication == "synchronous" and not old.synchronous:
+            yield (
+                f"{pair.old.name}: no standby is synchronous, which the runbook promises; set"
+                " synchronous_standby_names, or promise less"
+            )
         if old.version != new.version:
             yield f"{pair.new.name}: is PostgreSQL {new.version}, {pair.old.name} is {old.version}; bring both to one"
         for name in (*AT_LEAST, *ALIKE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import ClassVar, Literal, TypeVar
 
@@ -14,13 +15,20 @@ from recovery.safety import Change, Known, Rules, refusals
 
 
 class PairSpec(DatabaseSpec):
-    """A database that is acted on, the one at the other site, and what the estate never lets happen to both."""
+    """A database that is acted on, the one at the other site, and what the estate never lets happen to both.
+
+    ``lost`` says that the other one may be out of reach, and that somebody answers for it, or the rules trust that no
+    client reaches it; where it does answer it must be fenced all the same.
+    """
 
     other: DatabaseAt
     rules: Rules = Rules()
+    lost: bool = False
 
 
 T = TypeVar("T", bound=Wire)
+GONE = 6.0
+"""Seconds after which a host that does not answer is out of reach."""
 
 
 class SwitchAction(Action[PairSpec, T]):
@@ -79,6 +87,15 @@ async def _may(spec: PairSpec, what: Literal["shut", "open"], writable: bool | N
     if reasons := refusals(sites, Change(what, spec.system), spec.rules):
         raise Refused("; ".join(reasons))
     return other
+
+
+async def _may_without(spec: PairSpec) -> None:
+    """Refuse to open this database beside the other one, if that answers and is not fenced."""
+    try:
+        async with asyncio.timeout(GONE):
+            await _may(spec, "open")
+    except (TimeoutError, Transient):
+        return  # out of reach: who answers for that has said so
 
 
 async def _leader(spec: PairSpec) -> None:
@@ -218,11 +235,17 @@ class PromoteStandby(SwitchAction[Promoted]):
         return now.promoted and now.system == before.system
 
     async def apply(self, spec: PairSpec, before: Promoted) -> None:
-        """Promote it, once the other one is seen to be fenced, stopped in order, and replicated to its end."""
+        """Promote it, once the other one is seen to be fenced, stopped in order, and replicated to its end.
+
+        Of one that is lost nobody knows its end: what has arrived is all there will be.
+        """
+        if spec.lost:
+            await _may_without(spec)
+            return await self._run(spec, self.does, last="0/0")
         other = await _may(spec, "open")
         if other.serving or not other.control.startswith("shut down"):
             raise Refused(f"{spec.other.name} was not shut down in order: what it had last may be missing")
-        await self._run(spec, self.does, last=other.checkpoint)
+        return await self._run(spec, self.does, last=other.checkpoint)
 
 
 promote_standby = PromoteStandby()

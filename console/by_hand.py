@@ -62,13 +62,17 @@ def _page(name: str, given: Mapping[str, Any]) -> str:
 
 
 def joined(base: Path, variant: str) -> str:
-    """Return the page ``base`` with the parts of ``variant``, which lie beside it; one that it lacks is left out."""
+    """Return the page ``base`` with its parts, which lie beside it: those of ``variant``, else those that all share.
+
+    A part that there is not is left out. A variant that has little in common with others has a page of its own.
+    """
 
     def part(found: re.Match[str]) -> str:
-        file = base.with_name(f"{base.stem}.{variant}.{found[1]}.md")
-        return f"{file.read_text()}" if file.is_file() else ""
+        files = (base.with_name(f"{base.stem}{own}.{found[1]}.md") for own in (f".{variant}", ""))
+        return next((file.read_text() for file in files if file.is_file()), "")
 
-    return _PART.sub(part, base.read_text())
+    own = base.with_name(f"{base.stem}.{variant}.md")
+    return _PART.sub(part, (own if own.is_file() else base).read_text())
 
 
 def numbered(page: str) -> str:

@@ -278,7 +278,9 @@ class Lab:
     def heal(self) -> Status:
         """Mend the link and start what does not run, as it was: who was a primary comes back as one.
 
-        What was stopped on purpose stays stopped, and nothing is made that is not there. Raises LabError.
+        Unless the director points elsewhere: a site asks it before it opens a database, and one that was left behind
+        stays shut (`boots`). What was stopped on purpose stays stopped, and nothing is made that is not there. Raises
+        LabError.
         """
         with self.place.locked():
             sites = self.sites.values()
@@ -286,18 +288,26 @@ class Lab:
                 daemons.revive(self.place, "link")
                 link.wait(self.place, 10)
                 link.ask(self.place, "open")
+                self.director.start(self.primary.place.site)
             self._start_ssh()
+            shut = {site.name for site in sites if not self.boots(site.name)}
             for site in sites:
-                if site.place.data.exists():
+                if site.place.data.exists() and site.name not in shut:
                     site.postgres.start()
             if self.whole:
                 for site in sites:
-                    site.revive_applications()
-                self.director.start(self.primary.place.site)
+                    site.revive_applications(serves=site.name not in shut)
             for site in sites:
                 workers.revive(self.place, site.name, 60)
             daemons.revive(self.place, "load")
             return self.status()
+
+    def boots(self, site: str) -> bool:
+        """Tell whether a site may open its database when it starts: a standby always, a primary where clients are sent.
+
+        What it remembers of itself is what it was when it went down. A director that does not answer says no.
+        """
+        return not self.whole or self.databases[site].standby() or self.director.site() == site
 
     def break_(self, kind: Kind | str) -> Accident:
         """Cause an accident, write it down, and say when it was. Raises LabError, ValueError (kind)."""

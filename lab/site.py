@@ -68,10 +68,13 @@ class Site:
         # fmt: on
         self.revive_applications()
 
-    def revive_applications(self) -> None:
-        """Start the session store, and the order application where it is wanted, unless they run. Raises LabError."""
+    def revive_applications(self, *, serves: bool = True) -> None:
+        """Start the session store, and the order application where it is wanted, unless they run. Raises LabError.
+
+        A site that does not serve (`Lab.boots`) starts its store alone.
+        """
         self.valkey.start()
-        if self.service.wanted:
+        if self.service.wanted and serves:
             self.service.start()
 
     def programs(self, whole: bool) -> Iterator[Program]:

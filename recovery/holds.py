@@ -27,13 +27,15 @@ class Situation:
     """What is so when a recovery comes to hold.
 
     ``committed`` says that the point of no return was passed, ``unchanged`` that the step which passes it was seen
-    to have changed nothing; ``skippable`` is what skipping the step means, "" where it must not be skipped.
+    to have changed nothing; ``skippable`` is what skipping the step means, "" where it must not be skipped. ``forward``
+    says that going back helps nobody: what was there before does not serve either.
     """
 
     cause: Cause
     committed: bool = False
     unchanged: bool = False
     skippable: str = ""
+    forward: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,10 @@ def answers(now: Situation) -> tuple[Choice, ...]:
 
 
 def silence(now: Situation) -> Silence:
-    """Return where silence leads: back while there is a way back, else people are asked again."""
+    """Return where silence leads: back while that helps, else people are asked again."""
     if now.cause == "residual":
         return "accept"
-    return "ask again" if now.committed else "compensate"
+    return "ask again" if now.committed or now.forward else "compensate"
 
 
 def deadline(policy: HoldPolicy, dark: bool, again: int = 0) -> timedelta:

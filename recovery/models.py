@@ -44,6 +44,14 @@ class Start(Authored):
     requested_by: Name | None = None
 
 
+class Begin(Wire):
+    """Which procedure one recovery has begin, under which workflow id, with what."""
+
+    procedure: str
+    id: str
+    start: Start
+
+
 class Decision(Authored):
     """Decide at a gate, on exactly the plan and the evidence that were shown (their digests)."""
 

@@ -17,7 +17,8 @@ from recovery.clock import Cause, misdated
 from recovery.errors import Fatal, Invalid, Refused, kind, sentence
 from recovery.facts import Blocked, CancelAsked, Committed, Darkened, Delivered, Loaded, Measured, Outcome, Withdrawn
 from recovery.holds import Situation
-from recovery.models import Authored, Frozen, Load, Resolution, Start, Wire
+from recovery.models import Authored, Begin, Frozen, Load, Resolution, Start, Wire
+from recovery.names import activity_id
 from recovery.resets import Resets
 from recovery.saga import Entry
 from recovery.stepping import RETRIES, Call
@@ -86,11 +87,22 @@ class Procedure(Resets, Generic[P]):
             if self._ended():
                 await self._shielded(self._leave())
 
-    async def look(self, probe: Probe[S, T], spec: S, step: str = "", *, queue: str | None = None) -> T:
-        """Look at the world, in every mode; ``queue`` is that of a site from which it is seen."""
+    async def look(
+        self,
+        probe: Probe[S, T],
+        spec: S,
+        step: str = "",
+        *,
+        queue: str | None = None,
+        patience: timedelta | None = None,
+    ) -> T:
+        """Look at the world, in every mode; ``queue`` is that of a site from which it is seen.
+
+        ``patience`` takes the place of the probe's own, in modes that wait at all.
+        """
         step = step or probe.title(spec)
         self._name(step)
-        return await self._look(probe, spec, step, "decide", queue)
+        return await self._look(probe, spec, step, "decide", queue, patience)
 
     async def glance(self, probe: Probe[S, T], spec: S, step: str = "", *, instead: T, queue: str | None = None) -> T:
         """Look as ``look`` does, but have a check that cannot see go on with ``instead``: it is to list all at once."""
@@ -161,6 +173,28 @@ class Procedure(Resets, Generic[P]):
         except BaseException:
             self._failing = True
             raise
+
+    async def begin(self, procedure: str, runbook: str) -> str:
+        """Start another recovery, which outlives this one, under the id of its runbook; return that.
+
+        Only where this one is live; one of that id that is under way goes on.
+        """
+        if self.start.mode == "live":
+            reason = f"{workflow.info().workflow_id}: {self.start.reason}"[:500]
+            start = Start(
+                runbook=runbook, reason=reason, requested_by=self.start.requested_by, incident=self.start.incident
+            )
+            await workflow.execute_activity(
+                "recovery.begin",
+                Begin(procedure=procedure, id=runbook, start=start),
+                result_type=str,
+                activity_id=activity_id(runbook, "begin"),
+                start_to_close_timeout=timedelta(seconds=20),
+                schedule_to_close_timeout=timedelta(hours=1),
+                retry_policy=RETRIES,
+                summary=f"begin {runbook}",
+            )
+        return runbook
 
     def require(self, blockers: Sequence[str]) -> None:
         """Refuse to go on while anything stands in the way; a check lists it and ends."""
@@ -259,20 +293,33 @@ class Procedure(Resets, Generic[P]):
 
     # --- steps -------------------------------------------------------------------------------------------
 
-    async def _look(self, probe: Probe[S, T], spec: S, step: str, cause: Cause, queue: str | None = None) -> T:
+    async def _look(
+        self,
+        probe: Probe[S, T],
+        spec: S,
+        step: str,
+        cause: Cause,
+        queue: str | None = None,
+        longer: timedelta | None = None,
+    ) -> T:
         while True:
             async with self._turn:
                 self._heed_failing()
                 await self._heed_reset()
             self._step(step, "looking", cause)
             # A check tells what is wrong now; only who acts waits for it to pass.
-            usual = probe.look_patience if isinstance(probe, Action) else probe.patience
+            usual = longer or (probe.look_patience if isinstance(probe, Action) else probe.patience)
             patience = timedelta(0) if self.start.mode == "check" else self._within(usual)
             try:
                 call = self._looking(probe, step, patience)._replace(queue=queue)
                 seen: T = await self._activity(call, spec, cause)
             except FailureError as failure:
-                now = Situation("failure", bool(self._committed), skippable=probe.skip if cause == "verify" else "")
+                now = Situation(
+                    "failure",
+                    bool(self._committed),
+                    skippable=probe.skip if cause == "verify" else "",
+                    forward=self._forward,
+                )
                 said = await self._answer(now, step, failure, cause)
                 if said is None or said.answer == "compensate":
                     raise
@@ -379,7 +426,7 @@ class Procedure(Resets, Generic[P]):
         asked = self._pause
         why = f"{asked.by}: {asked.reason}" if asked else "single step"
         self._pause, self._single = None, False
-        said = await self._holding(Situation("asked", bool(self._committed)), step, why)
+        said = await self._holding(Situation("asked", bool(self._committed), forward=self._forward), step, why)
         if said is None or said.answer == "compensate":
             raise Refused(_given_up(said, f"at the hold before {step}"))
         self._single = said.answer == "step"
@@ -391,7 +438,7 @@ class Procedure(Resets, Generic[P]):
             if unchanged:
                 self._heed_cancel()  # it came while the step that commits was shielded from it
             skip = "" if change.commits else change.action.skip
-            now = Situation("failure", bool(self._committed), unchanged, skip)
+            now = Situation("failure", bool(self._committed), unchanged, skip, self._forward)
             said = await self._answer(now, change.step, failure, "execute")
             if said is None or said.answer == "compensate":
                 raise failure

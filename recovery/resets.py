@@ -62,7 +62,9 @@ class Resets(Asking):
         if self.start.mode == "check":
             return
         why = "this run was reset; what the run before it did is known here, what was approved there is void"
-        said = await self._holding(Situation("reset", bool(self._committed)), "go on after the reset", why)
+        said = await self._holding(
+            Situation("reset", bool(self._committed), forward=self._forward), "go on after the reset", why
+        )
         if said is None or said.answer == "compensate":
             who = f"{said.by}: {said.reason or 'compensate'}" if said else "nobody answered in time"
             raise Refused(f"the run was reset, and {who}")

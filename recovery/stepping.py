@@ -88,6 +88,7 @@ class Stepping(Inbox):
         self._reset = False
         self._salt = ""
         self._dark = False
+        self._forward = False
         self._shown: tuple[str, str] = ("", "")
         self._stale = False
 

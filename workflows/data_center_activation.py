@@ -1,4 +1,4 @@
-"""DataCenterActivation, planned: everything that serves clients moves from one living site to the other."""
+"""DataCenterActivation: everything that serves clients moves to the other site, from a living one or a lost one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from datetime import datetime
 
 from temporalio import workflow
 
-from activities.databases import DatabaseSeen, caught_up, look_at_database
+from activities import losses
+from activities.databases import DatabaseSeen, DatabaseSpec, caught_up, look_at_database
 from activities.director import Pointed, Seen, drained, look_at_director, point
 from activities.kill_switch import Halted, look_for_kill_switch
+from activities.losses import Lost
 from activities.services import Running, run_services
 from activities.serving import Served, serves
+from activities.sightings import Sighting, sight
 from activities.sites import Found, Pair, Sites, Stores
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import Replication, look_at_store
@@ -21,7 +24,7 @@ from recovery.errors import Fatal
 from recovery.models import Start, digest
 from recovery.procedure import Procedure
 from recovery.report import Report
-from runbooks.procedures.data_center_activation import Parameters
+from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Parameters
 
 NO_DATABASE, NO_STORE = DatabaseSeen(), Replication(role="primary")
 NO_DIRECTOR, UNKNOWN = Seen(pointed=Pointed()), Running()
@@ -42,21 +45,76 @@ class DataCenterActivation(Procedure[Parameters]):
         async with self.conducting(start) as wanted:
             owner = digest(self.run_name)[:8]
             sites = Sites(self.frozen.systems, self.frozen.estate, wanted, owner)
-            found = await self._assess(sites)
-            self.require(sites.blockers(found, workflow.now()))
-            outlook = sites.outlook(found)
-            await self.gate("switch over", outlook, then=f"clients are shut out, and {sites.new} takes over")
-            self.require(sites.frozen(workflow.now()))  # people may have taken their time
-
-            for pair in sites.databases:
-                await self.do(keep_role, sites.of_new(pair))
-            shut = await self._shut(sites)
-            await self._move(sites)
-            await self._serve(sites)
-            await self._let_in(sites, shut)
-            await self._replicate(sites, found)
-            await self._watch(sites)
+            await (self._switch(sites) if wanted.how == "planned" else self._take_over(sites))
         return self.report()
+
+    async def _switch(self, sites: Sites) -> None:
+        found = await self._assess(sites)
+        self.require(sites.blockers(found, workflow.now()))
+        await self.gate(PLANNED, sites.outlook(found), then=f"clients are shut out, and {sites.new} takes over")
+        self.require(sites.frozen(workflow.now()))  # people may have taken their time
+
+        for pair in sites.databases:
+            await self.do(keep_role, sites.of_new(pair))
+        shut = await self._shut(sites)
+        await self._move(sites)
+        await self._serve(sites)
+        await self._let_in(sites, shut)
+        await self._replicate(sites, found)
+        await self._watch(sites)
+
+    async def _take_over(self, sites: Sites) -> None:
+        """Have the new site serve without the old one: what leads back would lead to a site that is not there."""
+        lost = await self._assess_lost(sites)
+        self.require(losses.blockers(sites, lost))
+        rpo, outage = self.frozen.objectives.rpo, self.start.outage_started_at or workflow.now()
+        missing = losses.estimates(sites, lost, outage)
+        for one in missing:
+            least = one.seconds if one.seconds is not None else "not known"
+            self.measured(f"commits that {one.database} may lack, at most", least, "s", not losses.over((one,), rpo))
+        if losses.over(missing, rpo):
+            then = f"{sites.new} takes over without what it lacks"
+            await self.gate(LOSS, losses.loss_at_stake(sites, missing, rpo), then=then)
+        fenced = losses.answered(sites, lost)
+        if not (fenced or sites.rules.trust_isolation):
+            then = f"{sites.new} is opened, and {sites.old} is fenced when it comes back"
+            await self.gate(FENCE, losses.fence_at_stake(sites, lost), then=then)
+        self._forward = True
+
+        for pair in sites.databases:
+            await self.do(keep_role, sites.of_new(pair))
+        shut = workflow.now()
+        for name in sites.directors:
+            await self.do(point, sites.point(name, ""), dark=True)
+        if fenced:
+            await self.together(*(self.do(retire, sites.of_old(pair)) for pair in sites.databases))
+        await self._promote(sites)
+        await self._serve(sites)
+        await self._let_in(sites, shut)
+        self.delivered(f"fence of {sites.old}", "proven" if fenced else "isolated: no director points there")
+        self.delivered(f"who fences {sites.old} when it is back", await self.begin("FenceWatch", sites.fence_by))
+        for pair in sites.databases:
+            self.delivered(f"standby of {pair.new.name}", f"none, until {sites.old} is back")
+        await self._watch(sites)
+
+    async def _assess_lost(self, sites: Sites) -> Lost:
+        """Look at the new site from itself, and at the old one from there and from wherever a worker is."""
+        own = sites.queues.get(sites.new)
+        vantages = {sites.new: own, "any worker": None} if own else {"any worker": None}
+        halted = (await self.look(look_for_kill_switch, Spec(system=sites.new), queue=own)).why
+        sightings: dict[str, dict[str, Sighting]] = {}
+        databases: dict[str, DatabaseSeen] = {}
+        for vantage, queue in vantages.items():
+            for pair in sites.databases:
+                step = f"see what is left of {pair.old.name} from {vantage}"
+                seen = await self.look(sight, sites.look(pair.old, pair.new), step, queue=queue)
+                sightings.setdefault(vantage, {})[pair.old.name] = seen
+        for pair in sites.databases:
+            spec = DatabaseSpec(system=pair.new.name, database=pair.new, owner=sites.owner)
+            databases[pair.new.name] = await self.look(look_at_database, spec)
+        stores = {two.new.name: await self.look(look_at_store, sites.store(two.new)) for two in sites.stores}
+        directors = {name: await self.look(look_at_director, sites.seen_by(name)) for name in sites.directors}
+        return Lost(sightings=sightings, databases=databases, stores=stores, directors=directors, halted=halted)
 
     async def _assess(self, sites: Sites) -> Found:
         """Look at both sites, at the databases from each site of its own."""
@@ -109,6 +167,9 @@ class DataCenterActivation(Procedure[Parameters]):
             *(self._close_store(sites, two) for two in sites.stores),
             *(self._close_database(sites, pair) for pair in sites.databases),
         )
+        await self._promote(sites)
+
+    async def _promote(self, sites: Sites) -> None:
         await self.together(
             *(self.do(promote_standby, sites.of_new(pair)) for pair in sites.databases),
             *(self.do(promote_store, sites.store(two.new)) for two in sites.stores),
@@ -183,8 +244,10 @@ class DataCenterActivation(Procedure[Parameters]):
             await workflow.sleep(sites.wanted.watch / LOOKS, summary=f"watch: look {turn} of {LOOKS}")
             for pair in sites.databases:
                 step = f"watch {pair.new.name}, {turn} of {LOOKS}"
-                seen = await self.prove(look_at_database, sites.look(pair.new, pair.old), step)
-                if seen is not None and (seen.role != "primary" or not seen.followers):
+                alone = sites.wanted.how == "unplanned"
+                spec = sites.look(pair.new, pair.old).model_copy(update={"reach": ""} if alone else {})
+                seen = await self.prove(look_at_database, spec, step)
+                if seen is not None and (seen.role != "primary" or not (seen.followers or alone)):
                     raise Fatal(f"{pair.new.name} is a {seen.role} with {seen.followers} standbys; look at both sites")
         self.delivered("active site", sites.new)
 

@@ -42,6 +42,7 @@ live=$(ask "select json_build_object(
     'flushed', case when pg_is_in_recovery() then greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
         else pg_current_wal_flush_lsn() end,
     'replayed', pg_last_wal_replay_lsn(),
+    'committed', to_char(pg_last_xact_replay_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
     'line', case when pg_is_in_recovery() then (select received_tli from pg_stat_wal_receiver)
         else ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int end,
     'of', coalesce((select sender_host || ':' || sender_port from pg_stat_wal_receiver), ''),
@@ -49,6 +50,7 @@ live=$(ask "select json_build_object(
     'follows', coalesce(substring(current_setting('primary_conninfo') from 'host=(\\S+)') || ':' ||
         substring(current_setting('primary_conninfo') from 'port=(\\S+)'), ''),
     'followers', (select count(*) from pg_stat_replication where state = 'streaming'),
+    'synchronous', (select count(*) from pg_stat_replication where state = 'streaming' and sync_state in ('sync', 'quorum')),
     'clients', (select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()),
     'settings', $settings)" \
     2>/dev/null) && say live "$live"

@@ -39,8 +39,8 @@ _PLAIN = {"HISTORY": "", "UPTO": 0, "UNFINISHED": "no", "DISCARD": "yes", "COPIE
 
 
 def variant(frozen: Frozen) -> str:
-    """Return which parts of the page belong to it: there are none."""
-    return ""
+    """Return which page is its own."""
+    return "unplanned" if frozen.parameters["how"] == "unplanned" else ""
 
 
 def fill(frozen: Frozen, known: bool) -> dict[str, str]:
@@ -54,7 +54,7 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
         "sound": page.sound(), "found": page.found(), "halt": page.halt(), "keep": page.keep(), "shut": page.shut(),
         "stops": page.stops(), "fence": page.fence(), "promote": page.promote(), "starts": page.starts(),
         "open": page.open(), "validate": page.validate(), "follow": page.follow(), "tidy": page.tidy(),
-        "undo": page.undo(),
+        "undo": page.undo(), "seen": page.seen(), "ready": page.ready(), "take": page.take(), "back": page.back(),
     }  # fmt: skip
     return {name: "\n".join(found) for name, found in lines.items()} | {
         "old": sites.old,
@@ -114,6 +114,8 @@ class Page:
         used = {one.host.name for one in self._kept()}
         used |= {one.host.name for one in self.services}
         self.used = [self.known[name] for name in sorted(used)]
+        lost = sites.wanted.how == "unplanned"
+        self.halted = [host for host in self.used if not lost or sites.hosts[host.name].site == sites.new]
 
     def _kept(self) -> list[DatabaseAt | StoreAt]:
         """Return every database and store."""
@@ -195,7 +197,7 @@ class Page:
 
     def halt(self) -> Iterator[str]:
         """Yield what keeps an engine from acting on these hosts."""
-        yield from (on(host, host.name, "halt", WHO=Found("$DECIDED")) for host in self.used)
+        yield from (on(host, host.name, "halt", WHO=Found("$DECIDED")) for host in self.halted)
 
     def keep(self) -> Iterator[str]:
         """Yield what keeps the standbys' settings."""
@@ -240,6 +242,9 @@ class Page:
         for pair in self.sites.databases:
             last = Found(f"$(seen {pair.old.name} checkpoint)")
             yield on(pair.new.host, pair.new.name, "promote_standby", LAST=last)
+        yield from self._promoted_stores()
+
+    def _promoted_stores(self) -> Iterator[str]:
         for two in self.sites.stores:
             yield on(
                 two.new.host,
@@ -285,7 +290,37 @@ class Page:
     def tidy(self) -> Iterator[str]:
         """Yield what takes away what this page has left."""
         yield from (on(pair.new.host, pair.new.name, "forget") for pair in self.sites.databases)
-        yield from (on(host, host.name, "resume") for host in self.used)
+        yield from (on(host, host.name, "resume") for host in self.halted)
+
+    # --- without the old site ----------------------------------------------------------------------------
+
+    def seen(self) -> Iterator[str]:
+        """Yield how the new site is looked at alone."""
+        yield from (_see(pair.new) for pair in self.sites.databases)
+        for two in self.sites.stores:
+            yield f'{on(two.new.host, two.new.name, "store_state", ASKED="all")} >"$WORK/{two.new.name}.seen"'
+        for name in self.sites.directors:
+            yield f'director {self._director(name)} >"$WORK/{name}.seen"'
+
+    def ready(self) -> Iterator[str]:
+        """Yield what has to be so at the new site before it takes over."""
+        for pair in self.sites.databases:
+            name = pair.new.name
+            yield must(f'"$(tells {name} role)"', "standby", f"{name} has to be a standby: only that can take over")
+        for two in self.sites.stores:
+            yield must(f'"$(seen {two.new.name} role)"', "slave", f"{two.new.name} has to be a replica")
+
+    def take(self) -> Iterator[str]:
+        """Yield what promotes the new site with what has arrived there."""
+        for pair in self.sites.databases:
+            yield on(pair.new.host, pair.new.name, "promote_standby", LAST="0/0")
+        yield from self._promoted_stores()
+
+    def back(self) -> Iterator[str]:
+        """Yield what fences the old site once it is back: services are stopped, databases come up as standbys only."""
+        for level in self.sites.stops():
+            yield from _run(level)
+        yield from (on(pair.old.host, pair.old.name, "retire") for pair in self.sites.databases)
 
     # --- the way back ------------------------------------------------------------------------------------
 
@@ -311,7 +346,7 @@ class Page:
         for name in self.sites.directors:
             yield f'point {self._director(name)} "$POINTS_{_name(name)}"'
         yield from (on(pair.new.host, pair.new.name, "restore_role") for pair in self.sites.databases)
-        yield from (on(host, host.name, "resume") for host in self.used)
+        yield from (on(host, host.name, "resume") for host in self.halted)
 
     def _director(self, name: str) -> str:
         one = self.sites.directors[name]

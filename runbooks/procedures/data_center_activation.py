@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -13,12 +13,13 @@ from runbooks.schema import Estate
 
 SYSTEMS = ("databases", "stores", "services", "directors")
 ESTATE = ("sites", "hosts", *SYSTEMS, "safety")
-GATES = ("switch over",)
+PLANNED, LOSS, FENCE = "switch over", "accept the loss", "answer for the fence"
+GATES = (PLANNED, LOSS, FENCE)
 
 
 def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the gates that a run with ``parameters`` comes to."""
-    return GATES
+    """Return the gates that a run with ``parameters`` comes to, or may come to."""
+    return (PLANNED,) if parameters.get("how", "planned") == "planned" else (LOSS, FENCE)
 
 
 def commits(parameters: Mapping[str, Any]) -> bool:
@@ -29,12 +30,20 @@ def commits(parameters: Mapping[str, Any]) -> bool:
 class Parameters(Authored):
     """Which site to activate, and how it is proven.
 
+    ``planned`` moves from a living site; ``unplanned`` takes over from one that is lost, or as good as lost.
+    Then ``fence_by`` is the runbook (FenceWatch) that fences the lost site the moment it is back.
+    ``replication`` is what the runbook promises: with ``synchronous`` no commit was acknowledged that the standby
+    lacks, which a check sees on the living primary.
+
     ``max_lag`` is how much log, in bytes, a replica may lack before anything is touched. ``drain`` is how long requests
     under way may take to end, ``catch_up`` how long replicas may take to have everything. ``requests`` are sent through
     each director once it points there, to ``path``. ``watch`` is how long everything is looked at after that.
     """
 
     site: Name
+    how: Literal["planned", "unplanned"] = "planned"
+    fence_by: Name | None = None
+    replication: Literal["asynchronous", "synchronous"] = "asynchronous"
     max_lag: int = Field(default=16 * 2**20, ge=0)
     drain: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(minutes=5))
     catch_up: timedelta = Field(default=timedelta(minutes=1), gt=timedelta(0), le=timedelta(minutes=10))
@@ -51,6 +60,8 @@ def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Esta
         for name, system in kind.items()
         if name in systems and (peer := system.peer) not in systems
     ]
+    if parameters.get("how") == "unplanned" and not parameters.get("fence_by"):
+        found.append("parameters.fence_by: is missing; name the runbook that fences the lost site when it comes back")
     site = parameters.get("site")
     if site is not None and site not in estate.sites:
         found.append(f"parameters.site: the estate has no such site; there are: {', '.join(sorted(estate.sites))}")

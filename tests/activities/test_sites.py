@@ -137,6 +137,12 @@ def test_blocker_says_which_system(name: str) -> None:
     assert all(line.partition(": ")[0] in SYSTEMS for line in found)
 
 
+def test_promise_of_a_runbook_that_the_primary_does_not_keep_is_named() -> None:
+    assert any("orders: no standby is synchronous" in line for line in blockers(FOUND, replication="synchronous"))
+    kept = database("orders", synchronous=1)
+    assert blockers(kept, replication="synchronous") == []
+
+
 def test_several_are_named_at_once() -> None:
     both = database("orders-south", version="18.5", free=0)
     named = both.model_copy(update={"running": FOUND.running | {"api-north": False}})
@@ -190,6 +196,7 @@ def test_every_blocker_is_planted() -> None:
         for found, _ in PLANTED.values():
             moving(max_lag=1_000_000).blockers(found, NOON)
         sites(given).blockers(FOUND, NOON)
+        moving(max_lag=1_000_000, replication="synchronous").blockers(FOUND, NOON)
     finally:
         sys.settrace(before)
     yields = [node for node in ast.walk(module) if isinstance(node, ast.Yield | ast.YieldFrom)]

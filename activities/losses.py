@@ -1,0 +1,152 @@
+"""Taking over from a site that is lost: what is known of it, what may be missing, and what stands in the way; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from activities.databases import DatabaseSeen
+from activities.director import Seen
+from activities.sightings import Sighting
+from activities.sites import NEEDED, Sites
+from activities.stores import Replication
+from recovery.models import Wire
+
+
+class Lost(Wire):
+    """All that was looked at: the old site as it is seen from each vantage, and the one that is to take over."""
+
+    sightings: dict[str, dict[str, Sighting]] = {}
+    databases: dict[str, DatabaseSeen] = {}
+    stores: dict[str, Replication] = {}
+    running: dict[str, bool] = {}
+    directors: dict[str, Seen] = {}
+    halted: str = ""
+
+
+class Estimate(Wire):
+    """What a database may lack that takes over: commits of ``seconds`` before the outage, None if nobody can know.
+
+    ``committed`` is the last commit that has arrived, ``received`` and ``replayed`` are positions in the log.
+    """
+
+    database: str
+    committed: datetime | None
+    received: str
+    replayed: str
+    seconds: float | None
+
+
+class LossAtStake(Wire):
+    """What people decide on who may accept a loss."""
+
+    at_stake: str
+    in_words: tuple[str, ...]
+    estimates: tuple[Estimate, ...]
+
+
+class FenceAtStake(Wire):
+    """What people decide on who may answer for a site that nobody has seen fenced."""
+
+    at_stake: str
+    in_words: tuple[str, ...]
+
+
+def estimates(sites: Sites, lost: Lost, outage: datetime) -> tuple[Estimate, ...]:
+    """Return for each database what may be missing, at most: what was committed after the last that has arrived."""
+    found = []
+    for pair in sites.databases:
+        seen = lost.databases[pair.new.name]
+        seconds = None if seen.committed is None else max((outage - seen.committed).total_seconds(), 0.0)
+        found.append(
+            Estimate(
+                database=pair.new.name,
+                committed=seen.committed,
+                received=seen.flushed,
+                replayed=seen.replayed,
+                seconds=0.0 if sites.wanted.replication == "synchronous" else seconds,
+            )
+        )
+    return tuple(found)
+
+
+def over(found: tuple[Estimate, ...], rpo: timedelta) -> bool:
+    """Tell whether more may be missing than the tier allows."""
+    return any(one.seconds is None or one.seconds > rpo.total_seconds() for one in found)
+
+
+def answered(sites: Sites, lost: Lost) -> bool:
+    """Tell whether the host of every old database answers from somewhere, so that it can be fenced and seen to be."""
+    return all(any(view[pair.old.name].answered for view in lost.sightings.values()) for pair in sites.databases)
+
+
+def loss_at_stake(sites: Sites, found: tuple[Estimate, ...], rpo: timedelta) -> LossAtStake:
+    """Return what may be lost, in words."""
+    return LossAtStake(
+        at_stake=f"{sites.new} takes over without {sites.old}: what it lacks is lost, until {sites.old} can be read.",
+        in_words=(*(_words(one) for one in found), f"the tier allows {rpo.total_seconds():g} s"),
+        estimates=found,
+    )
+
+
+def _words(one: Estimate) -> str:
+    if one.committed is None or one.seconds is None:
+        return f"{one.database} tells of no commit that has arrived: how much it lacks is not known"
+    return (
+        f"{one.database} has everything up to {one.received}; the last commit in it is of"
+        f" {one.committed:%H:%M:%S.%f}Z: it lacks what was committed in at most {one.seconds:.1f} s after that"
+    )
+
+
+def fence_at_stake(sites: Sites, lost: Lost) -> FenceAtStake:
+    """Return what is known of the old site, in words."""
+    return FenceAtStake(
+        at_stake=(
+            f"Nobody has seen that {sites.old} takes no writes. Whoever approves answers, by name, for that no client"
+            f" reaches it until it is fenced: what it took after this would be in nobody's database."
+        ),
+        in_words=tuple(_seen(lost)),
+    )
+
+
+def _seen(lost: Lost) -> Iterator[str]:
+    for vantage, view in lost.sightings.items():
+        for name, sighting in view.items():
+            what = f"is {sighting.seen.role}" if sighting.answered else f"cannot be seen: {sighting.why}"
+            yield f"from {vantage}: {name} {what}"
+
+
+def blockers(sites: Sites, lost: Lost) -> list[str]:
+    """Return everything that stands in the way of taking over, each with what to do about it."""
+    return [
+        *([f"the kill switch is on ({lost.halted}); nothing is changed until it is taken away"] if lost.halted else []),
+        *(line for pair in sites.databases for line in _database(pair.new.name, lost.databases[pair.new.name])),
+        *(line for two in sites.stores for line in _store(two.new.name, lost.stores)),
+        *(
+            f"{name}: has no address of {sites.new} in the estate"
+            for name, director in sites.directors.items()
+            if sites.new not in director.sites
+        ),
+        *(
+            f"{name}: points at {sites.new} already; there is nothing to take over"
+            for name, seen in lost.directors.items()
+            if seen.pointed.site == sites.new
+        ),
+    ]
+
+
+def _database(name: str, seen: DatabaseSeen) -> Iterator[str]:
+    yield from (f"{name}: {fault}" for fault in seen.faults)
+    if seen.role != "standby":
+        is_ = "down" if seen.role == "down" else f"a {seen.role}"
+        yield f"{name}: is {is_}, no standby; only a standby can take over"
+    if seen.free is not None and seen.free < NEEDED:
+        yield f"{name}: {seen.free // 1024} MiB are free for log, {NEEDED // 1024} are needed; free room"
+
+
+def _store(name: str, stores: Mapping[str, Replication]) -> Iterator[str]:
+    seen = stores[name]
+    if seen.role != "replica":
+        yield f"{name}: is no replica; only a replica can take over"
+    if seen.filling:
+        yield f"{name}: is being filled, and holds what is old; wait for the end of that"

@@ -1,0 +1,48 @@
+"""What can be seen of a database from where a worker stands; that nothing can be seen is an answer, too."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from activities.databases import DatabaseSeen, DatabaseSpec, look
+from recovery.actions import Probe
+from recovery.errors import Transient
+from recovery.models import Wire
+
+SECONDS = 8.0
+"""A host that does not answer for so long, once it let us in, is not waited for: clients are."""
+LOGIN = 3.0
+
+
+class Sighting(Wire):
+    """What was seen of a database; ``why`` nothing could be seen where its host did not answer."""
+
+    answered: bool = False
+    why: str = ""
+    seen: DatabaseSeen = DatabaseSeen()
+
+
+class Sight(Probe[DatabaseSpec, Sighting]):
+    """Look once at a database that may be lost. That its host refuses proves nothing about what runs there."""
+
+    name = "postgres.sighting"
+    limit = timedelta(seconds=13)
+    patience = timedelta(0)
+
+    def title(self, spec: DatabaseSpec) -> str:
+        """Say what is looked for."""
+        return f"see what is left of {spec.system}"
+
+    async def observe(self, spec: DatabaseSpec) -> Sighting:
+        """Look, once."""
+        try:
+            async with asyncio.timeout(SECONDS + LOGIN):
+                return Sighting(answered=True, seen=await look(spec.database, spec.owner, seconds=SECONDS))
+        except TimeoutError:
+            return Sighting(why=f"no answer within {SECONDS + LOGIN:g} s")
+        except Transient as error:
+            return Sighting(why=error.message)
+
+
+sight = Sight()

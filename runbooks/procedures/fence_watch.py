@@ -1,0 +1,49 @@
+"""What a runbook may say to FenceWatch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+
+from recovery.models import Authored, Name
+from runbooks.schema import Estate
+
+SYSTEMS = ("databases", "services")
+ESTATE = ("sites", "hosts", "databases", "stores", "services", "directors", "safety")
+GATES: tuple[str, ...] = ()
+
+
+def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the gates that a run with ``parameters`` comes to: who had another site take over has approved it."""
+    return GATES
+
+
+def commits(parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a hold has to say who is asked: a site that cannot be fenced is nobody's to forget."""
+    return True
+
+
+class Parameters(Authored):
+    """The site to fence when it comes back, and for how long it is watched for."""
+
+    site: Name
+    patience: timedelta = Field(default=timedelta(days=30), gt=timedelta(0), le=timedelta(days=365))
+
+
+def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> list[str]:
+    """Return what is wrong with the systems that a runbook names, for a run with ``parameters``."""
+    site = parameters.get("site")
+    hosts = {name: one.host for name, one in estate.databases.items()}
+    hosts |= {name: one.host for name, one in estate.services.items()}
+    if site is not None and site not in estate.sites:
+        return [f"parameters.site: the estate has no such site; there are: {', '.join(sorted(estate.sites))}"]
+    found = [
+        f"systems: {name} is not at {site}; name only what is to be fenced there"
+        for name, host in hosts.items()
+        if name in systems and site is not None and estate.hosts[host].site != site
+    ]
+    lonely = [name for name in systems if name in estate.databases and not estate.databases[name].peer]
+    return found + [f"systems: {name} has no peer; nobody takes its place" for name in lonely]

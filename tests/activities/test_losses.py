@@ -1,0 +1,100 @@
+"""What is said of a site that is lost, and what stands in the way of taking over from it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from activities import losses
+from activities.databases import seen
+from activities.director import Pointed, Seen
+from activities.losses import Lost
+from activities.sightings import Sighting
+from activities.sites import NEEDED, Sites
+from activities.stores import replication
+from runbooks.procedures.data_center_activation import Parameters
+from tests.activities.captured import captured
+from tests.activities.sample import SYSTEMS, estate
+
+OUTAGE = datetime(2026, 11, 21, 12, tzinfo=UTC)
+STANDBY = seen(captured("pg_standby")).model_copy(update={"committed": OUTAGE - timedelta(seconds=2.5)})
+GONE = Sighting(why="no route to host")
+LOST = Lost(
+    sightings={"south": {"orders": GONE}, "any worker": {"orders": GONE}},
+    databases={"orders-south": STANDBY},
+    stores={"sessions-south": replication(captured("store_replica"))},
+    directors={"front": Seen(pointed=Pointed(at="site", site="north"))},
+)
+
+
+def taking(**wanted: Any) -> Sites:
+    return Sites(
+        SYSTEMS, estate(), Parameters.model_validate({"site": "south", "how": "unplanned"} | wanted), "0a1b2c3d"
+    )
+
+
+def database(**change: Any) -> Lost:
+    return LOST.model_copy(update={"databases": {"orders-south": STANDBY.model_copy(update=change)}})
+
+
+PLANTED: dict[str, tuple[Lost, str]] = {
+    "kill switch": (LOST.model_copy(update={"halted": "bob: wait"}), r"the kill switch is on \(bob: wait\)"),
+    "primary": (database(role="primary"), "orders-south: is a primary, no standby"),
+    "down": (database(role="down"), "orders-south: is down, no standby"),
+    "fault": (database(faults=("jobs: x",)), "orders-south: jobs: x"),
+    "no room": (database(free=NEEDED - 1), "orders-south: .* free for log"),
+    "store": (
+        LOST.model_copy(update={"stores": {"sessions-south": replication(captured("store_primary"))}}),
+        "sessions-south: is no replica",
+    ),
+    "director": (
+        LOST.model_copy(update={"directors": {"front": Seen(pointed=Pointed(at="site", site="south"))}}),
+        "front: points at south already",
+    ),
+}
+
+
+def test_nothing_stands_in_the_way_of_taking_over_from_a_site_that_is_gone() -> None:
+    assert losses.blockers(taking(), LOST) == []
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_blocker_is_named(name: str) -> None:
+    found, said = PLANTED[name]
+    assert any(re.search(said, line) for line in losses.blockers(taking(), found))
+
+
+def test_what_may_be_missing_is_what_was_committed_after_the_last_that_arrived() -> None:
+    (found,) = losses.estimates(taking(), LOST, OUTAGE)
+    assert (found.seconds, found.committed) == (2.5, STANDBY.committed)
+    assert not losses.over((found,), timedelta(seconds=2.5))
+    assert losses.over((found,), timedelta(seconds=2.4))
+
+
+def test_nothing_is_missing_where_every_commit_waited_for_the_standby() -> None:
+    (found,) = losses.estimates(taking(replication="synchronous"), LOST, OUTAGE)
+    assert found.seconds == 0
+
+
+def test_what_nobody_can_know_is_too_much() -> None:
+    found = losses.estimates(taking(), database(committed=None), OUTAGE)
+    assert losses.over(found, timedelta(days=1))
+    assert "not known" in losses.loss_at_stake(taking(), found, timedelta(0)).in_words[0]
+
+
+def test_one_that_answers_from_anywhere_can_be_fenced() -> None:
+    there = Sighting(answered=True, seen=seen(captured("pg_retired")))
+    found = LOST.model_copy(update={"sightings": {"south": {"orders": GONE}, "any worker": {"orders": there}}})
+    assert losses.answered(taking(), found)
+    assert not losses.answered(taking(), LOST)
+
+
+def test_whoever_answers_for_the_fence_reads_what_was_seen_from_where() -> None:
+    told = losses.fence_at_stake(taking(), LOST).in_words
+    assert told == (
+        "from south: orders cannot be seen: no route to host",
+        "from any worker: orders cannot be seen: no route to host",
+    )

@@ -1,0 +1,124 @@
+"""DataCenterActivation, unplanned: everything at the active site is killed; the other one takes over, and only that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from lab import ledger
+from lab.estate import Lab
+from recovery.report import Report
+from tests.conftest import FreshLab
+from tests.lab.pairs import ask
+from tests.running import Recovery, Running, eventually
+from tests.switches import activate, at_both_sites
+
+pytestmark = pytest.mark.asyncio(loop_scope="function")
+
+INSERT = "insert into orders (number, customer, amount) values (-1, 'pinned', 1)"
+
+
+@pytest.fixture
+def two(fresh_lab: FreshLab) -> Lab:
+    lab = fresh_lab()
+    lab.up(south=True, rate=60)
+    return lab
+
+
+@pytest_asyncio.fixture
+async def engine(two: Lab) -> AsyncIterator[Running]:
+    async with at_both_sites(two) as found:
+        yield found
+
+
+async def lost(two: Lab, engine: Running) -> datetime:
+    """Kill everything at north, its worker, too; return when."""
+    await eventually(lambda: len(ledger.acknowledged(two.place.load)) > 50, "orders are taken", 30)
+    at = datetime.now(UTC)
+    engine.kill_worker()
+    await asyncio.to_thread(two.break_, "north")
+    return at
+
+
+async def taken_over(engine: Running, outage: datetime, **fields: Any) -> Report:
+    given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat(), **fields}
+    recovery = await activate(engine, "south", **given)
+    return await decided(recovery)
+
+
+async def decided(recovery: Recovery) -> Report:
+    """Approve whatever is asked, as one who may, and wait for the end; nothing may be held."""
+    async with asyncio.timeout(90):
+        while (report := await recovery.status()) is None or report.outcome == "running":
+            assert report is None or report.hold is None, report.hold
+            if report and report.phase.startswith("gate"):
+                await recovery.approve("carol")
+            await asyncio.sleep(0.1)
+    return await recovery.ended()
+
+
+async def test_other_site_takes_orders_and_the_lost_one_is_fenced_when_it_is_back(two: Lab, engine: Running) -> None:
+    outage = await lost(two, engine)
+    known = {row.number: row.acknowledged_at for row in ledger.acknowledged(two.place.load)}
+    report = await taken_over(engine, outage)
+    assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+    assert report.delivered["fence of north"].startswith("isolated")
+    assert two.director.site() == "south"
+    count = len(ledger.acknowledged(two.place.load))
+    await eventually(lambda: len(ledger.acknowledged(two.place.load)) > count + 50, "orders are taken at south", 30)
+    taken = {int(number) for number in ask(two.databases["south"], "select number from orders").split()}
+    now = {row.number for row in ledger.acknowledged(two.place.load)}
+    assert now - set(known) <= taken  # what was acknowledged since is there
+    missing = next(one.value for one in report.figures if one.name.startswith("commits that orders-south may lack"))
+    for number in set(known) - taken:
+        assert (outage - known[number]).total_seconds() <= float(missing) + 0.5, number
+    assert [gate.gate for gate in report.gates if gate.decisions] == ["answer for the fence"]
+    watch = Recovery(engine.client.get_workflow_handle("lab/fence-north"))
+    assert (await watch.until("assessing")).outcome == "running"
+
+    await asyncio.to_thread(two.heal)
+    assert (await watch.ended(60)).outcome == "recovered"
+    north = two.databases["north"]
+    assert north.standby()
+    assert north.running() is None
+    await asyncio.to_thread(north.start)  # somebody starts it all the same
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), north.connect("orders") as connection:
+        connection.execute(INSERT)
+
+
+async def test_site_that_comes_back_by_itself_is_stopped(two: Lab, engine: Running) -> None:
+    report = await taken_over(engine, await lost(two, engine))
+    assert report.outcome == "recovered", report.failure
+    north = two.databases["north"]
+    await asyncio.to_thread(north.start)  # with its old configuration, and asking nobody
+    two.sites["north"].start_ssh()
+    watch = Recovery(engine.client.get_workflow_handle("lab/fence-north"))
+    assert (await watch.ended(60)).outcome == "recovered"
+    assert north.running() is None
+    assert north.standby()
+    assert two.director.site() == "south"
+
+
+async def test_check_of_taking_over_changes_nothing(two: Lab, engine: Running) -> None:
+    report = await (await activate(engine, "south", "check", runbook="lab/take-over-south")).ended(60)
+    assert (report.outcome, report.blockers) == ("checked", ()), report.failure
+    assert two.director.site() == "north"
+    assert two.databases["south"].standby()
+    assert not [run async for run in engine.client.list_workflows("WorkflowType = 'FenceWatch'")]
+
+
+async def test_cancelled_at_the_gate_leaves_all_as_it_is(two: Lab, engine: Running) -> None:
+    outage = await lost(two, engine)
+    recovery = await activate(engine, "south", runbook="lab/take-over-south", outage_started_at=outage.isoformat())
+    await recovery.until("gate: answer for the fence")
+    await recovery.handle.cancel()
+    report = await recovery.ended()
+    assert (report.outcome, report.residual) == ("cancelled", ())
+    assert two.databases["south"].standby()
+    assert two.director.site() == "north"

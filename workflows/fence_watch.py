@@ -1,0 +1,57 @@
+"""FenceWatch: a site that was lost is fenced the moment it comes back; outlives the recovery that left it so."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+from activities.returning import Return, returns
+from activities.services import run_services
+from activities.sites import Sites
+from activities.ssh import HostAt
+from activities.switching import retire
+from recovery.models import Start, digest
+from recovery.procedure import Procedure
+from recovery.report import Report
+from runbooks.procedures import data_center_activation
+from runbooks.procedures.fence_watch import Parameters
+
+
+@workflow.defn
+class FenceWatch(Procedure[Parameters]):
+    """Wait for the hosts of a site; stop what writes there, and have its databases come up as standbys only."""
+
+    parameters = Parameters
+
+    @workflow.run
+    async def run(self, start: Start) -> Report:
+        """Wait, then fence; nothing of it is undone by itself: the way back is a failback."""
+        async with self.conducting(start) as wanted:
+            self._forward = True
+            sites = self._sites(wanted)
+            for name in sorted({pair.old.host.name for pair in sites.databases} | _hosts(sites)):
+                host = HostAt.model_validate(sites.hosts[name].model_dump() | {"name": name})
+                given = Return(system=name, host=host)
+                await self.look(returns, given, patience=wanted.patience)
+            await self.together(
+                self._stop(sites),
+                *(self.do(retire, sites.of_old(pair)) for pair in sites.databases),
+            )
+            self.delivered(f"fence of {wanted.site}", "proven")
+        return self.report()
+
+    async def _stop(self, sites: Sites) -> None:
+        for level in sites.stops():
+            await self.do(run_services, level)
+
+    def _sites(self, wanted: Parameters) -> Sites:
+        """Return the move that this site was left by: from it to where its databases' peers are."""
+        estate = self.frozen.estate
+        databases = [name for name in self.frozen.systems if name in estate["databases"]]
+        peers = [estate["databases"][name]["peer"] for name in databases]
+        new = estate["hosts"][estate["databases"][peers[0]]["host"]]["site"]
+        move = data_center_activation.Parameters(site=new, how="unplanned")
+        return Sites((*self.frozen.systems, *peers), estate, move, digest(self.run_name)[:8])
+
+
+def _hosts(sites: Sites) -> set[str]:
+    return {one.host.name for level in sites.stops() for one in level.services}
