@@ -215,10 +215,6 @@ async def switches(pitch: Pitch, times: int) -> list[float]:
     return found
 
 
-async def test_there_and_back_loses_nothing(pitch: Pitch, usual: Usual) -> None:
-    assert max(await switches(pitch, 2)) < 60
-
-
 @pytest.mark.soak
 async def test_ten_switches_lose_nothing(pitch: Pitch, usual: Usual) -> None:
     found = await switches(pitch, SWITCHES)
