@@ -190,11 +190,12 @@ def _answers(report: Report, hold: HoldLine) -> list[str]:
         "withdraw": f"this step has changed nothing: the point of no return is taken back, and {_back(report)}",
         "continue": "it goes on",
         "step": "it takes one action, then holds again",
+        "take over": "the old site is given up: what may be missing is measured, people are asked who answers for it",
         "accept": "it ends as failed; what is not undone stays listed, and is yours",
     }
     silence = {
         "compensate": "as if compensate", "accept": "as if accept",
-        "ask again": "people are asked again: after the point of no return nothing is undone",
+        "ask again": f"people are asked again: {_onward(report)}",
     }[hold.silence]  # fmt: skip
     rows = [f"{answer}: {means[answer]}" for answer in hold.answers]
     body = {"hold": hold.token, "by": "YOUR NAME", "answer": hold.answers[0], "reason": ""}
@@ -204,6 +205,12 @@ def _answers(report: Report, hold: HoldLine) -> list[str]:
         " signal `resolve` takes the same:",
         _json(body),
     ]
+
+
+def _onward(report: Report) -> str:
+    if report.committed is not None:
+        return "after the point of no return nothing is undone"
+    return "going back by itself would lead to what is lost"
 
 
 def _turning(report: Report) -> list[str]:

@@ -19,7 +19,7 @@ LONGEST = timedelta(hours=4)
 """Whose silence has them asked again has twice as long each time, up to this: days of it must not fill the history."""
 SLACK = timedelta(seconds=30)
 """A deadline that is noticed later than this was noticed by a worker that had been away."""
-REASONED: tuple[Choice, ...] = ("skip", "accept", "withdraw")
+REASONED: tuple[Choice, ...] = ("skip", "accept", "withdraw", "take over")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Situation:
 
     ``committed`` says that the point of no return was passed, ``unchanged`` that the step which passes it was seen
     to have changed nothing; ``skippable`` is what skipping the step means, "" where it must not be skipped. ``forward``
-    says that going back helps nobody: what was there before does not serve either.
+    says that going back helps nobody: what was there before does not serve either. ``offers`` are ways on that only
+    this procedure knows.
     """
 
     cause: Cause
@@ -36,6 +37,7 @@ class Situation:
     unchanged: bool = False
     skippable: str = ""
     forward: bool = False
+    offers: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def answers(now: Situation) -> tuple[Choice, ...]:
     if now.cause in ("asked", "reset"):
         return ("continue", "step", *back)
     skip: tuple[Choice, ...] = ("skip",) if now.skippable else ()
-    return ("retry", *skip, *back)
+    return ("retry", *skip, *now.offers, *back)
 
 
 def silence(now: Situation) -> Silence:

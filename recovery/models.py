@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Mode = Literal["check", "drill", "live"]
 Verdict = Literal["approve", "reject"]
-Choice = Literal["retry", "skip", "compensate", "withdraw", "continue", "step", "accept"]
+Choice = Literal["retry", "skip", "compensate", "withdraw", "continue", "step", "accept", "take over"]
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
 

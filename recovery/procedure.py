@@ -17,7 +17,7 @@ from recovery.clock import Cause, misdated
 from recovery.errors import Fatal, Invalid, Refused, kind, sentence
 from recovery.facts import Blocked, CancelAsked, Committed, Darkened, Delivered, Loaded, Measured, Outcome, Withdrawn
 from recovery.holds import Situation
-from recovery.models import Authored, Begin, Frozen, Load, Resolution, Start, Wire
+from recovery.models import Authored, Begin, Choice, Frozen, Load, Resolution, Start, Wire
 from recovery.names import activity_id
 from recovery.resets import Resets
 from recovery.saga import Entry
@@ -35,6 +35,10 @@ class _Enough(Exception):
 
 class _Left(Exception):
     """A proof was left out, as a person said."""
+
+
+class Turned(Exception):
+    """People chose another way on, which the procedure offered."""
 
 
 class _Stopped(Exception):
@@ -69,6 +73,8 @@ class Procedure(Resets, Generic[P]):
         self._turn = asyncio.Lock()
         self._failing = False
         self._unseen: list[str] = []
+        self._turned = ""
+        self._offered: tuple[Choice, ...] = ()
 
     # --- what a procedure writes -------------------------------------------------------------------------
 
@@ -100,8 +106,7 @@ class Procedure(Resets, Generic[P]):
 
         ``patience`` takes the place of the probe's own, in modes that wait at all.
         """
-        step = step or probe.title(spec)
-        self._name(step)
+        step = self._name(step or probe.title(spec))
         return await self._look(probe, spec, step, "decide", queue, patience)
 
     async def glance(self, probe: Probe[S, T], spec: S, step: str = "", *, instead: T, queue: str | None = None) -> T:
@@ -117,8 +122,7 @@ class Procedure(Resets, Generic[P]):
 
     async def prove(self, probe: Probe[S, T], spec: S, step: str = "", *, queue: str | None = None) -> T | None:
         """Look at what this recovery made; None where that was only planned, or is left out as a person said."""
-        step = step or probe.title(spec)
-        self._name(step)
+        step = self._name(step or probe.title(spec))
         if self._imagined:
             self._step(step, "would look", "verify")
             return None
@@ -133,8 +137,7 @@ class Procedure(Resets, Generic[P]):
         ``dark`` marks the step that shuts clients out. ``commits`` says what the step opens to clients: it is the
         point of no return, recorded in the event that schedules it; nothing is compensated after it.
         """
-        step = step or action.title(spec)
-        self._name(step)
+        step = self._name(step or action.title(spec))
         began = workflow.now()
         before = await self._look(action, spec, step, "execute")
         # A drill puts everything back: there is no point of no return in it, and nobody to shut out.
@@ -319,6 +322,7 @@ class Procedure(Resets, Generic[P]):
                     bool(self._committed),
                     skippable=probe.skip if cause == "verify" else "",
                     forward=self._forward,
+                    offers=self._offered,
                 )
                 said = await self._answer(now, step, failure, cause)
                 if said is None or said.answer == "compensate":
@@ -438,7 +442,7 @@ class Procedure(Resets, Generic[P]):
             if unchanged:
                 self._heed_cancel()  # it came while the step that commits was shielded from it
             skip = "" if change.commits else change.action.skip
-            now = Situation("failure", bool(self._committed), unchanged, skip, self._forward)
+            now = Situation("failure", bool(self._committed), unchanged, skip, self._forward, self._offered)
             said = await self._answer(now, change.step, failure, "execute")
             if said is None or said.answer == "compensate":
                 raise failure
@@ -463,7 +467,10 @@ class Procedure(Resets, Generic[P]):
             if self._failing:
                 return None  # it goes back already
             await self._heed_reset()
-            return await self._holding(now, step, f"{kind(failure)}: {sentence(failure)}", cause)
+            said = await self._holding(now, step, f"{kind(failure)}: {sentence(failure)}", cause)
+        if said is not None and said.answer in now.offers:
+            raise Turned(said.answer) from None
+        return said
 
     def _heed_failing(self) -> None:
         """Begin nothing in a branch beside one that has failed."""
@@ -493,11 +500,17 @@ class Procedure(Resets, Generic[P]):
         mode = self.start.mode
         return mode == "live" or (mode == "drill" and spec.drill)
 
-    def _name(self, step: str) -> None:
+    def _name(self, step: str) -> str:
         # A duplicate pending activity id makes a workflow stick for ever.
+        step += self._turned
         if step in self._names:
             raise Invalid(f"step: {step!r} is named twice in this procedure; give one another name")
         self._names.add(step)
+        return step
+
+    def _turn_to(self, way: str) -> None:
+        """Go on another way than was begun, on which steps may be named as they were before."""
+        self._turned, self._offered, self._failing = f", {way}", (), False
 
 
 def _given_up(said: Resolution | None, where: str) -> str:

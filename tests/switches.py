@@ -15,9 +15,9 @@ PROCEDURE = "DataCenterActivation"
 
 
 @asynccontextmanager
-async def at_both_sites(lab: Lab) -> AsyncIterator[Running]:
+async def at_both_sites(lab: Lab, **environment: str) -> AsyncIterator[Running]:
     """Run a worker at each site; yields north's."""
-    async with running(lab, RECOVERY_SITE="north") as north:
+    async with running(lab, None, True, **environment, RECOVERY_SITE="north") as north:
         south = replace(north, process=None, environment={**north.environment, "RECOVERY_SITE": "south"})
         south.start_worker()
         try:

@@ -22,7 +22,7 @@ from activities.switching import follow, forget_role, keep_role, promote_standby
 from recovery.actions import Spec
 from recovery.errors import Fatal
 from recovery.models import Start, digest
-from recovery.procedure import Procedure
+from recovery.procedure import Procedure, Turned
 from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Parameters
 
@@ -45,7 +45,12 @@ class DataCenterActivation(Procedure[Parameters]):
         async with self.conducting(start) as wanted:
             owner = digest(self.run_name)[:8]
             sites = Sites(self.frozen.systems, self.frozen.estate, wanted, owner)
-            await (self._switch(sites) if wanted.how == "planned" else self._take_over(sites))
+            try:
+                await (self._switch(sites) if wanted.how == "planned" else self._take_over(sites))
+            except Turned:  # the old site died on the way
+                self._turn_to("taking over")
+                gone = wanted.model_copy(update={"how": "unplanned"})
+                await self._take_over(Sites(self.frozen.systems, self.frozen.estate, gone, owner))
         return self.report()
 
     async def _switch(self, sites: Sites) -> None:
@@ -54,6 +59,7 @@ class DataCenterActivation(Procedure[Parameters]):
         await self.gate(PLANNED, sites.outlook(found), then=f"clients are shut out, and {sites.new} takes over")
         self.require(sites.frozen(workflow.now()))  # people may have taken their time
 
+        self._offered = ("take over",) if sites.fence_by else ()
         for pair in sites.databases:
             await self.do(keep_role, sites.of_new(pair))
         shut = await self._shut(sites)
@@ -202,6 +208,7 @@ class DataCenterActivation(Procedure[Parameters]):
 
     async def _let_in(self, sites: Sites, shut: datetime) -> None:
         """Let clients in at the new site: the point of no return; then see what they get."""
+        self._offered = ()
         for name in sites.directors:
             await self.do(
                 point,

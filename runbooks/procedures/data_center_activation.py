@@ -19,7 +19,9 @@ GATES = (PLANNED, LOSS, FENCE)
 
 def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the gates that a run with ``parameters`` comes to, or may come to."""
-    return (PLANNED,) if parameters.get("how", "planned") == "planned" else (LOSS, FENCE)
+    if parameters.get("how", "planned") == "unplanned":
+        return (LOSS, FENCE)
+    return GATES if parameters.get("fence_by") else (PLANNED,)
 
 
 def commits(parameters: Mapping[str, Any]) -> bool:
@@ -31,7 +33,8 @@ class Parameters(Authored):
     """Which site to activate, and how it is proven.
 
     ``planned`` moves from a living site; ``unplanned`` takes over from one that is lost, or as good as lost.
-    Then ``fence_by`` is the runbook (FenceWatch) that fences the lost site the moment it is back.
+    Then ``fence_by`` is the runbook (FenceWatch) that fences the lost site the moment it is back. Where a planned one
+    names it, people may turn to taking over when the old site dies on the way.
     ``replication`` is what the runbook promises: with ``synchronous`` no commit was acknowledged that the standby
     lacks, which a check sees on the living primary.
 

@@ -42,6 +42,7 @@ def catalog(folder: Path) -> Path:
     for site in SITES:
         text = yaml.safe_load((folder / "lab" / f"activate-{site}.yaml").read_text())
         text["parameters"]["watch"] = "PT1S"
+        del text["parameters"]["fence_by"]  # so that what is answered is what every recovery can be answered
         for prefix, hold in {"": PATIENT, "silent-": SILENT}.items():
             (folder / "lab" / f"{prefix}activate-{site}.yaml").write_text(yaml.safe_dump(text | {"hold": hold}))
     return folder

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,7 +18,7 @@ from lab.estate import Lab
 from recovery.report import Report
 from tests.conftest import FreshLab
 from tests.lab.pairs import ask
-from tests.running import Recovery, Running, eventually
+from tests.running import ROOT, Recovery, Running, eventually
 from tests.switches import activate, at_both_sites
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
@@ -32,8 +34,12 @@ def two(fresh_lab: FreshLab) -> Lab:
 
 
 @pytest_asyncio.fixture
-async def engine(two: Lab) -> AsyncIterator[Running]:
-    async with at_both_sites(two) as found:
+async def engine(two: Lab, tmp_path: Path) -> AsyncIterator[Running]:
+    """Workers at both sites; while clients are shut out people are asked at once."""
+    shutil.copytree(ROOT / "runbooks" / "lab", tmp_path / "lab")
+    planned = tmp_path / "lab" / "activate-south.yaml"
+    planned.write_text(planned.read_text().replace("dark_within: PT5M", "dark_within: PT10S"))
+    async with at_both_sites(two, RECOVERY_CATALOGS=str(tmp_path)) as found:
         yield found
 
 
@@ -122,3 +128,20 @@ async def test_cancelled_at_the_gate_leaves_all_as_it_is(two: Lab, engine: Runni
     assert (report.outcome, report.residual) == ("cancelled", ())
     assert two.databases["south"].standby()
     assert two.director.site() == "north"
+
+
+async def test_planned_switch_turns_to_taking_over_when_the_old_site_dies_on_the_way(two: Lab, engine: Running) -> None:
+    recovery = await activate(engine, "south")
+    await recovery.until("gate: switch over")
+    await lost(two, engine)
+    await recovery.approve("bob")
+    hold = (await recovery.until("hold")).hold
+    assert hold is not None
+    assert "take over" in hold.answers
+    await recovery.resolve("take over", reason="north is gone")
+    report = await decided(recovery)
+    assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+    assert two.director.site() == "south"
+    count = len(ledger.acknowledged(two.place.load))
+    await eventually(lambda: len(ledger.acknowledged(two.place.load)) > count + 50, "orders are taken at south", 30)
+    assert (await Recovery(engine.client.get_workflow_handle("lab/fence-north")).status()) is not None
