@@ -21,6 +21,7 @@ from activities.backups import backups
 from activities.cut_over import fence, install, promote
 from activities.databases import look_at_database
 from activities.director import drained, look_at_director, point
+from activities.divergence import export_divergence, look_for_divergence
 from activities.door import close, first_write_seen, open_doors
 from activities.extraction import copy_back, preview
 from activities.kill_switch import look_for_kill_switch
@@ -36,6 +37,7 @@ from activities.standing import look_at_standing
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import caught_up, look_at_store
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
+from activities.takeovers import read_record
 from recovery.actions import Action, Probe
 from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper
@@ -48,19 +50,22 @@ from recovery.settings import Settings
 from recovery.undoing import Undoing
 from workflows.data_center_activation import DataCenterActivation
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
+from workflows.failback import Failback
 from workflows.fence_watch import FenceWatch
 
 WORKFLOWS: Sequence[type] = (
-    DatabasePointInTimeRestore, DataCenterActivation, FenceWatch, Undoing, SystemLease, Notification, UnknownProcedure,
+    DatabasePointInTimeRestore, DataCenterActivation, Failback, FenceWatch, Undoing, SystemLease, Notification,
+    UnknownProcedure,
 )  # fmt: skip
 PROBES: Sequence[Probe[Any, Any]] = (
     backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,
     look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch, sight, returns,
+    look_for_divergence, read_record,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
     copy_back, point, fence_store, unfence_store, promote_store, follow_store, run_services, keep_role, retire,
-    promote_standby, follow, forget_role,
+    promote_standby, follow, forget_role, export_divergence,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

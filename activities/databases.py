@@ -31,6 +31,7 @@ class DatabaseAt(Wire):
     dbname: str
     dbuser: str
     archive: str = ""
+    copies: str = ""
     upstream: str = ""
 
     @classmethod
@@ -39,7 +40,8 @@ class DatabaseAt(Wire):
         known = HostAt.model_validate(host.model_dump() | {"name": database.host})
         return cls(
             name=name, host=known, bin=database.bin, data=database.data, sockets=database.sockets, port=database.port,
-            dbname=database.name, dbuser=database.user, archive=database.archive, upstream=database.upstream or "",
+            dbname=database.name, dbuser=database.user, archive=database.archive, copies=database.copies,
+            upstream=database.upstream or "",
         )  # fmt: skip
 
     @property
@@ -75,6 +77,7 @@ class DatabaseSeen(Wire):
     ``of`` is whom a standby replicates at this moment, ``follows`` whom it is set to; ``reached`` is the system that
     answers at its peer's address, ``unreached`` why none does. ``kept`` tells whether this recovery keeps its settings,
     ``promoted`` and ``joining`` that it began to promote it, or to have it follow, ``written`` that it took a row then.
+    ``left`` are other recoveries of which something lies beside it.
     """
 
     role: Literal["primary", "standby", "down"] = "down"
@@ -104,6 +107,7 @@ class DatabaseSeen(Wire):
     free: int | None = None
     reached: str = ""
     unreached: str = ""
+    left: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
 
@@ -143,6 +147,7 @@ def seen(text: str) -> DatabaseSeen:
             rewinds=told.get("checksums", "0") != "0" or settings.get("wal_log_hints") == "on",
             settings=settings,
             free=int(told["free"]) if told.get("free") else None,
+            left=tuple(owner for name, owner in rows if name == "left"),
             faults=tuple(fault for name, fault in rows if name == "fault"),
         )
     except (AttributeError, KeyError, ValueError):

@@ -143,9 +143,9 @@ class Sites:
         )
         return ServicesSpec(system=names[0], services=services, wanted=wanted, owner=self.owner)
 
-    def stops(self) -> list[ServicesSpec]:
-        """Return the services to stop, those first that need others."""
-        return [level.model_copy(update={"wanted": False}) for level in reversed(self.levels(self.old))]
+    def stops(self, site: str = "") -> list[ServicesSpec]:
+        """Return the services of ``site`` (the old one) to stop, those first that need others."""
+        return [level.model_copy(update={"wanted": False}) for level in reversed(self.levels(site or self.old))]
 
     def of_new(self, pair: Pair) -> PairSpec:
         """Return how the database at the new site is named in a step."""

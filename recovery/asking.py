@@ -79,6 +79,10 @@ class Asking(Stepping):
         self._approvals[name] = Approval(name, base, then, workflow.now() + before.policy.valid)
         return None
 
+    def spent(self, name: str) -> None:
+        """Know what was approved at a gate as done: from here on it does not matter how long that was good for."""
+        self._approvals.pop(name, None)
+
     def _within(self, usual: timedelta) -> timedelta:
         """Return how long people have; while clients are shut out it is short."""
         return min(usual, self._policy().dark_within) if self._dark else usual

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import ValidationError
-from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError
+from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, TimeoutError, TimeoutType
 
 
 class RecoveryError(ApplicationError):
@@ -81,5 +81,7 @@ def kind(error: BaseException) -> str:
 def sentence(error: BaseException) -> str:
     """Return what an operator should read of ``error``."""
     cause = root(error)
+    if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
+        return "no worker took it in time: start the one of the site from which it is to be seen"
     text = cause.message if isinstance(cause, ApplicationError) else str(cause)
     return text or type(cause).__name__

@@ -26,6 +26,9 @@ if [ -n "$REACH" ]; then
     if [ -e "$DATA/standby.signal" ] && [ -n "$newest" ] && expr "$newest" '>' "$(printf %08X "${line:-0}")" >/dev/null; then
         say fault "archive: $ARCHIVE holds timeline $newest, which would be begun anew; put its files elsewhere"
     fi
+    for folder in "$DATA".switch-*; do
+        [ ! -d "$folder" ] || [ "$folder" = "$COPY" ] || say left "${folder##*.switch-}"
+    done
     say free "$(df -Pk "$DATA" 2>/dev/null | awk 'NR == 2 { print $4 }')"
     [ -d "$JOBS" ] && [ -w "$JOBS" ] || say fault "jobs: $JOBS cannot be written to"
     [ ! -e "$JOBS/kill-switch" ] || say fault "the kill switch $JOBS/kill-switch is on"

@@ -15,7 +15,9 @@ keep_settings() { # of DATA, once; the role is written last, and tells that all 
     mkdir -p "$COPY/kept/files" || full
     own "$DATA" | while read -r file; do cp -a "$file" "$COPY/kept/files/" || exit 1; done || full
     server=$(postmaster "$(identity "$DATA")")
-    [ -z "$server" ] || remember log "$(readlink "/proc/$server/fd/1")"
+    # Where none runs, a recovery that stopped it may have kept where it logged.
+    log=$([ -n "$server" ] && readlink "/proc/$server/fd/1" || cat "$DATA".switch-*/kept/log 2>/dev/null | tail -n 1)
+    [ -z "$log" ] || remember log "$log"
     remember system "$(control 'Database system identifier')"
     remember role "$OWNER"
 }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from activities.divergence import PartedSpec, export_divergence
+from activities.salvage import Salvaged
 from activities.sites import Pair, Sites
 from activities.switching import (
     Follows,
@@ -22,13 +25,14 @@ from activities.switching import (
     promote_standby,
     retire,
 )
+from lab.place import SITES
 from lab.postgres import Postgres
 from recovery.actions import Spec
 from recovery.models import Wire
 from tests.copies import end_jobs
 from tests.lab.pairs import ask
 from tests.matrix.scenes import JobScene, Stage, folder_of_another
-from tests.matrix.twins import Twins, follows, signal_file, twins
+from tests.matrix.twins import Twins, follows, settings, signal_file, twins
 from tests.running import eventually
 
 S = TypeVar("S", bound=Spec)
@@ -216,6 +220,67 @@ class FollowScene(SwitchScene[Follows]):
         """Somebody lets it be a primary again."""
         (self.database.place.data / "standby.signal").unlink()
         self.database.start()
+
+
+class ExportDivergenceScene(SiteScene[PartedSpec, Salvaged]):
+    """Export what only north has, which parted from south."""
+
+    action = export_divergence
+    at = "north"
+    often = "job's script killed"
+
+    def spec(self) -> PartedSpec:
+        """Return how it is named in a step: the way home from south."""
+        pair = self.sites.databases[0]
+        out = f"{pair.old.copies}/{pair.old.name}.divergent-{self.sites.owner}"
+        return PartedSpec(system=pair.old.name, database=pair.old, other=pair.new, owner=self.sites.owner, out=out)
+
+    async def prepare(self) -> None:
+        """Have south be the primary, and north stopped with more than south has."""
+        self.twins.diverge()
+        self.kept = settings(self.lab.place.at(self.at).data)
+
+    def job(self, spec: PartedSpec) -> str:
+        """Return the name of the job."""
+        return export_divergence.job(spec)
+
+    def shows(self, spec: PartedSpec) -> Mapping[str, object]:
+        """Return every exported file, what both databases are, and the jobs."""
+        files = {
+            str(file.relative_to(self.exports)): file.read_text()
+            for file in sorted(self.exports.rglob("*"))
+            if file.is_file() and file.name != "owner"
+        }
+        return {site: self.twins.shows(site) for site in SITES} | {"files": files, "jobs": self.listed()}
+
+    @property
+    def exports(self) -> Path:
+        """The folder that it goes into."""
+        return self.lab.place.at(self.at).copies
+
+    def begun(self, spec: PartedSpec) -> bool:
+        """Tell whether the database is being read."""
+        return Path(f"{spec.out}.partial/reading/log").exists()
+
+    async def meddle_before(self, spec: PartedSpec) -> None:
+        """Somebody puts something where the export is to stand."""
+        folder_of_another(self.lab, Path(spec.out))
+        (Path(spec.out) / "manifest.tsv").write_text("kind\n")
+
+    async def meddle_after(self, spec: PartedSpec) -> None:
+        """Nothing: it is never taken back."""
+        raise AssertionError("what only the lost site had is kept")
+
+    async def clear(self) -> None:
+        """Have both be what they were at first, and no export; reading it left the settings as they were."""
+        self.release()
+        assert settings(self.lab.place.at(self.at).data) == self.kept
+        self.cut()
+        end_jobs(self.lab)
+        if self.twins.stands() != self.twins.pristine:
+            self.twins.restore()
+        for folder in self.exports.iterdir():
+            shutil.rmtree(folder)
 
 
 class ForgetScene(SwitchScene[Held]):

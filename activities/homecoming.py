@@ -1,0 +1,187 @@
+"""Going back to a site that was lost: what stands in the way, and what people decide on; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from activities.databases import DatabaseSeen, known
+from activities.director import Seen
+from activities.divergence import Divergence, PartedSpec
+from activities.salvage import Salvaged
+from activities.sites import NEEDED, Pair, Sites, Stores
+from activities.store_roles import CLOSED, Follow, Unfence
+from activities.stores import Replication, alone
+from activities.takeovers import TakenOver
+from recovery.models import Wire
+
+
+class Back(Wire):
+    """All that was looked at, by name: both sites, and what only the lost one has.
+
+    ``halted`` is who has all workers of a site stopped, and why, by that site. ``unseen`` is what a check could not
+    see: nothing is said of that.
+    """
+
+    databases: dict[str, DatabaseSeen] = {}
+    divergences: dict[str, Divergence] = {}
+    stores: dict[str, Replication] = {}
+    directors: dict[str, Seen] = {}
+    halted: dict[str, str] = {}
+    unseen: frozenset[str] = frozenset()
+
+
+class Overwritten(Wire):
+    """What people decide on who may have a lost site rebuilt: what only that has, and where it is kept.
+
+    ``answers_for`` are the criteria for which whoever approves answers.
+    """
+
+    at_stake: str
+    in_words: tuple[str, ...]
+    answers_for: tuple[str, ...] = ()
+
+
+class Home(Wire):
+    """What people declare the end on."""
+
+    at_stake: str
+    in_words: tuple[str, ...]
+
+
+def parted(sites: Sites, pair: Pair) -> PartedSpec:
+    """Return how the lost database is named where it is read: ``new`` is the one at home."""
+    out = f"{pair.new.copies}/{pair.new.name}.divergent-{sites.owner}"
+    return PartedSpec(system=pair.new.name, database=pair.new, other=pair.old, owner=sites.owner, out=out)
+
+
+def rejoins(sites: Sites, two: Stores) -> Follow:
+    """Return whom the store at home follows; what only it has goes, as people were told."""
+    return Follow(system=two.new.name, store=two.new, run=sites.owner, peer=two.old, discard=True)
+
+
+def reopens(sites: Sites, two: Stores, taken: TakenOver) -> Unfence:
+    """Return what opens the gate of the store at home, as it was before the site was lost."""
+    least, lag = taken.fenced.get(two.new.name, (0, 10))
+    return Unfence(system=two.new.name, store=two.new, run=sites.owner, least=least, lag=lag)
+
+
+def shut(found: Back, two: Stores) -> bool:
+    """Tell whether the store at home was fenced, before its site was lost."""
+    return found.stores[two.new.name].least == CLOSED
+
+
+def blockers(sites: Sites, found: Back, taken: TakenOver, settled: timedelta, now: datetime) -> list[str]:
+    """Return everything that stands in the way of going back, each with what to do about it."""
+    lines = (
+        *sites.frozen(now),
+        *(f"the kill switch is on at {site} ({why})" for site, why in found.halted.items() if why),
+        *_recorded(sites, taken, settled, now),
+        *(line for pair in sites.databases for line in _database(pair, found)),
+        *(line for two in sites.stores for line in _store(two, found)),
+        *(
+            f"{name}: does not point at {sites.old} alone, which is said to serve; see who takes the clients"
+            for name, seen in found.directors.items()
+            if seen.pointed.site != sites.old
+        ),
+    )
+    return [line for line in lines if line.partition(": ")[0] not in found.unseen]
+
+
+def _recorded(sites: Sites, taken: TakenOver, settled: timedelta, now: datetime) -> Iterator[str]:
+    wanted = {pair.old.name: pair.new.name for pair in sites.databases}
+    if taken.databases != wanted:
+        was = ", ".join(f"{new} from {old}" for new, old in sorted(taken.databases.items()))
+        yield f"parameters.recovery: that one had {was} taken over, which is not what this runbook goes back from"
+    if taken.ended is not None and now < taken.ended + settled:
+        yield f"parameters.settled: {sites.old} has to serve until {taken.ended + settled:%Y-%m-%d %H:%M:%S}Z; wait"
+
+
+def _database(pair: Pair, found: Back) -> Iterator[str]:
+    serves, lost = found.databases[pair.old.name], found.databases[pair.new.name]
+    if {pair.old.name, pair.new.name} & found.unseen:
+        return  # one of them tells little without the other
+    for at, seen in ((pair.old, serves), (pair.new, lost)):
+        yield from (f"{at.name}: {fault}" for fault in seen.faults)
+    if serves.role != "primary":
+        yield f"{pair.old.name}: is {_is(serves)}, no primary; nobody could be followed"
+    if known(pair.new.name, lost).writable is not False:
+        how = known(pair.new.name, lost).seen
+        yield f"{pair.new.name}: {how}; have it fenced first (the runbook that fences its site)"
+    if lost.system and serves.system and lost.system != serves.system:
+        yield f"{pair.new.name}: is another database (system identifier {lost.system}, not {serves.system})"
+    if lost.unreached or lost.reached != serves.system:
+        why = lost.unreached or f"another database answers there ({lost.reached})"
+        yield f"{pair.new.name}: its host cannot replicate {pair.old.name}: {why}"
+    if lost.free is not None and lost.free < NEEDED:
+        yield f"{pair.new.name}: {lost.free // 1024} MiB are free, {NEEDED // 1024} are needed; free room"
+
+
+def _is(seen: DatabaseSeen) -> str:
+    return "down" if seen.role == "down" else f"a {seen.role}"
+
+
+def _store(two: Stores, found: Back) -> Iterator[str]:
+    if found.stores[two.old.name].role != "primary":
+        yield f"{two.old.name}: is a replica, no primary; nobody could be followed"
+
+
+def at_stake(sites: Sites, found: Back, exported: Mapping[str, Salvaged], criteria: tuple[str, ...]) -> Overwritten:
+    """Return what is overwritten, and where it is kept, in words."""
+    return Overwritten(
+        at_stake=f"{sites.new} is rebuilt as a replica of {sites.old}: what only {sites.new} has is overwritten there.",
+        in_words=(
+            *(line for pair in sites.databases for line in _only(sites, pair, found, exported.get(pair.new.name))),
+            *(line for two in sites.stores for line in _discarded(two, found)),
+            f"after that {sites.new} is watched, and clients are moved there once more people have decided so",
+        ),
+        answers_for=criteria,
+    )
+
+
+def _only(sites: Sites, pair: Pair, found: Back, kept: Salvaged | None) -> Iterator[str]:
+    seen, name = found.divergences[pair.new.name], pair.new.name
+    if not seen.commits or seen.first is None or seen.last is None:
+        yield f"{name} has committed nothing that {pair.old.name} lacks"
+        return
+    count = "1 transaction was" if seen.commits == 1 else f"{seen.commits} transactions were"
+    yield (
+        f"{name}: {count} committed there only, after {seen.fork}, from {seen.first:%Y-%m-%d %H:%M:%S}Z to"
+        f" {seen.last:%Y-%m-%d %H:%M:%S}Z"
+    )
+    if kept is None or kept.stage != "exported":
+        yield f"{name}: the rows of that are NOT exported; they are gone once it is rebuilt"
+        return
+    yield from rows(name, kept)
+    yield f"{name}: those rows are kept in {parted(sites, pair).out} on host {pair.new.host.name}"
+
+
+def rows(name: str, kept: Salvaged) -> Iterator[str]:
+    """Say which rows were exported, a table each."""
+    for table in kept.tables or ():
+        keys = f" ({table.keys})" if table.keys else ""
+        yield f"{name}: {table.rows} {'row' if table.rows == 1 else 'rows'} of {table.table}{keys}"
+    yield from (f"{name}: {note}" for note in kept.notes or ())
+
+
+def _discarded(two: Stores, found: Back) -> Iterator[str]:
+    own, peer = found.stores[two.new.name], found.stores[two.old.name]
+    if own.role == "replica" and own.of == two.old.upstream:
+        return
+    left = alone(own, peer)
+    how = f"{own.keys} keys" if left is None else f"{left} bytes of log"
+    yield f"{two.new.name}: {how} that {two.old.name} does not have are discarded"
+
+
+def home(sites: Sites, exported: Mapping[str, Salvaged]) -> Home:
+    """Return what is true at the end, in words."""
+    kept = [
+        f"{parted(sites, pair).out} on host {pair.new.host.name} has what only {pair.new.name} had: see to it, then"
+        " throw it away"
+        for pair in sites.databases
+        if pair.new.name in exported
+    ]
+    return Home(
+        at_stake=f"{sites.new} serves again, and {sites.old} is its replica. Whoever approves declares the end.",
+        in_words=(*kept, "a rejection leaves all as it is, and says that it is not over"),
+    )
