@@ -97,9 +97,17 @@ def worker(client: Client, queue: str, interceptors: Sequence[Interceptor] = ())
 
 
 def vantage(client: Client, queue: str, interceptors: Sequence[Interceptor] = ()) -> Worker:
-    """Return what answers on the queue of a site: looks alone, for nothing is changed from one place only."""
-    looks = [look for probe in PROBES for look in probe.activities()]
-    return Worker(client, task_queue=queue, activities=looks, interceptors=interceptors)
+    """Return what answers on the queue of a site: what is to be seen, or done, from there and from nowhere else."""
+    steps = [activity for step in (*PROBES, *ACTIONS) for activity in step.activities()]
+    return Worker(
+        client,
+        task_queue=queue,
+        activities=steps,
+        interceptors=interceptors,
+        graceful_shutdown_timeout=timedelta(seconds=2),
+        max_heartbeat_throttle_interval=timedelta(seconds=1),
+        default_heartbeat_throttle_interval=timedelta(seconds=1),
+    )
 
 
 async def main(interceptors: Sequence[Interceptor] = ()) -> None:

@@ -199,6 +199,10 @@ class Procedure(Resets, Generic[P]):
             )
         return runbook
 
+    def work_from(self, queue: str | None) -> None:
+        """Have every step from here on done by the workers of one site: those of another one may see another world."""
+        self._queue = queue
+
     def require(self, blockers: Sequence[str]) -> None:
         """Refuse to go on while anything stands in the way; a check lists it and ends."""
         if blockers := [*self._unseen, *blockers]:

@@ -89,6 +89,7 @@ class Stepping(Inbox):
         self._salt = ""
         self._dark = False
         self._forward = False
+        self._queue: str | None = None
         self._shown: tuple[str, str] = ("", "")
         self._stale = False
 
@@ -112,7 +113,7 @@ class Stepping(Inbox):
             return await workflow.execute_activity(
                 call.activity,
                 argument,
-                task_queue=call.queue,
+                task_queue=call.queue or self._queue,
                 result_type=call.gives,
                 activity_id=activity_id(call.step, call.part, call.attempt),
                 start_to_close_timeout=call.patience if call.whole else limit,

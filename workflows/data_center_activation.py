@@ -86,6 +86,7 @@ class DataCenterActivation(Procedure[Parameters]):
             then = f"{sites.new} is opened, and {sites.old} is fenced when it comes back"
             await self.gate(FENCE, losses.fence_at_stake(sites, lost), then=then)
         self._forward = True
+        self.work_from(sites.queues.get(sites.new))
 
         for pair in sites.databases:
             await self.do(keep_role, sites.of_new(pair))

@@ -28,6 +28,7 @@ class FenceWatch(Procedure[Parameters]):
         async with self.conducting(start) as wanted:
             self._forward = True
             sites = self._sites(wanted)
+            self.work_from(sites.queues.get(sites.new))
             for name in sorted({pair.old.host.name for pair in sites.databases} | _hosts(sites)):
                 host = HostAt.model_validate(sites.hosts[name].model_dump() | {"name": name})
                 given = Return(system=name, host=host)

@@ -71,13 +71,17 @@ class Pitch:
         """Its Temporal, and the worker of north."""
         return self._engines[0]
 
+    def catalog(self, folder: Path) -> Path:
+        """Write the catalog of its recoveries."""
+        return catalog(folder)
+
     async def ready(self) -> None:
         """Have the lab up, and a worker at each site."""
         if self._open is not None:
             return
         self._count += 1
         own = self.folder / str(self._count)
-        catalogs = catalog(own / "catalogs")
+        catalogs = self.catalog(own / "catalogs")
         self._plan, self._failing, self._struck = own / "hurt.json", own / "failing.json", own / "struck"
         self._open = AsyncExitStack()
         self._lab = self._open.enter_context(lab_apart())
