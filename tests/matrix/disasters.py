@@ -192,9 +192,9 @@ class Round:
         """Assert that each acknowledged order is there or listed, and nothing doubled or left; return the listed."""
         assert (home.outcome, home.residual) == ("recovered", ()), (home.failure, self.field.engine.log()[-3000:])
         listed, lab = set(numbers(home)), self.lab
+        acknowledged = {row.number for row in ledger.acknowledged(lab.place.load)}  # first: orders go on
         there = two_sites.rows(lab, self.old)
         assert len(there) == len(set(there))
-        acknowledged = {row.number for row in ledger.acknowledged(lab.place.load)}
         missing = (acknowledged | set(self.pinned.taken)) - set(there) - self.field.lost
         assert missing <= listed, f"lost, and not listed: {sorted(missing - listed)}"
         assert not listed & set(there)

@@ -84,6 +84,5 @@ async def test_site_that_comes_back_at_any_moment_is_never_the_second(
         else:
             assert (taken_over.outcome, taken_over.residual) == ("compensated", ()), taken_over.failure
             await found.stands()
-            assert {row.number for row in ledger.acknowledged(found.lab.place.load)} - field.lost <= set(
-                two_sites.rows(found.lab, found.old)
-            )
+            acknowledged = {row.number for row in ledger.acknowledged(found.lab.place.load)}
+            assert acknowledged - field.lost <= set(two_sites.rows(found.lab, found.old))
