@@ -62,13 +62,13 @@ def _page(name: str, given: Mapping[str, Any]) -> str:
 
 
 def joined(base: Path, variant: str) -> str:
-    """Return the page ``base`` with its parts, which lie beside it: those of ``variant``, else those that all share.
+    """Return the page ``base`` with its parts, which lie beside it: its variant's, its own, or all pages'.
 
     A part that there is not is left out. A variant that has little in common with others has a page of its own.
     """
 
     def part(found: re.Match[str]) -> str:
-        files = (base.with_name(f"{base.stem}{own}.{found[1]}.md") for own in (f".{variant}", ""))
+        files = (base.with_name(f"{own}{found[1]}.md") for own in (f"{base.stem}.{variant}.", f"{base.stem}.", ""))
         return next((file.read_text() for file in files if file.is_file()), "")
 
     own = base.with_name(f"{base.stem}.{variant}.md")

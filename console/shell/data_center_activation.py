@@ -34,8 +34,8 @@ printf 'by hand: %s\\n' "$WHO" >"$JOBS/kill-switch\"""",
 }
 """What only a person needs: the kill switch of a host, and what a switch by hand leaves beside the data."""
 END = "END_OF_FILE"
-_RUN = "by-hand"  # no recovery has this name, so that no job of one is in the way
-_PLAIN = {"HISTORY": "", "UPTO": 0, "UNFINISHED": "no", "DISCARD": "yes", "COPIED": "no", "TRIED": "no"}
+RUN = "by-hand"  # no recovery has this name, so that no job of one is in the way
+PLAIN = {"HISTORY": "", "UPTO": 0, "UNFINISHED": "no", "DISCARD": "yes", "COPIED": "no", "TRIED": "no"}
 
 
 def variant(frozen: Frozen) -> str:
@@ -46,22 +46,17 @@ def variant(frozen: Frozen) -> str:
 def fill(frozen: Frozen, known: bool) -> dict[str, str]:
     """Return what each placeholder of the page stands for; nothing is left open, so that it is always ``known``."""
     wanted = Parameters.model_validate(frozen.parameters)
-    sites = Sites(frozen.systems, frozen.estate, wanted, _RUN)
-    page = Page(sites)
-    first = next(iter(sites.hosts.values()))
+    page = Page(Sites(frozen.systems, frozen.estate, wanted, RUN))
     lines: dict[str, Iterable[str]] = {
-        "hosts": page.hosts(), "values": page.values(), "scripts": _scripts(), "look": page.look(),
+        "hosts": page.hosts(), "values": page.values(), "scripts": scripts(SCRIPTS), "look": page.look(),
         "sound": page.sound(), "found": page.found(), "halt": page.halt(), "keep": page.keep(), "shut": page.shut(),
         "stops": page.stops(), "fence": page.fence(), "promote": page.promote(), "starts": page.starts(),
         "open": page.open(), "validate": page.validate(), "follow": page.follow(), "tidy": page.tidy(),
         "undo": page.undo(), "seen": page.seen(), "ready": page.ready(), "take": page.take(), "back": page.back(),
     }  # fmt: skip
+    sites = page.sites
     return {name: "\n".join(found) for name, found in lines.items()} | {
-        "old": sites.old,
-        "new": sites.new,
-        "work": f"by-hand-{frozen.runbook.replace('/', '-')}",
-        "key": first.key,
-        "known_hosts": first.known_hosts,
+        **where(sites, frozen),
         "drain": f"{wanted.drain.total_seconds():g} s",
         "all": " ".join(page.systems()),
         "fenced": str(sites.rules.max_fenced),
@@ -73,8 +68,21 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
     }
 
 
-def _scripts() -> Iterator[str]:
-    for name, content in {**{name: text(name) for name in SCRIPTS}, **OWN}.items():
+def where(sites: Sites, frozen: Frozen) -> dict[str, str]:
+    """Return what every page about two sites says of them, and of the machine that it is used at."""
+    first = next(iter(sites.hosts.values()))
+    return {
+        "old": sites.old,
+        "new": sites.new,
+        "work": f"by-hand-{frozen.runbook.replace('/', '-')}",
+        "key": first.key,
+        "known_hosts": first.known_hosts,
+    }
+
+
+def scripts(names: Iterable[str]) -> Iterator[str]:
+    """Yield what writes the scripts of these names, and those that only a person needs, into files."""
+    for name, content in {**{name: text(name) for name in names}, **OWN}.items():
         yield from (f"cat >\"$WORK/{name}.sh\" <<'{END}'", content.rstrip(), END)
 
 
@@ -144,7 +152,7 @@ class Page:
             yield host.name, {"jobs": host.jobs}
         for pair in self.sites.databases:
             for one, other in ((pair.old, pair.new), (pair.new, pair.old)):
-                yield one.name, one.values(_RUN) | {"upstream": other.upstream, "from": other.reached}
+                yield one.name, one.values(RUN) | {"upstream": other.upstream, "from": other.reached}
         for store in (one for two in self.sites.stores for one in (two.old, two.new)):
             yield store.name, store.values()
         for service in self.services:
@@ -252,7 +260,7 @@ class Page:
                 "store_role",
                 WANTED="",
                 EXPECTED=two.old.upstream,
-                **{**_PLAIN, "TRIED": "yes"},
+                **{**PLAIN, "TRIED": "yes"},
             )
 
     def starts(self) -> Iterator[str]:
@@ -283,7 +291,7 @@ class Page:
         for pair in self.sites.databases:
             yield on(pair.old.host, pair.old.name, "follow")
         for two in self.sites.stores:
-            follows = {**_PLAIN, "COPIED": "yes"}
+            follows = {**PLAIN, "COPIED": "yes"}
             yield on(two.old.host, two.old.name, "store_role", WANTED=two.new.upstream, EXPECTED="", **follows)
             yield from _unfence(two)
 
@@ -329,7 +337,7 @@ class Page:
         for level in reversed(self.sites.levels(self.sites.new)):
             yield from _run(level.model_copy(update={"wanted": False}))
         for two in self.sites.stores:
-            yield on(two.new.host, two.new.name, "store_role", WANTED=two.old.upstream, EXPECTED="", **_PLAIN)
+            yield on(two.new.host, two.new.name, "store_role", WANTED=two.old.upstream, EXPECTED="", **PLAIN)
         for pair in self.sites.databases:
             name = pair.new.name
             yield _see(pair.new)
