@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from activities import ssh
 from activities.databases import DatabaseSeen, DatabaseSpec, look
 from recovery.actions import Probe
 from recovery.errors import Transient
@@ -13,6 +14,7 @@ from recovery.models import Wire
 SECONDS = 8.0
 """A host that does not answer for so long, once it let us in, is not waited for: clients are."""
 LOGIN = 3.0
+"""One that does not let us in for so long is out of reach."""
 
 
 class Sighting(Wire):
@@ -37,10 +39,11 @@ class Sight(Probe[DatabaseSpec, Sighting]):
     async def observe(self, spec: DatabaseSpec) -> Sighting:
         """Look, once."""
         try:
-            async with asyncio.timeout(SECONDS + LOGIN):
+            await ssh.reach(spec.database.host, LOGIN)
+            async with asyncio.timeout(SECONDS):
                 return Sighting(answered=True, seen=await look(spec.database, spec.owner, seconds=SECONDS))
         except TimeoutError:
-            return Sighting(why=f"no answer within {SECONDS + LOGIN:g} s")
+            return Sighting(why=f"no answer within {SECONDS:g} s")
         except Transient as error:
             return Sighting(why=error.message)
 

@@ -93,6 +93,16 @@ async def look(host: HostAt, name: str, values: Mapping[str, object], seconds: f
         raise Transient(f"host {host.address}:{host.port}: the look took longer than {seconds:g} s") from None
 
 
+async def reach(host: HostAt, seconds: float) -> None:
+    """Be let in by a host within so many seconds. Raises Transient, or Refused by the host."""
+    try:
+        async with asyncio.timeout(seconds):
+            await _connection(host)
+    except TimeoutError:
+        address, port = host.seen()
+        raise Transient(f"host {address}:{port}: no answer within {seconds:g} s") from None
+
+
 async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, object]) -> str:
     """Run the script ``name`` as the named job of this host and return its output.
 

@@ -29,6 +29,8 @@ class PairSpec(DatabaseSpec):
 T = TypeVar("T", bound=Wire)
 GONE = 6.0
 """Seconds after which a host that does not answer is out of reach."""
+LOGIN = 3.0
+"""The same of one that does not even let us in."""
 
 
 class SwitchAction(Action[PairSpec, T]):
@@ -92,6 +94,7 @@ async def _may(spec: PairSpec, what: Literal["shut", "open"], writable: bool | N
 async def _may_without(spec: PairSpec) -> None:
     """Refuse to open this database beside the other one, if that answers and is not fenced."""
     try:
+        await ssh.reach(spec.other.host, LOGIN)
         async with asyncio.timeout(GONE):
             await _may(spec, "open")
     except (TimeoutError, Transient):

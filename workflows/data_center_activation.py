@@ -7,7 +7,7 @@ from datetime import datetime
 from temporalio import workflow
 
 from activities import losses
-from activities.databases import DatabaseSeen, DatabaseSpec, caught_up, look_at_database
+from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, caught_up, look_at_database
 from activities.director import Pointed, Seen, drained, look_at_director, point
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.losses import Lost
@@ -16,7 +16,7 @@ from activities.serving import Served, serves
 from activities.sightings import Sighting, sight
 from activities.sites import Found, Pair, Sites, Stores
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
-from activities.stores import Replication, look_at_store
+from activities.stores import Replication, StoreAt, look_at_store
 from activities.stores import caught_up as store_caught_up
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
 from recovery.actions import Spec
@@ -105,23 +105,46 @@ class DataCenterActivation(Procedure[Parameters]):
         await self._watch(sites)
 
     async def _assess_lost(self, sites: Sites) -> Lost:
-        """Look at the new site from itself, and at the old one from there and from wherever a worker is."""
+        """Look at the new site from itself, and at the old one from there and from wherever a worker is; all at once.
+
+        Clients are waiting, and what does not answer takes its time.
+        """
         own = sites.queues.get(sites.new)
         vantages = {sites.new: own, "any worker": None} if own else {"any worker": None}
-        halted = (await self.look(look_for_kill_switch, Spec(system=sites.new), queue=own)).why
-        sightings: dict[str, dict[str, Sighting]] = {}
-        databases: dict[str, DatabaseSeen] = {}
-        for vantage, queue in vantages.items():
-            for pair in sites.databases:
-                step = f"see what is left of {pair.old.name} from {vantage}"
-                seen = await self.look(sight, sites.look(pair.old, pair.new), step, queue=queue)
-                sightings.setdefault(vantage, {})[pair.old.name] = seen
-        for pair in sites.databases:
-            spec = DatabaseSpec(system=pair.new.name, database=pair.new, owner=sites.owner)
-            databases[pair.new.name] = await self.look(look_at_database, spec)
-        stores = {two.new.name: await self.look(look_at_store, sites.store(two.new)) for two in sites.stores}
-        directors = {name: await self.look(look_at_director, sites.seen_by(name)) for name in sites.directors}
-        return Lost(sightings=sightings, databases=databases, stores=stores, directors=directors, halted=halted)
+        sightings = {vantage: {pair.old.name: Sighting() for pair in sites.databases} for vantage in vantages}
+        databases = {pair.new.name: DatabaseSeen() for pair in sites.databases}
+        stores = {two.new.name: NO_STORE for two in sites.stores}
+        directors = dict.fromkeys(sites.directors, NO_DIRECTOR)
+        halted: list[str] = []
+
+        async def halt() -> None:
+            halted.append((await self.look(look_for_kill_switch, Spec(system=sites.new), queue=own)).why)
+
+        async def sighted(vantage: str, queue: str | None, pair: Pair) -> None:
+            step = f"see what is left of {pair.old.name} from {vantage}"
+            seen = await self.look(sight, sites.look(pair.old, pair.new), step, queue=queue)
+            sightings[vantage][pair.old.name] = seen
+
+        async def database(one: DatabaseAt) -> None:
+            spec = DatabaseSpec(system=one.name, database=one, owner=sites.owner)
+            databases[one.name] = await self.look(look_at_database, spec, queue=own)
+
+        async def store(one: StoreAt) -> None:
+            stores[one.name] = await self.look(look_at_store, sites.store(one), queue=own)
+
+        async def director(name: str) -> None:
+            directors[name] = await self.look(look_at_director, sites.seen_by(name), queue=own)
+
+        await self.together(
+            halt(),
+            *(sighted(vantage, queue, pair) for vantage, queue in vantages.items() for pair in sites.databases),
+            *(database(pair.new) for pair in sites.databases),
+            *(store(two.new) for two in sites.stores),
+            *(director(name) for name in sites.directors),
+        )
+        return Lost(
+            sightings=sightings, databases=databases, stores=stores, directors=directors, halted="".join(halted)
+        )
 
     async def _assess(self, sites: Sites) -> Found:
         """Look at both sites, at the databases from each site of its own."""

@@ -122,10 +122,10 @@ class Failback(DataCenterActivation):
     async def _rebuild_database(self, sites: Sites, pair: Pair, found: Back, taken: TakenOver) -> None:
         await self.do(follow, sites.of_new(pair))
         for one, spec in ((pair.new, sites.of_new(pair)), (pair.old, sites.of_old(pair))):
-            for owner in found.databases[one.name].left:
-                if one is pair.new or owner == taken.owner:
-                    step = f"forget what {one.name} was to the recovery {owner}"
-                    await self.do(forget_role, spec.model_copy(update={"owner": owner}), step)
+            left = [owner for owner in found.databases[one.name].left if one is pair.new or owner == taken.owner]
+            for number, owner in enumerate(left, 1):
+                step = f"forget what {one.name} was before" + (f", {number}" if number > 1 else "")
+                await self.do(forget_role, spec.model_copy(update={"owner": owner}), step)
         self.delivered(f"standby of {pair.old.name}", f"{pair.new.name} at {sites.new}")
 
     async def _rebuild_store(self, sites: Sites, two: Stores, found: Back, taken: TakenOver) -> None:

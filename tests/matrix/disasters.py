@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import re
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from lab.place import SITES, LabError
 from recovery.report import Report
 from tests.matrix import two_sites
 from tests.matrix.ground import PATIENT
-from tests.matrix.pitch import PATIENCE, Pitch
+from tests.matrix.pitch import PATIENCE, Pitch, steps
 from tests.running import ROOT, Recovery, Running, eventually
 
 Kind = Literal["killed", "cut off", "cut off, then killed"]
@@ -107,10 +108,14 @@ class Field(Pitch):
         await self.ready()
         self.rounds += 1
         try:
-            yield await asyncio.to_thread(Round.of, self)
+            async with self._workers_back():
+                yield await asyncio.to_thread(Round.of, self)
         except BaseException:
             await self.close()
             raise
+        finally:
+            self.away.clear()
+            self.unhurt()
 
 
 @dataclass
@@ -122,6 +127,8 @@ class Round:
     pinned: Pinned
     known: int
     began: datetime
+    ways: dict[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    """The activities of the recoveries of this round, by procedure, with the seconds that each took."""
 
     @classmethod
     def of(cls, field: Field) -> Round:
@@ -146,6 +153,7 @@ class Round:
         if kind != "killed":
             self.lab.break_("partition")
         if kind != "cut off":
+            self.field.away.add(self.old)
             self.field.worker(self.old).kill_worker()
             self.lab.break_(self.old)
         return at
@@ -160,13 +168,15 @@ class Round:
     async def take_over(self, outage: datetime) -> Report:
         """Have the other site take over; who is asked says yes, and that it goes back where it can not go on."""
         runbook, given = f"take-over-{self.new}", {"outage_started_at": outage.isoformat()}
-        return await decided(await self.start("DataCenterActivation", runbook, **given), back=True)
+        recovery = await self.start("DataCenterActivation", runbook, **given)
+        report = await decided(recovery, back=True)
+        self.ways["DataCenterActivation"] = await steps(recovery)
+        return report
 
     async def come_back(self) -> None:
         """Have the lost site come back, with its worker, as its own start-up has it."""
         await asyncio.to_thread(self._heal)
-        if self.field.worker(self.old).died() is not None:
-            self.field.worker(self.old).start_worker()
+        self.field.away.clear()
 
     def _heal(self) -> None:
         deadline = time.monotonic() + 30
@@ -186,7 +196,10 @@ class Round:
 
     async def home(self) -> Report:
         """Go home; who is asked says yes."""
-        return await decided(await self.start("Failback", f"fail-back-{self.old}"))
+        recovery = await self.start("Failback", f"fail-back-{self.old}")
+        report = await decided(recovery)
+        self.ways["Failback"] = await steps(recovery)
+        return report
 
     async def accounted(self, taken_over: Report, home: Report) -> set[int]:
         """Assert that each acknowledged order is there or listed, and nothing doubled or left; return the listed."""

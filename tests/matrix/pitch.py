@@ -10,7 +10,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class Pitch:
     folder: Path
     rate: float = 50
     at_first: Mapping[str, Any] | None = None
+    away: set[str] = field(default_factory=set)
+    """Sites that are lost: their workers stay down."""
     _open: AsyncExitStack | None = None
     _lab: Lab | None = None
     _engines: tuple[Running, ...] = ()
@@ -125,17 +127,21 @@ class Pitch:
             await self.close()
             raise
         finally:
-            for file in (self._plan, self._failing, self._struck):
-                file.unlink(missing_ok=True)
+            self.unhurt()
+
+    def unhurt(self) -> None:
+        """Have nothing be hurt any more, and nothing fail."""
+        for file in (self._plan, self._failing, self._struck):
+            file.unlink(missing_ok=True)
 
     @contextlib.asynccontextmanager
     async def _workers_back(self) -> AsyncIterator[None]:
-        """Start each worker that was killed anew, while the body runs."""
+        """Start each worker that was killed anew, while the body runs, unless its site is lost."""
 
         async def look() -> None:
             while True:
-                for engine in self._engines:
-                    if engine.died() == -signal.SIGKILL:
+                for site, engine in zip(SITES, self._engines, strict=True):
+                    if engine.died() == -signal.SIGKILL and site not in self.away:
                         engine.start_worker()
                 await asyncio.sleep(0.1)
 

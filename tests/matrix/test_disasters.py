@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
 
 from lab import ledger
 from tests.matrix import two_sites
+from tests.matrix.cells import POINTS
 from tests.matrix.disasters import KINDS, Field, Kind, Round
 from tests.running import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KILLS, ROUNDS, RETURNS = 10, 50, 20
+ACTIVATION, FAILBACK = "DataCenterActivation", "Failback"
+
+
+class Crash(NamedTuple):
+    """A worker killed at ``point`` of an activity, so many seconds into it."""
+
+    activity: str
+    point: str
+    seconds: float
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -27,26 +39,80 @@ async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field
     await found.close()
 
 
-async def lost_and_home(found: Round, kind: Kind, chance: random.Random) -> None:
-    """Lose the site, take over, have it back at some moment after that, and go home."""
+async def lost_and_home(
+    found: Round, kind: Kind, chance: random.Random, crashes: Mapping[str, Crash] | None = None
+) -> None:
+    """Lose the site, take over, have it back at some moment, and go home; workers may be killed on the way."""
+
+    def crash(procedure: str) -> None:
+        if crashes:
+            found.field.unhurt()
+            found.field.hurt(*crashes[procedure])
+
     with found.pinned if kind != "cut off" else contextlib.nullcontext():
         await eventually(lambda: ledger.count(found.lab.place.load / "acknowledged.jsonl") > found.known + 20, "orders")
         await asyncio.sleep(chance.uniform(0, 0.5))
+        crash(ACTIVATION)
         outage = await asyncio.to_thread(found.lose, kind)
         taken_over = await found.take_over(outage)
         assert (taken_over.outcome, taken_over.residual) == ("recovered", ()), taken_over.failure
+        assert not crashes or found.field.struck()
         refused = ledger.refused_for(found.lab.place.load, outage)
         await asyncio.sleep(chance.uniform(0, 3))
         await found.come_back()
         assert (await found.fenced()).outcome == "recovered"
+        crash(FAILBACK)
         home = await found.home()
+        assert not crashes or found.field.struck()
     listed = await found.accounted(taken_over, home)
     print(f"{found.old} {kind}: no order was taken for {refused:.2f} s; {len(listed)} were lost, and are listed")
 
 
-async def test_lost_site_is_taken_over_from_and_gone_home_to(field: Field, chance: random.Random) -> None:
+Usual = Mapping[str, Mapping[str, float]]
+"""The activities of each procedure, with the seconds that each takes."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def usual(field: Field) -> Usual:
+    """Lose a site and go home with nobody in the way; some orders were not replicated any more."""
     async with field.round() as found:
-        await lost_and_home(found, chance.choice(KINDS), chance)
+        await lost_and_home(found, "cut off, then killed", random.Random(0))
+        return found.ways
+
+
+def matrix(usual: Usual, chance: random.Random) -> Iterator[dict[str, Crash]]:
+    """Yield every crash of both, in an order left to chance: one of each in a round."""
+    cells: dict[str, list[Crash]] = {}
+    for procedure, activities in usual.items():
+        found = cells[procedure] = [
+            Crash(name, point, chance.random() * seconds) for name, seconds in activities.items() for point in POINTS
+        ]
+        chance.shuffle(found)
+    most = max(map(len, cells.values()))
+    for number in range(most):
+        yield {procedure: found[number % len(found)] for procedure, found in cells.items()}
+
+
+async def crash_all(
+    field: Field, rounds: Iterable[dict[str, Crash]], chance: random.Random, subtests: pytest.Subtests
+) -> None:
+    for crashes in rounds:
+        with subtests.test(", ".join(f"{crash.activity} {crash.point}" for crash in crashes.values())):
+            async with field.round() as found:
+                await lost_and_home(found, "cut off, then killed", chance, crashes)
+
+
+async def test_killed_worker_takes_over_and_goes_home_all_the_same(
+    field: Field, usual: Usual, chance: random.Random, subtests: pytest.Subtests
+) -> None:
+    await crash_all(field, itertools.islice(matrix(usual, chance), 1), chance, subtests)
+
+
+@pytest.mark.soak
+async def test_worker_killed_anywhere_takes_over_and_goes_home_all_the_same(
+    field: Field, usual: Usual, chance: random.Random, subtests: pytest.Subtests
+) -> None:
+    await crash_all(field, matrix(usual, chance), chance, subtests)
 
 
 @pytest.mark.soak
