@@ -75,9 +75,14 @@ def over(found: tuple[Estimate, ...], rpo: timedelta) -> bool:
     return any(one.seconds is None or one.seconds > rpo.total_seconds() for one in found)
 
 
-def answered(sites: Sites, lost: Lost) -> bool:
-    """Tell whether the host of every old database answers from somewhere, so that it can be fenced and seen to be."""
-    return all(any(view[pair.old.name].answered for view in lost.sightings.values()) for pair in sites.databases)
+def reached_from(sites: Sites, lost: Lost) -> str | None:
+    """Return the site whose workers reach the host of every old database, so that it can be fenced, and seen to be.
+
+    "" for workers that stand at none; None if nobody does. The new site's own are the first choice.
+    """
+    views = [[view[pair.old.name] for pair in sites.databases] for view in lost.sightings.values()]
+    found = [view[0].site for view in views if view and all(one.answered for one in view)]
+    return next(iter(sorted(found, key=lambda site: site != sites.new)), None)
 
 
 def loss_at_stake(sites: Sites, found: tuple[Estimate, ...], rpo: timedelta) -> LossAtStake:

@@ -18,8 +18,12 @@ LOGIN = 3.0
 
 
 class Sighting(Wire):
-    """What was seen of a database; ``why`` nothing could be seen where its host did not answer."""
+    """What was seen of a database; ``why`` nothing could be seen where its host did not answer.
 
+    ``site`` is where the worker stands that looked, "" for none in particular.
+    """
+
+    site: str = ""
     answered: bool = False
     why: str = ""
     seen: DatabaseSeen = DatabaseSeen()
@@ -38,14 +42,15 @@ class Sight(Probe[DatabaseSpec, Sighting]):
 
     async def observe(self, spec: DatabaseSpec) -> Sighting:
         """Look, once."""
+        site = ssh.stands()
         try:
             await ssh.reach(spec.database.host, LOGIN)
             async with asyncio.timeout(SECONDS):
-                return Sighting(answered=True, seen=await look(spec.database, spec.owner, seconds=SECONDS))
+                return Sighting(site=site, answered=True, seen=await look(spec.database, spec.owner, seconds=SECONDS))
         except TimeoutError:
-            return Sighting(why=f"no answer within {SECONDS:g} s")
+            return Sighting(site=site, why=f"no answer within {SECONDS:g} s")
         except Transient as error:
-            return Sighting(why=error.message)
+            return Sighting(site=site, why=error.message)
 
 
 sight = Sight()

@@ -69,6 +69,11 @@ def stand_at(site: str) -> None:
     _SITE = site
 
 
+def stands() -> str:
+    """Return the site from which hosts are seen, "" for none in particular."""
+    return _SITE
+
+
 _kept: dict[tuple[asyncio.AbstractEventLoop, HostAt], asyncio.Task[asyncssh.SSHClientConnection]] = {}
 
 

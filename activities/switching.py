@@ -91,12 +91,12 @@ async def _may(spec: PairSpec, what: Literal["shut", "open"], writable: bool | N
     return other
 
 
-async def _may_without(spec: PairSpec) -> None:
-    """Refuse to open this database beside the other one, if that answers and is not fenced."""
+async def _may_without(spec: PairSpec, what: Literal["shut", "open"]) -> None:
+    """Refuse what the safety rules do not allow beside the other database, if that answers."""
     try:
         await ssh.reach(spec.other.host, LOGIN)
         async with asyncio.timeout(GONE):
-            await _may(spec, "open")
+            await _may(spec, what, writable=True if what == "shut" else None)
     except (TimeoutError, Transient):
         return  # out of reach: who answers for that has said so
 
@@ -189,8 +189,8 @@ class Retire(SwitchAction[Retired]):
         return now.kept != "no" and now.system == before.system
 
     async def apply(self, spec: PairSpec, before: Retired) -> None:
-        """Stop it, if the other one can take its place."""
-        await _may(spec, "shut", writable=True)
+        """Stop it, if the other one can take its place; one that is cut off from here is judged where that is."""
+        await (_may_without(spec, "shut") if spec.lost else _may(spec, "shut", writable=True))
         await self._run(spec, self.does)
 
     async def undo(self, spec: PairSpec, before: Retired) -> None:
@@ -243,7 +243,7 @@ class PromoteStandby(SwitchAction[Promoted]):
         Of one that is lost nobody knows its end: what has arrived is all there will be.
         """
         if spec.lost:
-            await _may_without(spec)
+            await _may_without(spec, "open")
             return await self._run(spec, self.does, last="0/0")
         other = await _may(spec, "open")
         if other.serving or not other.control.startswith("shut down"):

@@ -55,7 +55,8 @@ class Order(Patience, Generic[S, T]):
     The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
     what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), whether an undo that failed
     ``guards`` what is beneath it, and how long it may take in all (``undo_within``). By the ``epoch`` of the lease and
-    the ``number`` of the order in its recovery a target refuses what comes late.
+    the ``number`` of the order in its recovery a target refuses what comes late. ``queue`` is where it was given, if
+    only the workers of one site were to act: its undo is given there, too.
     """
 
     spec: S
@@ -70,6 +71,7 @@ class Order(Patience, Generic[S, T]):
     guards: bool = True
     epoch: int = 0
     number: int = 0
+    queue: str = ""
 
 
 def agrees(wanted: Wire, seen: Wire) -> bool:

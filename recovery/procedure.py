@@ -57,6 +57,7 @@ class Change(Generic[S, T]):
     desired: T
     commits: str = ""
     dark: bool = False
+    queue: str | None = None
 
 
 class Procedure(Resets, Generic[P]):
@@ -131,18 +132,28 @@ class Procedure(Resets, Generic[P]):
         except _Left:
             return None
 
-    async def do(self, action: Action[S, T], spec: S, step: str = "", *, commits: str = "", dark: bool = False) -> T:
+    async def do(
+        self,
+        action: Action[S, T],
+        spec: S,
+        step: str = "",
+        *,
+        commits: str = "",
+        dark: bool = False,
+        queue: str | None = None,
+    ) -> T:
         """Bring a system into the state that ``action`` desires, proven; its undo is registered before.
 
         ``dark`` marks the step that shuts clients out. ``commits`` says what the step opens to clients: it is the
-        point of no return, recorded in the event that schedules it; nothing is compensated after it.
+        point of no return, recorded in the event that schedules it; nothing is compensated after it. ``queue`` is that
+        of a site from which alone the system may be reached, also to undo it.
         """
         step = self._name(step or action.title(spec))
         began = workflow.now()
-        before = await self._look(action, spec, step, "execute")
+        before = await self._look(action, spec, step, "execute", queue)
         # A drill puts everything back: there is no point of no return in it, and nobody to shut out.
         commits, dark = (commits, dark) if self.start.mode == "live" else ("", False)
-        change = Change(action, spec, step, began, before, action.desired(spec, before), commits, dark)
+        change = Change(action, spec, step, began, before, action.desired(spec, before), commits, dark, queue)
         # What commits is ordered even so: whoever reads the history has to find that it was passed. So is what the run
         # before a reset was cut off in: its attempt may have left traces beside its effect.
         if agrees(change.desired, before) and not change.commits and step not in self._unended:
@@ -373,6 +384,7 @@ class Procedure(Resets, Generic[P]):
         action, attempt = change.action, self._attempt(change.step, "apply")
         patience = min(action.expires, self.frozen.not_after) + action.limit
         call = Call(f"{action.name}.apply", action.state_type, change.step, "apply", action, patience, attempt)
+        call = call._replace(queue=change.queue)
         work = self._activity(call, order, "execute")
         # Cut off half way, the step that commits would leave nobody with a place to write to.
         after: T = await (self._shielded(work) if change.commits else work)
@@ -388,6 +400,7 @@ class Procedure(Resets, Generic[P]):
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
             step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept,
             guards=change.action.guards, undo_within=change.action.undo_patience,
+            queue=change.queue or self._queue or "",
             **self._of_this_run(change.spec.system),
         )  # fmt: skip
 
@@ -489,7 +502,8 @@ class Procedure(Resets, Generic[P]):
     async def _afresh(self, change: Change[S, T], patience: timedelta) -> T | None:
         """Look once more at what ``change`` was to act on; None where that cannot be seen."""
         try:
-            seen: T = await self._activity(self._looking(change.action, change.step, patience), change.spec, "execute")
+            call = self._looking(change.action, change.step, patience)._replace(queue=change.queue)
+            seen: T = await self._activity(call, change.spec, "execute")
         except FailureError as failure:
             if is_cancelled_exception(failure):
                 raise

@@ -226,6 +226,7 @@ class Stepping(Inbox):
         patience = Patience.model_validate(entry.order, from_attributes=True).undo_within
         # A second attempt halts the first: cut off early, an undo that starts a database would never end.
         call = Call(name, entry.gives, entry.step, "undo", Action, patience, attempt, whole=True)
+        call = call._replace(queue=_queue(entry.order))
         try:
             after = await self._activity(call, self._to_undo(entry.order), "undo")
         except FailureError:
@@ -339,6 +340,11 @@ class Stepping(Inbox):
     def _draw(self) -> None:
         self._stale = False
         workflow.set_current_details(markdown(self.report()))
+
+
+def _queue(order: Any) -> str | None:
+    """Return the queue on which ``order`` was given: its undo may be possible from there alone."""
+    return (order.get("queue") if isinstance(order, dict) else order.queue) or None
 
 
 def _summary(step: str, part: str, changes: bool) -> str:

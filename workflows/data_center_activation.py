@@ -81,7 +81,8 @@ class DataCenterActivation(Procedure[Parameters]):
         if losses.over(missing, rpo):
             then = f"{sites.new} takes over without what it lacks"
             await self.gate(LOSS, losses.loss_at_stake(sites, missing, rpo), then=then)
-        fenced = losses.answered(sites, lost)
+        reached = losses.reached_from(sites, lost)
+        fenced = reached is not None
         if not (fenced or sites.rules.trust_isolation):
             then = f"{sites.new} is opened, and {sites.old} is fenced when it comes back"
             await self.gate(FENCE, losses.fence_at_stake(sites, lost), then=then)
@@ -93,8 +94,9 @@ class DataCenterActivation(Procedure[Parameters]):
         shut = workflow.now()
         for name in sites.directors:
             await self.do(point, sites.point(name, ""), dark=True)
-        if fenced:
-            await self.together(*(self.do(retire, sites.of_old(pair)) for pair in sites.databases))
+        if reached is not None:
+            queue = sites.queues.get(reached)
+            await self.together(*(self.do(retire, sites.of_old(pair), queue=queue) for pair in sites.databases))
         await self._promote(sites)
         await self._serve(sites)
         await self._let_in(sites, shut)

@@ -85,11 +85,14 @@ def test_what_nobody_can_know_is_too_much() -> None:
     assert "not known" in losses.loss_at_stake(taking(), found, timedelta(0)).in_words[0]
 
 
-def test_one_that_answers_from_anywhere_can_be_fenced() -> None:
-    there = Sighting(answered=True, seen=seen(captured("pg_retired")))
+def test_one_that_answers_from_anywhere_can_be_fenced_from_there() -> None:
+    there = Sighting(site="north", answered=True, seen=seen(captured("pg_retired")))
     found = LOST.model_copy(update={"sightings": {"south": {"orders": GONE}, "any worker": {"orders": there}}})
-    assert losses.answered(taking(), found)
-    assert not losses.answered(taking(), LOST)
+    assert losses.reached_from(taking(), found) == "north"
+    own = there.model_copy(update={"site": "south"})
+    found = LOST.model_copy(update={"sightings": {"any worker": {"orders": there}, "south": {"orders": own}}})
+    assert losses.reached_from(taking(), found) == "south"
+    assert losses.reached_from(taking(), LOST) is None
 
 
 def test_whoever_answers_for_the_fence_reads_what_was_seen_from_where() -> None:

@@ -155,12 +155,40 @@ async def compensated_switched(engine: Running) -> Recovery:
     return recovery
 
 
+async def recovered_taken_over(engine: Running) -> Recovery:
+    """Everything at north is killed, cut off from south, and south takes over."""
+    lab = engine_lab(engine)
+    await asyncio.to_thread(lab.break_, "partition")
+    count = len(ledger.acknowledged(lab.place.load))
+    await eventually(lambda: len(ledger.acknowledged(lab.place.load)) > count + 20, "orders that south lacks")
+    engine.kill_worker()
+    await asyncio.to_thread(lab.break_, "north")
+    recovery = await _start(engine, "DataCenterActivation", "take-over-south", watch="PT1S")
+    await recovery.until("gate")
+    await recovery.approve("carol")
+    return recovery
+
+
+async def recovered_home(engine: Running) -> Recovery:
+    """North is back, is fenced, and gone home to; what only it has is exported."""
+    await asyncio.to_thread(engine_lab(engine).heal)
+    engine.start_worker()
+    await Recovery(engine.client.get_workflow_handle("lab/fence-north")).ended(60)
+    recovery = await _start(engine, "Failback", "fail-back-north", watch="PT1S", steady="PT3S")
+    for gate in ("rebuild", "switch over", "declare"):
+        await recovery.until(f"gate: {gate}")
+        await recovery.approve("carol")
+    return recovery
+
+
 async def _activate(engine: Running, site: str) -> Recovery:
-    asked = {"runbook": f"lab/activate-{site}", "reason": "a test", "requested_by": "alice"}
-    start = asked | {"mode": "live", "parameters": {"watch": "PT1S"}}
+    return await _start(engine, "DataCenterActivation", f"activate-{site}", watch="PT1S")
+
+
+async def _start(engine: Running, procedure: str, runbook: str, **parameters: str) -> Recovery:
+    asked = {"runbook": f"lab/{runbook}", "reason": "a test", "requested_by": "alice", "parameters": parameters}
     queue = engine.settings.task_queue
-    handle = await engine.client.start_workflow("DataCenterActivation", start, id="lab/orders", task_queue=queue)
-    return Recovery(handle)
+    return Recovery(await engine.client.start_workflow(procedure, asked, id="lab/orders", task_queue=queue))
 
 
 def _just_now() -> datetime:
@@ -174,6 +202,7 @@ def engine_lab(engine: Running) -> Lab:
 
 Scene = Callable[[Running], Awaitable[Recovery]]
 SWITCHES: tuple[Scene, ...] = (recovered_switched, compensated_switched)
+LOSSES: tuple[Scene, ...] = (recovered_taken_over, recovered_home)
 SCENES: tuple[Scene, ...] = (
     recovered, compensated, cancelled, drilled, checked, failed, compensated_reset, compensated_undone,
     recovered_extracted, compensated_shut, recovered_replaced, cancelled_committed,
@@ -230,7 +259,7 @@ async def _play(scene: Scene, engine: Running) -> None:
 
 async def main(names: Sequence[str]) -> None:
     """Write ``<outcome>[-<story>].json`` beside this file for every scene, or for those of these names."""
-    for scenes, south in ((SCENES, False), (SWITCHES, True)):
+    for scenes, south in ((SCENES, False), (SWITCHES, True), (LOSSES, True)):
         if wanted := [scene for scene in scenes if not names or _named(scene) in names]:
             await record(wanted, south)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import re
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,7 @@ from lab.place import SITES, LabError
 from recovery.report import Report
 from tests.matrix import two_sites
 from tests.matrix.ground import PATIENT
-from tests.matrix.pitch import PATIENCE, Pitch, steps
+from tests.matrix.pitch import PATIENCE, Pitch
 from tests.running import ROOT, Recovery, Running, eventually
 
 Kind = Literal["killed", "cut off", "cut off, then killed"]
@@ -127,8 +126,6 @@ class Round:
     pinned: Pinned
     known: int
     began: datetime
-    ways: dict[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-    """The activities of the recoveries of this round, by procedure, with the seconds that each took."""
 
     @classmethod
     def of(cls, field: Field) -> Round:
@@ -168,10 +165,7 @@ class Round:
     async def take_over(self, outage: datetime) -> Report:
         """Have the other site take over; who is asked says yes, and that it goes back where it can not go on."""
         runbook, given = f"take-over-{self.new}", {"outage_started_at": outage.isoformat()}
-        recovery = await self.start("DataCenterActivation", runbook, **given)
-        report = await decided(recovery, back=True)
-        self.ways["DataCenterActivation"] = await steps(recovery)
-        return report
+        return await decided(await self.start("DataCenterActivation", runbook, **given), back=True)
 
     async def come_back(self) -> None:
         """Have the lost site come back, with its worker, as its own start-up has it."""
@@ -196,10 +190,7 @@ class Round:
 
     async def home(self) -> Report:
         """Go home; who is asked says yes."""
-        recovery = await self.start("Failback", f"fail-back-{self.old}")
-        report = await decided(recovery)
-        self.ways["Failback"] = await steps(recovery)
-        return report
+        return await decided(await self.start("Failback", f"fail-back-{self.old}"))
 
     async def accounted(self, taken_over: Report, home: Report) -> set[int]:
         """Assert that each acknowledged order is there or listed, and nothing doubled or left; return the listed."""

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+from temporalio.client import WorkflowHistory
 
 from lab import ledger
 from tests.matrix import two_sites
-from tests.matrix.cells import POINTS
+from tests.matrix.cells import POINTS, recorded
 from tests.matrix.disasters import KINDS, Field, Kind, Round
-from tests.running import eventually
+from tests.running import ROOT, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -68,22 +69,20 @@ async def lost_and_home(
     print(f"{found.old} {kind}: no order was taken for {refused:.2f} s; {len(listed)} were lost, and are listed")
 
 
-Usual = Mapping[str, Mapping[str, float]]
-"""The activities of each procedure, with the seconds that each takes."""
+HISTORIES = {ACTIVATION: "recovered-taken-over", FAILBACK: "recovered-home"}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def usual(field: Field) -> Usual:
-    """Lose a site and go home with nobody in the way; some orders were not replicated any more."""
-    async with field.round() as found:
-        await lost_and_home(found, "cut off, then killed", random.Random(0))
-        return found.ways
+def ways() -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the activities of each procedure, with the seconds that each takes, as a recorded run has them."""
+    for procedure, name in HISTORIES.items():
+        file = ROOT / "tests" / "histories" / f"{name}.json"
+        yield procedure, recorded(WorkflowHistory.from_json(name, file.read_text()))
 
 
-def matrix(usual: Usual, chance: random.Random) -> Iterator[dict[str, Crash]]:
+def matrix(chance: random.Random) -> Iterator[dict[str, Crash]]:
     """Yield every crash of both, in an order left to chance: one of each in a round."""
     cells: dict[str, list[Crash]] = {}
-    for procedure, activities in usual.items():
+    for procedure, activities in ways():
         found = cells[procedure] = [
             Crash(name, point, chance.random() * seconds) for name, seconds in activities.items() for point in POINTS
         ]
@@ -103,16 +102,16 @@ async def crash_all(
 
 
 async def test_killed_worker_takes_over_and_goes_home_all_the_same(
-    field: Field, usual: Usual, chance: random.Random, subtests: pytest.Subtests
+    field: Field, chance: random.Random, subtests: pytest.Subtests
 ) -> None:
-    await crash_all(field, itertools.islice(matrix(usual, chance), 1), chance, subtests)
+    await crash_all(field, itertools.islice(matrix(chance), 1), chance, subtests)
 
 
 @pytest.mark.soak
 async def test_worker_killed_anywhere_takes_over_and_goes_home_all_the_same(
-    field: Field, usual: Usual, chance: random.Random, subtests: pytest.Subtests
+    field: Field, chance: random.Random, subtests: pytest.Subtests
 ) -> None:
-    await crash_all(field, matrix(usual, chance), chance, subtests)
+    await crash_all(field, matrix(chance), chance, subtests)
 
 
 @pytest.mark.soak
