@@ -99,13 +99,21 @@ async def look(host: HostAt, name: str, values: Mapping[str, object], seconds: f
 
 
 async def reach(host: HostAt, seconds: float) -> None:
-    """Be let in by a host within so many seconds. Raises Transient, or Refused by the host."""
+    """Have a host answer within so many seconds, also over a connection that is kept and may lead nowhere by now.
+
+    Raises Transient, or Refused by the host.
+    """
+    connection = None
     try:
         async with asyncio.timeout(seconds):
-            await _connection(host)
-    except TimeoutError:
+            connection = await _connection(host)
+            await connection.run("true")
+    except (*LOST, TimeoutError) as error:
+        if connection is not None:
+            _drop(host, connection)
         address, port = host.seen()
-        raise Transient(f"host {address}:{port}: no answer within {seconds:g} s") from None
+        why = f"no answer within {seconds:g} s" if isinstance(error, TimeoutError) else _name(error)
+        raise Transient(f"host {address}:{port}: cannot be reached ({why})") from None
 
 
 async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, object]) -> str:

@@ -7,12 +7,12 @@ import json
 import os
 import sys
 
-from bench import cut_over, restore, steps, switch
+from bench import cut_over, loss, restore, steps, switch
 
 
 def main() -> None:
     """Run every measurement and print one JSON object of them."""
-    names = sys.argv[1:] or ["steps", "restore", "cut_over", "switch"]
+    names = sys.argv[1:] or ["steps", "restore", "cut_over", "switch", "loss"]
     found: dict[str, dict[str, float]] = {}
     if "steps" in names:
         found["steps"] = asyncio.run(steps.measure())
@@ -22,6 +22,8 @@ def main() -> None:
         found["cut_over"] = asyncio.run(cut_over.measure())
     if "switch" in names:
         found["switch"] = asyncio.run(switch.measure())
+    if "loss" in names:
+        found["loss"] = asyncio.run(loss.measure())
     print(json.dumps(found, indent=2), flush=True)
     os._exit(0)  # the SDK's threads may abort an interpreter that shuts down in the ordinary way
 

@@ -82,13 +82,13 @@ def _bare(lab: Lab) -> float:
     old = lab.sites[lab.primary.place.site]
     new = lab.sites[other(old.name)]
     began = _settled(lab)
-    _point(lab, [])
-    _run(old, str(old.service.script), "stop")
+    point(lab, [])
+    run(old, str(old.service.script), "stop")
     old.postgres.run("pg_ctl", "-D", old.place.data, "-w", "-m", "fast", "stop")
     new.postgres.run("pg_ctl", "-D", new.place.data, "-w", "promote")
-    _store(lab, new, "replicaof", "no", "one")
-    _run(new, str(new.service.script), "start")
-    _point(lab, [{"dial": f"127.0.0.1:{new.port('orders')}"}])
+    store(lab, new, "replicaof", "no", "one")
+    run(new, str(new.service.script), "start")
+    point(lab, [{"dial": f"127.0.0.1:{new.port('orders')}"}])
     _follow(lab, old, new)
     return _refused(lab, began)
 
@@ -101,21 +101,23 @@ def _follow(lab: Lab, old: Site, new: Site) -> None:
     signal.touch()
     old.who.own(signal)
     old.postgres.run("pg_ctl", "-D", old.place.data, "-w", "-l", old.place.folder / "postgres.log", "start")
-    _store(lab, old, "replicaof", "127.0.0.1", str(lab.ports[linked(new.name, "valkey")]))
+    store(lab, old, "replicaof", "127.0.0.1", str(lab.ports[linked(new.name, "valkey")]))
     deadline = time.monotonic() + 30
-    while not _replicated(lab, old, new):
+    while not replicated(lab, old, new):
         if time.monotonic() > deadline:
             raise RuntimeError(f"{old.name} does not replicate {new.name}")
         time.sleep(0.1)
 
 
-def _replicated(lab: Lab, old: Site, new: Site) -> bool:
+def replicated(lab: Lab, old: Site, new: Site) -> bool:
+    """Tell whether the old site replicates the new one."""
     with new.postgres.connect("orders") as connection:
         row = connection.execute("select count(*) from pg_stat_replication where state = 'streaming'").fetchone()
-    return row == (1,) and "master_link_status:up" in _store(lab, old, "info", "replication")
+    return row == (1,) and "master_link_status:up" in store(lab, old, "info", "replication")
 
 
-def _point(lab: Lab, upstreams: list[dict[str, str]]) -> None:
+def point(lab: Lab, upstreams: list[dict[str, str]]) -> None:
+    """Point the director, by its admin API."""
     headers = {"Content-Type": "application/json"}
     with closing(http.client.HTTPConnection("127.0.0.1", lab.ports["director-admin"], timeout=10)) as asked:
         asked.request("PATCH", UPSTREAMS, json.dumps(upstreams), headers)
@@ -123,11 +125,13 @@ def _point(lab: Lab, upstreams: list[dict[str, str]]) -> None:
             raise RuntimeError(f"the director answers {status}")
 
 
-def _store(lab: Lab, site: Site, *words: str) -> str:
-    return _run(site, str(lab.place.programs / "valkey-cli"), "-p", str(site.port("valkey")), *words)
+def store(lab: Lab, site: Site, *words: str) -> str:
+    """Run a store's command line at a site, and return what it printed."""
+    return run(site, str(lab.place.programs / "valkey-cli"), "-p", str(site.port("valkey")), *words)
 
 
-def _run(site: Site, *words: str) -> str:
+def run(site: Site, *words: str) -> str:
+    """Run a command as a host of the site does, and return what it printed."""
     env = environment(site.place, {"REDISCLI_AUTH": site.passwords["valkey"]})
     output: str = subprocess.run(
         words, cwd=site.place.home, env=env, check=True, capture_output=True, text=True, **runner().drop()
