@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -252,29 +252,60 @@ class Stepping(Inbox):
     # --- one hand on a system ----------------------------------------------------------------------------
 
     async def _take_in_hand(self, instead_of: Sequence[str] = (), waits: bool = True) -> None:
-        """Have every system of the runbook in hand, in an order in which no two recoveries wait for each other."""
-        self._epochs = {}
-        for system in sorted(self.frozen.systems):
-            lease = lease_id(self.frozen.catalog, system)
-            self._epochs[system] = 0  # left at the end, be it granted or only waited for
-            asked = Asked(holder=_holder(), instead_of=tuple(instead_of), waits=waits)
-            stands: Standing = await self._of_lease("ask", Asking(lease=lease, asked=asked), system, Standing)
-            if waits and not stands.epoch and not stands.orphaned:
-                self._record(Queued(workflow.now(), system, _whose(stands)))
-                await workflow.wait_condition(lambda lease=lease: lease in self._granted)  # type: ignore[misc]
-                stands = self._granted.pop(lease)
+        """Have every system of the runbook in hand: all at once where they are free, else one after the other.
+
+        Waiting is done in one order, with nothing in hand that comes later: two that each had one, and waited for the
+        other's, would wait for ever.
+        """
+        systems = sorted(self.frozen.systems)
+        self._epochs = dict.fromkeys(systems, 0)  # left at the end, be it granted or only waited for
+        asked = await self._all(self._ask_for(one, instead_of, False) for one in systems)
+        found = dict(zip(systems, asked, strict=True))
+        if waits and not all(stands.epoch for stands in found.values()):
+            await self._all(self._let_go(one) for one, stands in found.items() if stands.epoch)
+            for system in systems:
+                found[system] = await self._granted_in_turn(system, instead_of)
+        for system, stands in found.items():
             if not stands.epoch:
                 raise Refused(f"{system}: {_in_other_hands(stands)}")
             self._epochs[system] = stands.epoch
             self._record(Leased(workflow.now(), system, stands.epoch))
 
+    async def _all(self, work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
+        """Do all of it side by side, and raise what failed once nothing of it is under way any more."""
+        ends = await asyncio.gather(*work, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+        return [end for end in ends if not isinstance(end, BaseException)]
+
+    async def _granted_in_turn(self, system: str, instead_of: Sequence[str]) -> Standing:
+        """Wait for a system until it is granted; one that is an orphan is nobody's to wait for."""
+        stands = await self._ask_for(system, instead_of, True)
+        if not stands.epoch and not stands.orphaned:
+            self._record(Queued(workflow.now(), system, _whose(stands)))
+            lease = lease_id(self.frozen.catalog, system)
+            await workflow.wait_condition(lambda: lease in self._granted)
+            stands = self._granted.pop(lease)
+        if not stands.epoch:
+            raise Refused(f"{system}: {_in_other_hands(stands)}")
+        return stands
+
+    async def _ask_for(self, system: str, instead_of: Sequence[str], waits: bool) -> Standing:
+        asked = Asked(holder=_holder(), instead_of=tuple(instead_of), waits=waits)
+        asking = Asking(lease=lease_id(self.frozen.catalog, system), asked=asked)
+        stands: Standing = await self._of_lease("ask", asking, system, Standing)
+        return stands
+
+    async def _let_go(self, system: str) -> None:
+        leaving = Leaving(lease=lease_id(self.frozen.catalog, system), holder=_holder())
+        await self._of_lease("leave", leaving, system, type(None))
+
     async def _leave(self) -> None:
         await self._tell(notices.ended)
         if not self.report().residual:  # what is not as it was stays in the hands of whoever undoes it
-            for system in self._epochs:
-                with contextlib.suppress(FailureError):  # then it is orphaned, which is found out
-                    leaving = Leaving(lease=lease_id(self.frozen.catalog, system), holder=_holder())
-                    await self._of_lease("leave", leaving, system, type(None))
+            with contextlib.suppress(FailureError):  # then it is orphaned, which is found out
+                await self._all(self._let_go(system) for system in self._epochs)
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def _of_lease(self, what: str, argument: Wire, system: str, gives: type[Any]) -> Any:
