@@ -89,11 +89,11 @@ class DataCenterActivation(Procedure[Parameters]):
         self._forward = True
         self.work_from(sites.queues.get(sites.new))
 
-        for pair in sites.databases:
-            await self.do(keep_role, sites.of_new(pair))
         shut = workflow.now()
-        for name in sites.directors:
-            await self.do(point, sites.point(name, ""), dark=True)
+        await self.together(
+            *(self.do(keep_role, sites.of_new(pair)) for pair in sites.databases),
+            *(self.do(point, sites.point(name, ""), dark=True) for name in sites.directors),
+        )
         if reached is not None:
             queue = sites.queues.get(reached)
             await self.together(*(self.do(retire, sites.of_old(pair), queue=queue) for pair in sites.databases))

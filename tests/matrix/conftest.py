@@ -44,13 +44,13 @@ async def calm(request: pytest.FixtureRequest, lab: Lab, engine: Running) -> Asy
 
 @pytest.hookimpl(tryfirst=True)  # before soak is deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave one half of the trials of each action to the soak, as the seed says: another half with each commit."""
+    """Leave two thirds of the trials of each action to the soak, as the seed says: others with each commit."""
     trials: dict[str, list[pytest.Item]] = {}
     for item in items:
         if isinstance(item, pytest.Function) and "trial" in item.fixturenames and not item.get_closest_marker("soak"):
             trials.setdefault(str(item.callspec.params["trial"]), []).append(item)
     for name, found in trials.items():
-        for item in random.Random(f"{SEED}/{name}").sample(found, len(found) // 2):
+        for item in random.Random(f"{SEED}/{name}").sample(found, len(found) * 2 // 3):
             item.add_marker(pytest.mark.soak)
 
 

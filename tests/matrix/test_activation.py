@@ -22,7 +22,7 @@ from tests.matrix.pitch import PATIENCE, Pitch, decided, same_way, steps
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SKIPPABLE = re.compile("validate-|see-the-last-request-|see-.*-ready-")
-SAMPLE = 2
+SAMPLE = 1
 SWITCHES = 10
 
 

@@ -18,7 +18,7 @@ from tests.running import Running, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SAMPLE = {"restore": 2, "replace": 2, "extract": 1}
+SAMPLE = {"restore": 1, "replace": 1, "extract": 1}
 
 
 async def crash(calm: Undisturbed, cell: Cell, folder: Path) -> None:
