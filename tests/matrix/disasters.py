@@ -162,9 +162,9 @@ class Round:
         client = self.field.engine.client
         return Recovery(await client.start_workflow(procedure, given, id="lab/orders", task_queue=queue))
 
-    async def take_over(self, outage: datetime) -> Report:
+    async def take_over(self, outage: datetime, **parameters: str) -> Report:
         """Have the other site take over; who is asked says yes, and that it goes back where it can not go on."""
-        runbook, given = f"take-over-{self.new}", {"outage_started_at": outage.isoformat()}
+        runbook, given = f"take-over-{self.new}", {"outage_started_at": outage.isoformat(), "parameters": parameters}
         return await decided(await self.start("DataCenterActivation", runbook, **given), back=True)
 
     async def come_back(self) -> None:

@@ -14,6 +14,7 @@ import pytest_asyncio
 from temporalio.client import WorkflowHistory
 
 from lab import ledger
+from tests.lab.pairs import ask
 from tests.matrix import two_sites
 from tests.matrix.cells import POINTS, recorded
 from tests.matrix.disasters import KINDS, Field, Kind, Round
@@ -41,9 +42,12 @@ async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field
 
 
 async def lost_and_home(
-    found: Round, kind: Kind, chance: random.Random, crashes: Mapping[str, Crash] | None = None
-) -> None:
-    """Lose the site, take over, have it back at some moment, and go home; workers may be killed on the way."""
+    found: Round, kind: Kind, chance: random.Random, crashes: Mapping[str, Crash] | None = None, **parameters: str
+) -> set[int]:
+    """Lose the site, take over, have it back at some moment, and go home; workers may be killed on the way.
+
+    Returns the orders that were lost, and are listed.
+    """
 
     def crash(procedure: str) -> None:
         if crashes:
@@ -55,7 +59,7 @@ async def lost_and_home(
         await asyncio.sleep(chance.uniform(0, 0.5))
         crash(ACTIVATION)
         outage = await asyncio.to_thread(found.lose, kind)
-        taken_over = await found.take_over(outage)
+        taken_over = await found.take_over(outage, **parameters)
         assert (taken_over.outcome, taken_over.residual) == ("recovered", ()), taken_over.failure
         assert not crashes or found.field.struck()
         refused = ledger.refused_for(found.lab.place.load, outage)
@@ -67,6 +71,7 @@ async def lost_and_home(
         assert not crashes or found.field.struck()
     listed = await found.accounted(taken_over, home)
     print(f"{found.old} {kind}: no order was taken for {refused:.2f} s; {len(listed)} were lost, and are listed")
+    return listed
 
 
 HISTORIES = {ACTIVATION: "recovered-taken-over", FAILBACK: "recovered-home"}
@@ -126,6 +131,24 @@ async def test_ten_rounds_of_kill_activate_and_fail_back(field: Field, chance: r
 async def test_fifty_rounds_never_have_two_sites_written_to(field: Field, chance: random.Random, number: int) -> None:
     async with field.round() as found:
         await lost_and_home(found, chance.choice(KINDS[1:]), chance)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", range(KILLS))
+async def test_synchronous_replication_loses_no_acknowledged_order(
+    field: Field, chance: random.Random, number: int
+) -> None:
+    async with field.round() as found:
+        database, log = found.lab.databases[found.old], found.lab.place.load
+        ask(database, f"alter system set synchronous_standby_names = '{found.new}'")
+        ask(database, "select pg_reload_conf()")
+        waits = "select count(*) from pg_stat_replication where sync_state = 'sync'"
+        await eventually(lambda: ask(database, waits) == "1", "every commit waits for the standby")
+        kind: Kind = chance.choice(("killed", "cut off, then killed"))
+        listed = await lost_and_home(found, kind, chance, replication="synchronous")
+        assert not listed & ({row.number for row in ledger.acknowledged(log)} | set(found.pinned.taken))
+        ask(database, "alter system reset synchronous_standby_names")
+        ask(database, "select pg_reload_conf()")
 
 
 @pytest.mark.soak
