@@ -100,6 +100,7 @@ class Pitch:
     async def close(self) -> None:
         """Take everything down."""
         if self._open is not None:
+            self._engines = ()  # first: who starts killed workers anew must not start these
             await self._open.aclose()
             self._open = None
 
@@ -140,7 +141,7 @@ class Pitch:
 
         async def look() -> None:
             while True:
-                for site, engine in zip(SITES, self._engines, strict=True):
+                for site, engine in zip(SITES, self._engines, strict=False):  # none once it is closed
                     if engine.died() == -signal.SIGKILL and site not in self.away:
                         engine.start_worker()
                 await asyncio.sleep(0.1)
