@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import ClassVar
 
@@ -70,8 +71,8 @@ def divergence(text: str) -> Divergence:
 class ExportDivergence(Action[PartedSpec, Salvaged]):
     """Export every row that only a fenced database has; it is read as a standby that follows nobody.
 
-    Of a table only what transactions after the fork left is taken, found by a scan of the tables that they touched.
-    What they deleted stands at the other site; the places of those rows are told.
+    Of each table what transactions that committed after the fork left is taken, found by a scan of all. What they
+    deleted stands at the other site; the places of those rows are told.
     """
 
     name = "postgres.export_divergence"
@@ -96,8 +97,13 @@ class ExportDivergence(Action[PartedSpec, Salvaged]):
         return now.stage == "partial" and now.owner in ("", spec.owner)
 
     async def apply(self, spec: PartedSpec, before: Salvaged) -> None:
-        """Read it, table by table."""
-        await ssh.job(spec.database.host, self.job(spec), "export_divergence", spec.values())
+        """Read it, table by table; cancelled, it leaves no server behind: there is no undo that would end that."""
+        try:
+            await ssh.job(spec.database.host, self.job(spec), "export_divergence", spec.values())
+        except asyncio.CancelledError:
+            if ssh.wanted():
+                await asyncio.shield(self.halt(spec))
+            raise
 
     async def undo(self, spec: PartedSpec, before: Salvaged) -> None:
         """Do nothing: see ``kept``."""

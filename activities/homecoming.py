@@ -55,6 +55,13 @@ def parted(sites: Sites, pair: Pair) -> PartedSpec:
     return PartedSpec(system=pair.new.name, database=pair.new, other=pair.old, owner=sites.owner, out=out)
 
 
+def readable(found: Back, pair: Pair) -> bool:
+    """Tell whether the lost database may have something of its own, and takes no writes any more."""
+    lost = found.databases[pair.new.name]
+    follows = lost.streaming and lost.of == pair.old.reached
+    return not follows and known(pair.new.name, lost).writable is False
+
+
 def rejoins(sites: Sites, two: Stores) -> Follow:
     """Return whom the store at home follows; what only it has goes, as people were told."""
     return Follow(system=two.new.name, store=two.new, run=sites.owner, peer=two.old, discard=True)
@@ -105,7 +112,10 @@ def _database(pair: Pair, found: Back) -> Iterator[str]:
         yield from (f"{at.name}: {fault}" for fault in seen.faults)
     if serves.role != "primary":
         yield f"{pair.old.name}: is {_is(serves)}, no primary; nobody could be followed"
-    if known(pair.new.name, lost).writable is not False:
+    if not lost.system and lost.left:
+        where = " or ".join(f"{pair.new.data}.switch-{owner}" for owner in lost.left)
+        yield f"{pair.new.name}: its data are not in their place; see {where}, and put them back"
+    elif known(pair.new.name, lost).writable is not False:
         how = known(pair.new.name, lost).seen
         yield f"{pair.new.name}: {how}; have it fenced first (the runbook that fences its site)"
     if lost.system and serves.system and lost.system != serves.system:
@@ -140,7 +150,7 @@ def at_stake(sites: Sites, found: Back, exported: Mapping[str, Salvaged], criter
 
 
 def _only(sites: Sites, pair: Pair, found: Back, kept: Salvaged | None) -> Iterator[str]:
-    seen, name = found.divergences[pair.new.name], pair.new.name
+    seen, name = found.divergences.get(pair.new.name, Divergence()), pair.new.name
     if not seen.commits or seen.first is None or seen.last is None:
         yield f"{name} has committed nothing that {pair.old.name} lacks"
         return

@@ -81,8 +81,8 @@ def reached_from(sites: Sites, lost: Lost) -> str | None:
     "" for workers that stand at none; None if nobody does. The new site's own are the first choice.
     """
     views = [[view[pair.old.name] for pair in sites.databases] for view in lost.sightings.values()]
-    found = [view[0].site for view in views if view and all(one.answered for one in view)]
-    return next(iter(sorted(found, key=lambda site: site != sites.new)), None)
+    whole = [view for view in views if all(one.answered for one in view) and len({one.site for one in view}) == 1]
+    return next(iter(sorted((view[0].site for view in whole), key=lambda site: site != sites.new)), None)
 
 
 def loss_at_stake(sites: Sites, found: tuple[Estimate, ...], rpo: timedelta) -> LossAtStake:
@@ -121,12 +121,15 @@ def _seen(lost: Lost) -> Iterator[str]:
             yield f"from {vantage}: {name} {what}"
 
 
-def blockers(sites: Sites, lost: Lost) -> list[str]:
-    """Return everything that stands in the way of taking over, each with what to do about it."""
+def blockers(sites: Sites, lost: Lost, *, turned: bool = False) -> list[str]:
+    """Return everything that stands in the way of taking over, each with what to do about it.
+
+    A recovery that was ``turned`` to that may have promoted some of it already.
+    """
     return [
         *([f"the kill switch is on ({lost.halted}); nothing is changed until it is taken away"] if lost.halted else []),
         *(line for pair in sites.databases for line in _database(pair.new.name, lost.databases[pair.new.name])),
-        *(line for two in sites.stores for line in _store(two.new.name, lost.stores)),
+        *(line for two in sites.stores for line in _store(two.new.name, lost.stores, turned)),
         *(
             f"{name}: has no address of {sites.new} in the estate"
             for name, director in sites.directors.items()
@@ -142,16 +145,16 @@ def blockers(sites: Sites, lost: Lost) -> list[str]:
 
 def _database(name: str, seen: DatabaseSeen) -> Iterator[str]:
     yield from (f"{name}: {fault}" for fault in seen.faults)
-    if seen.role != "standby":
+    if seen.role != "standby" and not seen.promoted:
         is_ = "down" if seen.role == "down" else f"a {seen.role}"
         yield f"{name}: is {is_}, no standby; only a standby can take over"
     if seen.free is not None and seen.free < NEEDED:
         yield f"{name}: {seen.free // 1024} MiB are free for log, {NEEDED // 1024} are needed; free room"
 
 
-def _store(name: str, stores: Mapping[str, Replication]) -> Iterator[str]:
+def _store(name: str, stores: Mapping[str, Replication], turned: bool) -> Iterator[str]:
     seen = stores[name]
-    if seen.role != "replica":
+    if seen.role != "replica" and not turned:
         yield f"{name}: is no replica; only a replica can take over"
     if seen.filling:
         yield f"{name}: is being filled, and holds what is old; wait for the end of that"

@@ -103,17 +103,15 @@ async def reach(host: HostAt, seconds: float) -> None:
 
     Raises Transient, or Refused by the host.
     """
-    connection = None
     try:
         async with asyncio.timeout(seconds):
-            connection = await _connection(host)
-            await connection.run("true")
-    except (*LOST, TimeoutError) as error:
-        if connection is not None:
-            _drop(host, connection)
+            await look(host, "nothing", {}, seconds)
+    except TimeoutError:
+        kept = _kept.get((asyncio.get_running_loop(), host))
+        if kept is not None and kept.done() and not kept.cancelled() and kept.exception() is None:
+            _drop(host, kept.result())
         address, port = host.seen()
-        why = f"no answer within {seconds:g} s" if isinstance(error, TimeoutError) else _name(error)
-        raise Transient(f"host {address}:{port}: cannot be reached ({why})") from None
+        raise Transient(f"host {address}:{port}: no answer within {seconds:g} s") from None
 
 
 async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, object]) -> str:
@@ -128,7 +126,7 @@ async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, objec
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        if _wanted():
+        if wanted():
             await asyncio.shield(_end(host, job_name, running))
         running.cancel()
         raise
@@ -150,7 +148,7 @@ def _hand() -> tuple[str, str]:
     return now.system, f"{now.epoch} {now.order} {now.attempt}"
 
 
-def _wanted() -> bool:
+def wanted() -> bool:
     """Tell whether a cancel was asked for, and is not only the end of this worker or attempt."""
     details = activity.cancellation_details() if activity.in_activity() else None
     return details is not None and details.cancel_requested

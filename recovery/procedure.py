@@ -58,6 +58,7 @@ class Change(Generic[S, T]):
     commits: str = ""
     dark: bool = False
     queue: str | None = None
+    kept: str = ""
 
 
 class Procedure(Resets, Generic[P]):
@@ -141,19 +142,20 @@ class Procedure(Resets, Generic[P]):
         commits: str = "",
         dark: bool = False,
         queue: str | None = None,
+        kept: str = "",
     ) -> T:
         """Bring a system into the state that ``action`` desires, proven; its undo is registered before.
 
         ``dark`` marks the step that shuts clients out. ``commits`` says what the step opens to clients: it is the
         point of no return, recorded in the event that schedules it; nothing is compensated after it. ``queue`` is that
-        of a site from which alone the system may be reached, also to undo it.
+        of a site from which alone the system may be reached, also to undo it. ``kept`` says why this is not undone.
         """
         step = self._name(step or action.title(spec))
         began = workflow.now()
         before = await self._look(action, spec, step, "execute", queue)
         # A drill puts everything back: there is no point of no return in it, and nobody to shut out.
         commits, dark = (commits, dark) if self.start.mode == "live" else ("", False)
-        change = Change(action, spec, step, began, before, action.desired(spec, before), commits, dark, queue)
+        change = Change(action, spec, step, began, before, action.desired(spec, before), commits, dark, queue, kept)
         # What commits is ordered even so: whoever reads the history has to find that it was passed. So is what the run
         # before a reset was cut off in: its attempt may have left traces beside its effect.
         if agrees(change.desired, before) and not change.commits and step not in self._unended:
@@ -178,7 +180,8 @@ class Procedure(Resets, Generic[P]):
         finally:
             self._failing = False
         failures = [end for end in ends if isinstance(end, BaseException)]
-        for failure in sorted(failures, key=lambda one: isinstance(one, _Stopped)):
+        # What people chose comes first, then what failed; what was only stopped by that tells least.
+        for failure in sorted(failures, key=lambda one: (not isinstance(one, Turned), isinstance(one, _Stopped))):
             raise failure
 
     async def _branch(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -363,7 +366,7 @@ class Procedure(Resets, Generic[P]):
             if await self._may_act(change.step):
                 began = workflow.now()  # people have looked at it: the order is given anew
             order = self._order(change, began)
-            if not change.action.kept:
+            if not (change.action.kept or change.kept):
                 action = change.action
                 self._register(Entry(change.step, action.name, order, action.state_type, action.guards))
             self._mark(change)
@@ -398,7 +401,7 @@ class Procedure(Resets, Generic[P]):
         give_up = workflow.now() + self._policy().dark_within if dark else None
         return Order(
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
-            step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept,
+            step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept or change.kept,
             guards=change.action.guards, undo_within=change.action.undo_patience,
             queue=change.queue or self._queue or "",
             **self._of_this_run(change.spec.system),

@@ -226,7 +226,7 @@ class Stepping(Inbox):
         patience = Patience.model_validate(entry.order, from_attributes=True).undo_within
         # A second attempt halts the first: cut off early, an undo that starts a database would never end.
         call = Call(name, entry.gives, entry.step, "undo", Action, patience, attempt, whole=True)
-        call = call._replace(queue=_queue(entry.order))
+        call = call._replace(queue=given_on(entry.order))
         try:
             after = await self._activity(call, self._to_undo(entry.order), "undo")
         except FailureError:
@@ -316,6 +316,8 @@ class Stepping(Inbox):
             activity_id=activity_id(f"lease of {system}", what),
             start_to_close_timeout=timedelta(seconds=20),
             schedule_to_close_timeout=timedelta(minutes=5),
+            # What is granted while nobody listens any more would be an orphan.
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             retry_policy=RETRIES,
             summary=f"take {system} in hand" if what == "ask" else f"let {system} go",
         )
@@ -373,7 +375,7 @@ class Stepping(Inbox):
         workflow.set_current_details(markdown(self.report()))
 
 
-def _queue(order: Any) -> str | None:
+def given_on(order: Any) -> str | None:
     """Return the queue on which ``order`` was given: its undo may be possible from there alone."""
     return (order.get("queue") if isinstance(order, dict) else order.queue) or None
 

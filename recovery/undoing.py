@@ -16,7 +16,7 @@ from recovery.names import UNDO
 from recovery.past import Done, Past, Which
 from recovery.report import Report
 from recovery.resets import read
-from recovery.stepping import Call, Stepping
+from recovery.stepping import Call, Stepping, given_on
 
 
 @workflow.defn(name=UNDO)
@@ -84,6 +84,7 @@ class Undoing(Stepping):
     async def _unchanged(self, one: Done) -> bool:
         patience = Patience.model_validate(one.order).undo_within  # of one that takes long, a look may, too
         call = Call(f"{one.action}.observe", dict, one.step, "observe", Probe, patience, whole=True)
+        call = call._replace(queue=given_on(one.order))
         found: dict[str, Any] = await self._activity(call, one.order["spec"], "decide")
         return all(found.get(name) == value for name, value in one.order["before"].items() if value is not None)
 

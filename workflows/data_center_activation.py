@@ -72,7 +72,7 @@ class DataCenterActivation(Procedure[Parameters]):
     async def _take_over(self, sites: Sites) -> None:
         """Have the new site serve without the old one: what leads back would lead to a site that is not there."""
         lost = await self._assess_lost(sites)
-        self.require(losses.blockers(sites, lost))
+        self.require(losses.blockers(sites, lost, turned=bool(self._turned)))
         rpo, outage = self.frozen.objectives.rpo, self.start.outage_started_at or workflow.now()
         missing = losses.estimates(sites, lost, outage)
         for one in missing:
@@ -95,7 +95,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *(self.do(point, sites.point(name, ""), dark=True) for name in sites.directors),
         )
         if reached is not None:
-            queue = sites.queues.get(reached)
+            queue = sites.queues.get(reached) or workflow.info().task_queue
             await self.together(*(self.do(retire, sites.of_old(pair), queue=queue) for pair in sites.databases))
         await self._promote(sites)
         await self._serve(sites)
@@ -200,6 +200,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *(self._close_database(sites, pair) for pair in sites.databases),
         )
         await self._promote(sites)
+        self._offered = ()  # from here on nothing asks for the old site
 
     async def _promote(self, sites: Sites) -> None:
         await self.together(

@@ -9,7 +9,7 @@ from temporalio import workflow
 from activities.databases import DatabaseSeen, look_at_database, missing
 from activities.director import Pointed, Seen, look_at_director
 from activities.divergence import Divergence, export_divergence, look_for_divergence
-from activities.homecoming import Back, at_stake, blockers, home, parted, rejoins, reopens, rows, shut
+from activities.homecoming import Back, at_stake, blockers, home, parted, readable, rejoins, reopens, rows, shut
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.salvage import Salvaged
 from activities.services import run_services
@@ -26,6 +26,7 @@ from recovery.report import Report
 from runbooks.procedures.failback import END, REBUILD, Parameters
 from workflows.data_center_activation import LOOKS, DataCenterActivation
 
+REBUILT = "the site was lost: what is done to rebuild it leads to what it is to be, and going back to nothing better"
 S = TypeVar("S", bound=Spec)
 T = TypeVar("T", bound=Wire)
 
@@ -81,7 +82,7 @@ class Failback(DataCenterActivation):
         for pair in sites.databases:
             for one, peer in ((pair.old, pair.new), (pair.new, pair.old)):
                 databases[one.name] = await first(look_at_database, sites.look(one, peer), DatabaseSeen(), one.name)
-            if not databases[pair.new.name].streaming:
+            if readable(Back(databases=databases), pair):
                 spec = parted(sites, pair)
                 divergences[pair.new.name] = await first(look_for_divergence, spec, Divergence(), pair.new.name)
         stores: dict[str, Replication] = {}
@@ -99,7 +100,7 @@ class Failback(DataCenterActivation):
     async def _export(self, sites: Sites, found: Back) -> dict[str, Salvaged]:
         """Keep what only the lost site has, while nothing of it is overwritten yet, and nothing works on it."""
         for level in sites.stops(sites.new):  # what came up with the site may not have been there to be stopped
-            await self.do(run_services, level)
+            await self.do(run_services, level, kept=REBUILT)
         exported: dict[str, Salvaged] = {}
         for pair in sites.databases:
             name = pair.new.name
@@ -129,9 +130,9 @@ class Failback(DataCenterActivation):
         self.delivered(f"standby of {pair.old.name}", f"{pair.new.name} at {sites.new}")
 
     async def _rebuild_store(self, sites: Sites, two: Stores, found: Back, taken: TakenOver) -> None:
-        await self.do(follow_store, rejoins(sites, two))
+        await self.do(follow_store, rejoins(sites, two), kept=REBUILT)
         if shut(found, two):
-            await self.do(unfence_store, reopens(sites, two, taken))
+            await self.do(unfence_store, reopens(sites, two, taken), kept=REBUILT)
         self.delivered(f"replica of {two.old.name}", f"{two.new.name} at {sites.new}")
 
     async def _steady(self, sites: Sites, wanted: Parameters) -> None:

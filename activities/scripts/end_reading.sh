@@ -3,5 +3,5 @@
 . ./parted.sh
 fold=$OUT.partial
 [ -e "$fold" ] && [ "$(cat "$fold/owner" 2>/dev/null)" = "$OWNER" ] || exit 0
-[ ! -e "$fold/reading/opts" ] || put_back
+[ ! -e "$fold/reading/opts" ] || put_back # before that nothing was started
 rm -rf "$fold"

@@ -133,6 +133,11 @@ halt() { # $1 identity: stop what works there, fast, then at once, then by force
 options() { # $1 postmaster.opts: but for the folder, which is another one for who has started it by hand elsewhere
     sed 's/^[^"]*//; s/"-D" "[^"]*"//g; s/"-D[^"]*"//g' "$1"
 }
+options_back() { # what DATA was started with, before it was started to be read; empty: nothing was written down
+    before=$DATA/postmaster.opts.before
+    [ ! -e "$before" ] || { [ -s "$before" ] && mv -f "$before" "$DATA/postmaster.opts"; } ||
+        rm -f "$DATA/postmaster.opts" "$before"
+}
 unlock() { # remove what a server of DATA left that died: a zombie, or a stranger that got its pid, would pass for it
     rm -f "$DATA/postmaster.pid"
     lock=$SOCKETS/.s.PGSQL.$PORT.lock

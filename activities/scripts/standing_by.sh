@@ -11,6 +11,7 @@ own() { # $1 folder: what is this site's own in it, and must not come from the o
 keep_settings() { # of DATA, once; the role is written last, and tells that all of it is there
     [ ! -e "$COPY/kept/role" ] || return 0
     [ -d "$DATA" ] || fail Drifted "$DATA is not there any more"
+    options_back
     rm -rf "$COPY/kept/files"
     mkdir -p "$COPY/kept/files" || full
     own "$DATA" | while read -r file; do cp -a "$file" "$COPY/kept/files/" || exit 1; done || full

@@ -6,12 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from activities.homecoming import parted
 from activities.sites import Sites
-from console.shell.data_center_activation import PLAIN, RUN, Page, must, on, scripts, where
+from activities.store_roles import CLOSED, LAG
+from console.shell.data_center_activation import PLAIN, RUN, Found, Page, must, on, scripts, where
 from recovery.models import Frozen
 from runbooks.procedures.failback import Parameters
 
 UNKNOWN: dict[str, object] = {}
-SCRIPTS = ("pg_state", "store_state", "service", "divergence", "export_divergence", "follow", "store_role")
+SCRIPTS = (
+    "pg_state",
+    "store_state",
+    "service",
+    "divergence",
+    "export_divergence",
+    "follow",
+    "store_role",
+    "store_gate",
+)
 
 
 def variant(frozen: Frozen) -> str:
@@ -85,6 +95,9 @@ class HomePage(Page):
         for two in self.sites.stores:
             follows = {**PLAIN, "COPIED": "yes"}
             yield on(two.new.host, two.new.name, "store_role", WANTED=two.old.upstream, EXPECTED="", **follows)
+            seen = Found(f"$(seen {two.new.name} gate)")  # one that was fenced before its site was lost
+            opened = on(two.new.host, two.new.name, "store_gate", EXPECTED=seen, LEAST=0, LAG=LAG, CLOSED="no")
+            yield f'case "{seen}" in "{CLOSED} "*) {opened} ;; esac'
 
     def tidy_home(self) -> Iterator[str]:
         """Yield what lets an engine act again."""

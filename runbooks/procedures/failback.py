@@ -50,4 +50,6 @@ def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Esta
     found = activation.faults(systems, parameters, estate)
     if parameters.get("how", "planned") != "planned":
         found.append("parameters.how: a failback is planned; to take over from a lost site is DataCenterActivation")
+    if parameters.get("fence_by"):
+        found.append("parameters.fence_by: leave it out; where a failback cannot go on, it goes back to who serves")
     return found

@@ -15,7 +15,9 @@ import worker
 from activities import scripts, ssh
 from activities.backups import REACH_BACK, SETTLE, backups
 from activities.databases import caught_up, look_at_database
+from activities.divergence import export_divergence, look_for_divergence
 from activities.extraction import copy_back, copying_back, preview, previewing
+from activities.homecoming import parted
 from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.returning import Return, returns
 from activities.services import run_services
@@ -59,6 +61,7 @@ async def host(listening: Recorder) -> Recorder:
     listening.answer("verify_copy", captured("verify_good"))
     listening.answer("store_state", captured("store_primary"))
     listening.answer("service_state", "runs\n")
+    listening.answer("divergence", "line\t1\nfork\t\n")
     return listening
 
 
@@ -90,6 +93,8 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
         retire.name: sites.of_old(pair),
         promote_standby.name: sites.of_new(pair),
         follow.name: sites.of_old(pair),
+        look_for_divergence.name: parted(sites, pair),
+        export_divergence.name: parted(sites, pair),
         run_services.name: level,
         look_at_store.name: sites.store(two.old),
         store_caught_up.name: sites.copies(two),
@@ -185,7 +190,7 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     looks = {
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
-        "extraction", "end_copy_back", "pg_state", "store_state", "service_state",
+        "extraction", "end_copy_back", "divergence", "end_reading", "pg_state", "store_state", "service_state",
     }  # fmt: skip
     assert {sent.name for sent in host.sent if not sent.job} == looks
     assert not {sent.name for sent in host.sent if sent.job} & looks
