@@ -102,6 +102,7 @@ async def test_other_site_takes_orders_and_the_lost_one_is_fenced_when_it_is_bac
         connection.execute(INSERT)
 
 
+@pytest.mark.soak  # the way home begins with that, too
 async def test_site_that_comes_back_by_itself_is_stopped(two: Lab, engine: Running) -> None:
     report = await taken_over(engine, await lost(two, engine))
     assert report.outcome == "recovered", report.failure
