@@ -32,14 +32,10 @@ class Back(Wire):
 
 
 class Overwritten(Wire):
-    """What people decide on who may have a lost site rebuilt: what only that has, and where it is kept.
-
-    ``answers_for`` are the criteria for which whoever approves answers.
-    """
+    """What people decide on who may have a lost site rebuilt: what only that has, where that is, the criteria."""
 
     at_stake: str
     in_words: tuple[str, ...]
-    answers_for: tuple[str, ...] = ()
 
 
 class Home(Wire):
@@ -143,9 +139,9 @@ def at_stake(sites: Sites, found: Back, exported: Mapping[str, Salvaged], criter
         in_words=(
             *(line for pair in sites.databases for line in _only(sites, pair, found, exported.get(pair.new.name))),
             *(line for two in sites.stores for line in _discarded(two, found)),
-            f"after that {sites.new} is watched, and clients are moved there once more people have decided so",
+            f"after that {sites.new} is watched, and people are asked before clients are moved there",
+            *(f"whoever approves answers for this: {one}" for one in criteria),
         ),
-        answers_for=criteria,
     )
 
 

@@ -127,13 +127,11 @@ class Failback(DataCenterActivation):
             for number, owner in enumerate(left, 1):
                 step = f"forget what {one.name} was before" + (f", {number}" if number > 1 else "")
                 await self.do(forget_role, spec.model_copy(update={"owner": owner}), step)
-        self.delivered(f"standby of {pair.old.name}", f"{pair.new.name} at {sites.new}")
 
     async def _rebuild_store(self, sites: Sites, two: Stores, found: Back, taken: TakenOver) -> None:
         await self.do(follow_store, rejoins(sites, two), kept=REBUILT)
         if shut(found, two):
             await self.do(unfence_store, reopens(sites, two, taken), kept=REBUILT)
-        self.delivered(f"replica of {two.old.name}", f"{two.new.name} at {sites.new}")
 
     async def _steady(self, sites: Sites, wanted: Parameters) -> None:
         """See for a while that the rebuilt site keeps up."""
