@@ -20,6 +20,7 @@ before=$(cat "$COPY/kept/timeline")
 line="case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end"
 until now=$(ask "select $line" 2>/dev/null) && [ -n "$now" ]; do sleep 0.05; done
 expr "$now" '>' "$before" >/dev/null || fail Fatal "it was promoted, and is still on timeline $now"
-export PGOPTIONS='-c default_transaction_read_only=off -c session_replication_role=replica -c lock_timeout=10s'
+# Local: where every commit waits for a standby, there is none yet.
+export PGOPTIONS='-c default_transaction_read_only=off -c session_replication_role=replica -c lock_timeout=10s -c synchronous_commit=local'
 try "the promoted database"
 remember written "$canary"
