@@ -28,11 +28,11 @@ from activities.kill_switch import look_for_kill_switch
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
-from activities.returning import returns
+from activities.returning import returns, store_returns
 from activities.salvage import salvage
 from activities.services import run_services
 from activities.serving import serves
-from activities.sightings import sight
+from activities.sightings import sight, sight_store
 from activities.standing import look_at_standing
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import caught_up, look_at_store
@@ -59,8 +59,8 @@ WORKFLOWS: Sequence[type] = (
 )  # fmt: skip
 PROBES: Sequence[Probe[Any, Any]] = (
     backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,
-    look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch, sight, returns,
-    look_for_divergence, read_record,
+    look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch, sight, sight_store,
+    returns, store_returns, look_for_divergence, read_record,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,

@@ -63,14 +63,19 @@ def rejoins(sites: Sites, two: Stores) -> Follow:
     return Follow(system=two.new.name, store=two.new, run=sites.owner, peer=two.old, discard=True)
 
 
-def reopens(sites: Sites, two: Stores, taken: TakenOver) -> Unfence:
-    """Return what opens the gate of the store at home, as it was before the site was lost."""
-    least, lag = taken.fenced.get(two.new.name, (0, 10))
+def reopens(sites: Sites, two: Stores, found: Back, taken: TakenOver) -> Unfence:
+    """Return what opens the gate of the store at home: as it was before the site was lost, or as the other one's is.
+
+    One that was fenced since, when it came back, was so by its own start-up or by a watch that is not read here.
+    """
+    serves = found.stores[two.old.name]
+    least, lag = taken.fenced.get(two.new.name, (CLOSED, 0))
+    least, lag = (least, lag) if least != CLOSED else (serves.least, serves.lag)
     return Unfence(system=two.new.name, store=two.new, run=sites.owner, least=least, lag=lag)
 
 
 def shut(found: Back, two: Stores) -> bool:
-    """Tell whether the store at home was fenced, before its site was lost."""
+    """Tell whether the store at home is fenced: before its site was lost, or when that came back."""
     return found.stores[two.new.name].least == CLOSED
 
 

@@ -1,18 +1,24 @@
-"""Waiting for a host that is out of reach."""
+"""Waiting for what is out of reach: a host, or a store on it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import TypeVar
 
-from activities import ssh
+from activities import ssh, stores
 from activities.ssh import HostAt
+from activities.stores import StoreSpec
 from recovery.actions import Probe, Spec
 from recovery.errors import Transient
 from recovery.models import Wire
 
 PAUSE = 0.2
 """Seconds between two attempts: what comes back takes writes as soon as it is up."""
+
+
+S = TypeVar("S", bound=Spec)
 
 
 class Return(Spec):
@@ -22,28 +28,27 @@ class Return(Spec):
 
 
 class Returned(Wire):
-    """That a host answers."""
+    """That it answers."""
 
     answers: bool = True
 
 
-class Returns(Probe[Return, Returned]):
-    """Wait until a host lets us in."""
+class Waits(Probe[S, Returned]):
+    """Look again and again; an attempt ends in good order before its limit, and is followed by the next."""
 
-    name = "host.returns"
+    name = ""
     limit = timedelta(hours=6)
     patience = timedelta(days=30)
 
-    def title(self, spec: Return) -> str:
+    def title(self, spec: S) -> str:
         """Say who is waited for."""
         return f"wait for {spec.system} to come back"
 
-    async def observe(self, spec: Return) -> Returned:
-        """Try again and again; an attempt ends in good order before its limit, and is followed by the next."""
+    async def _until(self, look: Callable[[], Awaitable[object]]) -> Returned:
         until = asyncio.get_running_loop().time() + (self.limit - timedelta(minutes=1)).total_seconds()
         while True:
             try:
-                await ssh.look(spec.host, "nothing", {})
+                await look()
                 return Returned()
             except Transient:
                 if asyncio.get_running_loop().time() > until:
@@ -51,4 +56,27 @@ class Returns(Probe[Return, Returned]):
             await asyncio.sleep(PAUSE)
 
 
+class Returns(Waits[Return]):
+    """Wait until a host lets us in."""
+
+    name = "host.returns"
+
+    async def observe(self, spec: Return) -> Returned:
+        """Try it again and again."""
+        return await self._until(lambda: ssh.look(spec.host, "nothing", {}))
+
+
 returns = Returns()
+
+
+class StoreReturns(Waits[StoreSpec]):
+    """Wait until a store tells of itself: one that does not run takes no write, and cannot be fenced."""
+
+    name = "valkey.returns"
+
+    async def observe(self, spec: StoreSpec) -> Returned:
+        """Try it again and again."""
+        return await self._until(lambda: stores.look(spec.store, "role"))
+
+
+store_returns = StoreReturns()

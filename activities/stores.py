@@ -88,9 +88,18 @@ class Replication(Wire):
     lasting_gate: bool | None = None
 
 
-async def look(store: StoreAt, asked: Literal["role", "gate", "all"] = "all") -> Replication:
-    """Look at a store; one command. Each thing more that is asked takes the store's own command line once more."""
-    return replication(await ssh.look(store.host, "store_state", store.values() | {"asked": asked}))
+NOBODY = Replication(role="primary")
+"""What stands for a store that could not be seen."""
+
+
+async def look(
+    store: StoreAt, asked: Literal["role", "gate", "all"] = "all", seconds: float = ssh.LOOK_SECONDS
+) -> Replication:
+    """Look at a store for up to ``seconds``; one command.
+
+    Each thing more that is asked takes the store's own command line once more.
+    """
+    return replication(await ssh.look(store.host, "store_state", store.values() | {"asked": asked}, seconds))
 
 
 def replication(text: str) -> Replication:

@@ -67,9 +67,9 @@ class SwitchAction(Action[PairSpec, T]):
         upstream = {"upstream": spec.other.upstream, "from": spec.other.reached}
         await ssh.job(spec.database.host, self.job(spec), script, values | upstream | more)
 
-    async def _back(self, spec: PairSpec, **more: object) -> None:
+    async def _back(self, spec: PairSpec, script: str = "", **more: object) -> None:
         try:
-            await self._run(spec, self.undoes, **more)
+            await self._run(spec, script or self.undoes, **more)
         except Transient:
             raise  # what runs on the host is found again by the next attempt
         except RecoveryError:
@@ -146,9 +146,14 @@ class KeepRole(SwitchAction[Kept]):
         return now.kept != "no" and now.role != "primary"
 
     async def undo(self, spec: PairSpec, before: Kept) -> None:
-        """Have it replicate the other one, if that is the primary again."""
+        """Have it replicate the other one, if that is the primary again.
+
+        One that was never promoted beside a lost one is what it was, whether that has come back or not.
+        """
+        if spec.lost and (now := await look(spec.database, spec.owner)).role == "standby" and not now.promoted:
+            return await self._back(spec, "forget_role")
         await _leader(spec)
-        await self._back(spec)
+        return await self._back(spec)
 
 
 keep_role = KeepRole()

@@ -71,9 +71,9 @@ class Site:
     def revive_applications(self, *, serves: bool = True) -> None:
         """Start the session store, and the order application where it is wanted, unless they run. Raises LabError.
 
-        A site that does not serve (`Lab.boots`) starts its store alone.
+        A site that does not serve (`Lab.boots`) starts its store alone, which takes no write there.
         """
-        self.valkey.start()
+        self.valkey.start(takes=serves)
         if self.service.wanted and serves:
             self.service.start()
 

@@ -70,10 +70,18 @@ class Valkey:
         """Return the server that works in our folder, whoever started it; None when there is none."""
         return next(iter(processes.valkey_in(self.place.valkey)), None)
 
-    def start(self) -> None:
-        """Start the server unless it runs. Raises LabError when it does not start."""
+    def start(self, *, takes: bool = True) -> None:
+        """Start the server unless it runs. Raises LabError when it does not start.
+
+        Unless it `takes` writes, a primary refuses each from its first moment on, and after every later start.
+        """
         if self.running():
             return
+        if not takes and "\nreplicaof " not in (settings := self.configuration.read_text()):
+            from activities.store_roles import CLOSED  # loaded here: only a site that was left behind needs it
+
+            kept = [line for line in settings.splitlines() if not line.startswith("min-replicas-to-write ")]
+            self._write(self.configuration, "\n".join([*kept, f"min-replicas-to-write {CLOSED}", ""]))
         command = [valkey_server(self.place, self.who), self.configuration]
         done = subprocess.run(
             command, cwd=self.place.valkey, env=environment(self.place), capture_output=True, **self.who.drop()

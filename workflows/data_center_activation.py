@@ -13,10 +13,10 @@ from activities.kill_switch import Halted, look_for_kill_switch
 from activities.losses import Lost
 from activities.services import Running, run_services
 from activities.serving import Served, serves
-from activities.sightings import Sighting, sight
+from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
 from activities.sites import Found, Pair, Sites, Stores
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
-from activities.stores import Replication, StoreAt, look_at_store
+from activities.stores import NOBODY, Replication, StoreAt, look_at_store
 from activities.stores import caught_up as store_caught_up
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
 from recovery.actions import Spec
@@ -26,7 +26,7 @@ from recovery.procedure import Procedure, Turned
 from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Parameters
 
-NO_DATABASE, NO_STORE = DatabaseSeen(), Replication(role="primary")
+NO_DATABASE = DatabaseSeen()
 NO_DIRECTOR, UNKNOWN = Seen(pointed=Pointed()), Running()
 """What stands in a check for what could not be seen."""
 LOOKS = 3
@@ -82,29 +82,47 @@ class DataCenterActivation(Procedure[Parameters]):
             then = f"{sites.new} takes over without what it lacks"
             await self.gate(LOSS, losses.loss_at_stake(sites, missing, rpo), then=then)
         reached = losses.reached_from(sites, lost)
-        fenced = reached is not None
-        if not (fenced or sites.rules.trust_isolation):
+        if reached is None and not sites.rules.trust_isolation:
             then = f"{sites.new} is opened, and {sites.old} is fenced when it comes back"
             await self.gate(FENCE, losses.fence_at_stake(sites, lost), then=then)
         self._forward = True
         self.work_from(sites.queues.get(sites.new))
 
-        shut = workflow.now()
+        shut, back = workflow.now(), dict[str, Sighting]()
         await self.together(
             *(self.do(keep_role, sites.of_new(pair)) for pair in sites.databases),
             *(self.do(point, sites.point(name, ""), dark=True) for name in sites.directors),
+            *(self._glimpse(sites, pair, back) for pair in sites.databases if reached is None),
         )
+        if reached is None:  # it may have come back by itself while people were asked
+            reached = losses.reached_from(sites, Lost(sightings={sites.new: back}))
         if reached is not None:
-            queue = sites.queues.get(reached) or workflow.info().task_queue
-            await self.together(*(self.do(retire, sites.of_old(pair), queue=queue) for pair in sites.databases))
+            await self._fence(sites, sites.queues.get(reached) or workflow.info().task_queue)
         await self._promote(sites)
         await self._serve(sites)
         await self._let_in(sites, shut)
-        self.delivered(f"fence of {sites.old}", "proven" if fenced else "isolated: no director points there")
+        proven = reached is not None
+        self.delivered(f"fence of {sites.old}", "proven" if proven else "isolated: no director points there")
         self.delivered(f"who fences {sites.old} when it is back", await self.begin("FenceWatch", sites.fence_by))
         for pair in sites.databases:
             self.delivered(f"standby of {pair.new.name}", f"none, until {sites.old} is back")
         await self._watch(sites)
+
+    async def _glimpse(self, sites: Sites, pair: Pair, back: dict[str, Sighting]) -> None:
+        """See whether a database has come back since it was assessed."""
+        spec = Lookout.of(sites.look(pair.old, pair.new), AT_ONCE)
+        back[pair.old.name] = await self.look(sight, spec, f"see whether {pair.old.name} has come back")
+
+    async def _fence(self, sites: Sites, queue: str) -> None:
+        """Fence what answers of the old site, from where it does; what does not run there takes no write."""
+        await self.together(
+            *(self.do(retire, sites.of_old(pair), queue=queue) for pair in sites.databases),
+            *(self._fence_store(sites, two, queue) for two in sites.stores),
+        )
+
+    async def _fence_store(self, sites: Sites, two: Stores, queue: str) -> None:
+        if (await self.look(sight_store, sites.store(two.old), queue=queue)).answered:
+            await self.do(fence_store, sites.store(two.old), queue=queue)
 
     async def _assess_lost(self, sites: Sites) -> Lost:
         """Look at the new site from itself, and at the old one from there and from wherever a worker is; all at once.
@@ -115,7 +133,7 @@ class DataCenterActivation(Procedure[Parameters]):
         vantages = {sites.new: own, "any worker": None} if own else {"any worker": None}
         sightings = {vantage: {pair.old.name: Sighting() for pair in sites.databases} for vantage in vantages}
         databases = {pair.new.name: DatabaseSeen() for pair in sites.databases}
-        stores = {two.new.name: NO_STORE for two in sites.stores}
+        stores = {two.new.name: NOBODY for two in sites.stores}
         directors = dict.fromkeys(sites.directors, NO_DIRECTOR)
         halted: list[str] = []
 
@@ -124,7 +142,7 @@ class DataCenterActivation(Procedure[Parameters]):
 
         async def sighted(vantage: str, queue: str | None, pair: Pair) -> None:
             step = f"see what is left of {pair.old.name} from {vantage}"
-            seen = await self.look(sight, sites.look(pair.old, pair.new), step, queue=queue)
+            seen = await self.look(sight, Lookout.of(sites.look(pair.old, pair.new)), step, queue=queue)
             sightings[vantage][pair.old.name] = seen
 
         async def database(one: DatabaseAt) -> None:
@@ -166,7 +184,7 @@ class DataCenterActivation(Procedure[Parameters]):
                         unseen |= {one.name} if seen is NO_DATABASE else set()
         stores: dict[str, Replication] = {}
         for store in (one for two in sites.stores for one in (two.old, two.new)):
-            stores[store.name] = await self.glance(look_at_store, sites.store(store), instead=NO_STORE)
+            stores[store.name] = await self.glance(look_at_store, sites.store(store), instead=NOBODY)
         runs: dict[str, bool] = {}
         for level in [*sites.levels(sites.old), *sites.levels(sites.new)]:
             names = run_services.names(level)
@@ -176,7 +194,7 @@ class DataCenterActivation(Procedure[Parameters]):
         directors: dict[str, Seen] = {}
         for name in sites.directors:
             directors[name] = await self.glance(look_at_director, sites.seen_by(name), instead=NO_DIRECTOR)
-        unseen |= {name for name, store_seen in stores.items() if store_seen is NO_STORE}
+        unseen |= {name for name, store_seen in stores.items() if store_seen is NOBODY}
         unseen |= {name for name, pointed in directors.items() if pointed is NO_DIRECTOR}
         return Found(
             views=views, stores=stores, running=runs, directors=directors, halted=halted, unseen=frozenset(unseen)

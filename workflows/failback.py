@@ -131,7 +131,7 @@ class Failback(DataCenterActivation):
     async def _rebuild_store(self, sites: Sites, two: Stores, found: Back, taken: TakenOver) -> None:
         await self.do(follow_store, rejoins(sites, two), kept=REBUILT)
         if shut(found, two):
-            await self.do(unfence_store, reopens(sites, two, taken), kept=REBUILT)
+            await self.do(unfence_store, reopens(sites, two, found, taken), kept=REBUILT)
 
     async def _steady(self, sites: Sites, wanted: Parameters) -> None:
         """See for a while that the rebuilt site keeps up."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from temporalio import workflow
 
-from activities.returning import Return, returns
+from activities.returning import Return, returns, store_returns
 from activities.services import run_services
-from activities.sites import Sites
+from activities.sites import Sites, Stores
 from activities.ssh import HostAt
+from activities.store_roles import fence_store
 from activities.switching import retire
 from recovery.models import Start, digest
 from recovery.procedure import Procedure
@@ -29,16 +32,22 @@ class FenceWatch(Procedure[Parameters]):
             self._forward = True
             sites = self._sites(wanted)
             self.work_from(sites.queues.get(sites.new))
-            for name in sorted({pair.old.host.name for pair in sites.databases} | _hosts(sites)):
+            for name in sorted(_hosts(sites)):
                 host = HostAt.model_validate(sites.hosts[name].model_dump() | {"name": name})
                 given = Return(system=name, host=host)
                 await self.look(returns, given, patience=wanted.patience)
             await self.together(
                 self._stop(sites),
                 *(self.do(retire, sites.of_old(pair)) for pair in sites.databases),
+                *(self._fence(sites, two, wanted.patience) for two in sites.stores),
             )
             self.delivered(f"fence of {wanted.site}", "proven")
         return self.report()
+
+    async def _fence(self, sites: Sites, two: Stores, patience: timedelta) -> None:
+        """Fence a store once it runs: it may come up later than its host."""
+        await self.look(store_returns, sites.store(two.old), patience=patience)
+        await self.do(fence_store, sites.store(two.old))
 
     async def _stop(self, sites: Sites) -> None:
         for level in sites.stops():
@@ -47,12 +56,14 @@ class FenceWatch(Procedure[Parameters]):
     def _sites(self, wanted: Parameters) -> Sites:
         """Return the move that this site was left by: from it to where its databases' peers are."""
         estate = self.frozen.estate
-        databases = [name for name in self.frozen.systems if name in estate["databases"]]
-        peers = [estate["databases"][name]["peer"] for name in databases]
-        new = estate["hosts"][estate["databases"][peers[0]]["host"]]["site"]
+        replicated = estate["databases"] | estate["stores"]
+        peers = [replicated[name]["peer"] for name in self.frozen.systems if name in replicated]
+        new = estate["hosts"][replicated[peers[0]]["host"]]["site"]
         move = data_center_activation.Parameters(site=new, how="unplanned")
         return Sites((*self.frozen.systems, *peers), estate, move, digest(self.run_name)[:8])
 
 
 def _hosts(sites: Sites) -> set[str]:
-    return {one.host.name for level in sites.stops() for one in level.services}
+    services = {one.host.name for level in sites.stops() for one in level.services}
+    stores = {two.old.host.name for two in sites.stores}
+    return services | stores | {pair.old.host.name for pair in sites.databases}

@@ -11,7 +11,7 @@ from pydantic import Field
 from recovery.models import Authored, Name
 from runbooks.schema import Estate
 
-SYSTEMS = ("databases", "services")
+SYSTEMS = ("databases", "stores", "services")
 ESTATE = ("sites", "hosts", "databases", "stores", "services", "directors", "safety")
 GATES: tuple[str, ...] = ()
 
@@ -36,8 +36,8 @@ class Parameters(Authored):
 def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> list[str]:
     """Return what is wrong with the systems that a runbook names, for a run with ``parameters``."""
     site = parameters.get("site")
-    hosts = {name: one.host for name, one in estate.databases.items()}
-    hosts |= {name: one.host for name, one in estate.services.items()}
+    kinds = (estate.databases, estate.stores, estate.services)
+    hosts = {name: one.host for kind in kinds for name, one in kind.items()}
     if site is not None and site not in estate.sites:
         return [f"parameters.site: the estate has no such site; there are: {', '.join(sorted(estate.sites))}"]
     found = [

@@ -132,13 +132,16 @@ def test_rows_that_were_not_exported_are_said_to_be_gone() -> None:
     )
 
 
-def test_store_that_was_fenced_before_its_site_was_lost_is_opened_as_it_was() -> None:
+def test_store_that_was_fenced_is_opened_as_it_was_or_as_the_one_that_serves() -> None:
     (two,) = going().stores
     closed = BACK.stores["sessions"].model_copy(update={"least": CLOSED})
     assert homecoming.shut(BACK.model_copy(update={"stores": {**BACK.stores, "sessions": closed}}), two)
     assert not homecoming.shut(BACK, two)
-    spec = homecoming.reopens(going(), two, TAKEN.model_copy(update={"fenced": {"sessions": (1, 7)}}))
-    assert (spec.system, spec.least, spec.lag) == ("sessions", 1, 7)
+    serves = BACK.stores["sessions-south"].model_copy(update={"least": 2, "lag": 5})
+    found = BACK.model_copy(update={"stores": {"sessions": closed, "sessions-south": serves}})
+    for fenced, wanted in ({"sessions": (1, 7)}, (1, 7)), ({}, (2, 5)), ({"sessions": (CLOSED, 10)}, (2, 5)):
+        spec = homecoming.reopens(going(), two, found, TAKEN.model_copy(update={"fenced": fenced}))
+        assert (spec.system, spec.least, spec.lag) == ("sessions", *wanted)
 
 
 def test_what_a_log_tells_is_read() -> None:

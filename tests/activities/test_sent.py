@@ -19,9 +19,9 @@ from activities.divergence import export_divergence, look_for_divergence
 from activities.extraction import copy_back, copying_back, preview, previewing
 from activities.homecoming import parted
 from activities.postgres import Placed, Replayed, place, ready, replay
-from activities.returning import Return, returns
+from activities.returning import Return, returns, store_returns
 from activities.services import run_services
-from activities.sightings import sight
+from activities.sightings import Lookout, sight, sight_store
 from activities.ssh import HostAt
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import caught_up as store_caught_up
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 STEPS = [step for step in (*worker.PROBES, *worker.ACTIONS) if "HostAt" in str(step.spec_type.model_json_schema())]
 """Every step on a host; the others send no script."""
 ACTIONS = [step for step in STEPS if isinstance(step, Action)]
-WAITS = ("postgres.first_write", "postgres.caught_up", "valkey.caught_up", "host.returns")
+WAITS = ("postgres.first_write", "postgres.caught_up", "valkey.caught_up", "host.returns", "valkey.returns")
 OWNERS = ("0a1b2c3d", "4e5f6a7b")
 LEADERS = {keep_role.name: "north", follow.name: "south"}
 """At which site there is a primary that a step has the other one follow."""
@@ -85,7 +85,9 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
     (pair,), (two,), level = sites.databases, sites.stores, sites.levels("south")[0]
     return {
         look_at_database.name: sites.look(pair.old, pair.new),
-        sight.name: sites.look(pair.old, pair.new),
+        sight.name: Lookout.of(sites.look(pair.old, pair.new)),
+        sight_store.name: sites.store(two.old),
+        store_returns.name: sites.store(two.old),
         returns.name: Return(system="north-db", host=at),
         caught_up.name: sites.catch_up(pair),
         keep_role.name: sites.of_new(pair),

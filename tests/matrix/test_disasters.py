@@ -171,7 +171,10 @@ async def test_site_that_comes_back_at_any_moment_is_never_the_second(
         if taken_over.outcome == "recovered":
             await found.accounted(taken_over, await found.home())
         else:
-            assert (taken_over.outcome, taken_over.residual) == ("compensated", ()), taken_over.failure
+            assert (taken_over.outcome, taken_over.residual) == ("compensated", ()), (
+                taken_over.failure,
+                taken_over.residual,
+            )
             await found.stands()
             acknowledged = {row.number for row in ledger.acknowledged(found.lab.place.load)}
             assert acknowledged - field.lost <= set(two_sites.rows(found.lab, found.old))

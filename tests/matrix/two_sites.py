@@ -106,7 +106,8 @@ def differs(wanted: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, obje
     return wrong
 
 
-def _client(site: Site) -> valkey.Valkey:
+def session_store(site: Site) -> valkey.Valkey:
+    """Connect to the store of a site as an application does."""
     return valkey.Valkey(
         port=site.port("valkey"), password=site.passwords["valkey"], socket_timeout=2, socket_connect_timeout=2,
         decode_responses=True,
@@ -116,7 +117,7 @@ def _client(site: Site) -> valkey.Valkey:
 def _store(site: Site) -> dict[str, object]:
     lines = [*site.valkey.configuration.read_text().splitlines()]
     try:
-        with _client(site) as client:
+        with session_store(site) as client:
             info: Any = client.info("replication")
             least: Any = client.config_get("min-replicas-to-write")
     except ValkeyError as error:
@@ -132,7 +133,7 @@ def _store(site: Site) -> dict[str, object]:
 
 def counted(lab: Lab) -> int:
     """Return how many orders the session store of the active site has counted."""
-    with _client(lab.sites[active(lab)]) as client:
+    with session_store(lab.sites[active(lab)]) as client:
         found: Any = client.get("orders")
         return int(found or 0)
 
@@ -198,7 +199,7 @@ async def never_two(lab: Lab) -> AsyncIterator[None]:
     watching = asyncio.create_task(watch())
     try:
         yield
-        assert twice == []
+        assert not twice, twice
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -216,7 +217,7 @@ def _database_takes(lab: Lab, site: str) -> bool:
 
 
 def _store_takes(lab: Lab, site: str) -> bool:
-    with contextlib.suppress(ValkeyError), _client(lab.sites[site]) as client:
+    with contextlib.suppress(ValkeyError), session_store(lab.sites[site]) as client:
         least: Any = client.config_get("min-replicas-to-write")
         info: Any = client.info("replication")
         return bool(info["role"] == "master" and int(least["min-replicas-to-write"]) < CLOSED)

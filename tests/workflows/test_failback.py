@@ -55,6 +55,7 @@ async def back_with(two: Lab, engine: Running, sql: str) -> None:  # noqa: F811
     """Have north come back asking nobody, with clients pinned to it, until FenceWatch fences it."""
     north = two.databases["north"]
     await asyncio.to_thread(north.start)
+    await asyncio.to_thread(two.sites["north"].valkey.start)
     with north.connect("orders") as connection:
         for statement in sql.strip().splitlines():
             connection.execute(statement.encode())

@@ -12,12 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from valkey.exceptions import ValkeyError
 
 from lab import ledger
 from lab.estate import Lab
 from recovery.report import Report
 from tests.conftest import FreshLab
 from tests.lab.pairs import ask
+from tests.matrix.two_sites import session_store
 from tests.running import ROOT, Recovery, Running, eventually
 from tests.switches import activate, at_both_sites
 
@@ -109,9 +111,12 @@ async def test_site_that_comes_back_by_itself_is_stopped(two: Lab, engine: Runni
     north = two.databases["north"]
     await asyncio.to_thread(north.start)  # with its old configuration, and asking nobody
     two.sites["north"].start_ssh()
+    await eventually(lambda: north.running() is None, "the database of north is stopped", 60)
+    await asyncio.to_thread(two.sites["north"].valkey.start)  # later than its host, and as a primary
     watch = Recovery(engine.client.get_workflow_handle("lab/fence-north"))
     assert (await watch.ended(60)).outcome == "recovered"
-    assert north.running() is None
+    with session_store(two.sites["north"]) as store, pytest.raises(ValkeyError, match="NOREPLICAS"):
+        store.set("session:late", "1")
     assert north.standby()
     assert two.director.site() == "south"
 
