@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lab.estate import Lab
+from tests.drawing import draw
 from tests.labs import lab_apart
 
 FreshLab = Callable[[], Lab]
@@ -39,9 +40,11 @@ def pytest_report_header() -> str:
     return f"chance: RECOVERY_TEST_SEED={SEED}"
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes share out the tests, begin with what takes long, so that none works on alone at the end."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Draw what is tried; where processes share it out, begin with what takes long, so that none works on alone."""
+    draw(items, SEED, lambda item: item.nodeid.partition("::")[0] if item.get_closest_marker("drawn") else None, 1 / 2)
+    yield  # deselected is only then
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 

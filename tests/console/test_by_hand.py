@@ -19,6 +19,8 @@ from tests.conftest import FreshLab
 from tests.console.conftest import Starter
 from tests.copies import ask_copy, copies, drop_all, in_copies, orders_in_copy
 
+pytestmark = pytest.mark.drawn
+
 NAME = "lab/restore-orders"
 COMMITS = "select number, extract(epoch from pg_xact_commit_timestamp(xmin)) from orders order by 2"
 

@@ -19,7 +19,10 @@ from tests.console.conftest import Starter
 from tests.console.test_by_hand import blocks_of
 from tests.lab.pairs import ask
 
-pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="the page needs ssh where it is used")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("ssh") is None, reason="the page needs ssh where it is used"),
+    pytest.mark.drawn,
+]
 ROLE = "select case when pg_is_in_recovery() then 'standby' else 'primary' end"
 
 

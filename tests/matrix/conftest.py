@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +11,7 @@ from activities import ssh
 from lab.estate import Lab
 from tests.conftest import SEED, FreshLab
 from tests.copies import end_jobs
+from tests.drawing import draw
 from tests.labs import lab_apart
 from tests.matrix.disturbed import PROGRAM, Undisturbed, undisturbed
 from tests.matrix.relay import relay
@@ -44,14 +44,13 @@ async def calm(request: pytest.FixtureRequest, lab: Lab, engine: Running) -> Asy
 
 @pytest.hookimpl(tryfirst=True)  # before soak is deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave two thirds of the trials of each action to the soak, as the seed says: others with each commit."""
-    trials: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        if isinstance(item, pytest.Function) and "trial" in item.fixturenames and not item.get_closest_marker("soak"):
-            trials.setdefault(str(item.callspec.params["trial"]), []).append(item)
-    for name, found in trials.items():
-        for item in random.Random(f"{SEED}/{name}").sample(found, len(found) * 2 // 3):
-            item.add_marker(pytest.mark.soak)
+    """Leave three quarters of the trials of each action to the soak, as the seed says: others with each commit."""
+
+    def action(item: pytest.Item) -> str | None:
+        tries = isinstance(item, pytest.Function) and "trial" in item.fixturenames
+        return str(item.callspec.params["trial"]) if tries and isinstance(item, pytest.Function) else None
+
+    draw(items, SEED, action, 1 / 4)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -27,7 +27,7 @@ from tests.matrix.scenes_extraction import copied
 from tests.matrix.trial import retried
 from tests.running import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 SCHEMA = '"Odd ""shop"""'
 ODD = f'{SCHEMA}."Täble 1\'"'

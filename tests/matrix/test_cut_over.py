@@ -15,6 +15,7 @@ from tests.matrix.test_takeovers import POINTS, woken_at_the_end
 from tests.running import eventually
 
 pytestmark = [
+    pytest.mark.drawn,
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.parametrize("calm", ["replace"], indirect=True, scope="session"),
 ]

@@ -20,6 +20,7 @@ from tests.matrix.relay import Relay, relay
 from tests.running import eventually
 
 pytestmark = [
+    pytest.mark.drawn,
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.parametrize("calm", ["restore"], indirect=True, scope="session"),
 ]

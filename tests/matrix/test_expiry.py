@@ -14,7 +14,7 @@ from recovery.report import GateLine, HoldLine, Report
 from tests.matrix.ground import SILENT, Ground, Scene, admitted, servers, world
 from tests.running import Recovery, eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 CLOSE, EXPORT, FENCE = (
     "refuse clients at the running orders",

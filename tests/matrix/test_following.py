@@ -20,7 +20,7 @@ from recovery.errors import Drifted, Fatal, Refused, Transient
 from tests.lab.pairs import ask
 from tests.matrix.twins import Twins, follows, settings, twins
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 LAST = "select pg_snapshot_xmax(pg_current_snapshot())"
 """The next transaction that writes."""
 OWN_SCHEMAS = "select count(*) from pg_namespace where nspname like 'recovery%'"

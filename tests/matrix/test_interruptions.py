@@ -21,6 +21,7 @@ from tests.matrix.restores import quiet
 from tests.running import Recovery, eventually
 
 pytestmark = [
+    pytest.mark.drawn,
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.parametrize("calm", ["replace", "extract"], indirect=True, scope="session"),
 ]

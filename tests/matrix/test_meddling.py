@@ -16,7 +16,7 @@ from tests.matrix.ground import Ground, Scene, admitted, servers, world
 from tests.matrix.scenes import digest, folder_of_another
 from tests.running import Recovery, eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 EXPORT, FENCE = "export what the copy of orders lacks", "fence the running orders"
 PROMOTE, INSTALL = "promote the copy of orders", "put the copy in the place of orders"

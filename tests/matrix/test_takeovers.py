@@ -19,6 +19,7 @@ from tests.matrix.relay import relay
 from tests.running import eventually
 
 pytestmark = [
+    pytest.mark.drawn,
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.parametrize("calm", ["restore"], indirect=True, scope="session"),
 ]

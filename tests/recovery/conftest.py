@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import tempfile
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from recovery.fallback import UnknownProcedure
 from recovery.leasing import SystemLease
 from recovery.undoing import Undoing
 from tests.conftest import SEED
+from tests.drawing import draw
 from tests.recovery.box import Toys
 from tests.recovery.putting import KEEP, LAY, PUT, READ, load
 from tests.recovery.toys import Toy
@@ -29,13 +29,12 @@ from tests.running import settings_in
 @pytest.hookimpl(tryfirst=True)  # before soak is deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave one half of each test to the soak: with a cache of workflows or without, as the seed says."""
-    both: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "client" in item.callspec.params:
-            both.setdefault(re.sub("cached|always replayed", "", item.nodeid), []).append(item)
-    for name, halves in both.items():
-        for item in random.Random(f"{SEED}/{name}").sample(halves, len(halves) - 1):
-            item.add_marker(pytest.mark.soak)
+
+    def either(item: pytest.Item) -> str | None:
+        both = isinstance(item, pytest.Function) and hasattr(item, "callspec") and "client" in item.callspec.params
+        return re.sub("cached|always replayed", "", item.nodeid) if both else None
+
+    draw(items, SEED, either, 1 / 2)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[500, 0], ids=["cached", "always replayed"])

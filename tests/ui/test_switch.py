@@ -16,7 +16,7 @@ from tests.running import Running
 from tests.switches import activate, at_both_sites
 from tests.ui.pages import Run, picture, recovery_of, to_paste
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 WORKFLOW = recovery_id("lab", "orders", "live")
 

@@ -24,7 +24,7 @@ from tests.labs import RATE, lab_apart
 from tests.running import PROCEDURE, Recovery, Running, eventually, running
 from tests.ui.pages import Run, StartForm, picture, recovery_of, to_paste
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 WORKFLOW = recovery_id("lab", "orders", "live")
 SECRET = "hunter2-and-more"

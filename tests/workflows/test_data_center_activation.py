@@ -265,6 +265,7 @@ PLANTED: dict[str, tuple[Callable[[Lab], AbstractContextManager[None]], str]] = 
 AT_ONCE = ("kill switch", "sshd", "director", "service stopped", "store fenced")
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("name", PLANTED)
 async def test_check_names_what_stands_in_the_way(two: Lab, engine: Running, name: str) -> None:
     await blocked(two, engine, [name])
