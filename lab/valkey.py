@@ -11,6 +11,9 @@ from lab.place import LabError, Place, Runner, environment, write_private
 from lab.processes import Process
 from lab.programs import valkey_server
 
+SHUT = "# shut by the start-up of its site\nmin-replicas-to-write 2147483647\n"
+"""What a site that was left behind has in its store's settings: more replicas than there can be (`CLOSED`)."""
+
 
 @dataclass(frozen=True)
 class Valkey:
@@ -73,21 +76,32 @@ class Valkey:
     def start(self, *, takes: bool = True) -> None:
         """Start the server unless it runs. Raises LabError when it does not start.
 
-        Unless it `takes` writes, a primary refuses each from its first moment on, and after every later start.
+        Unless it `takes` writes, a primary refuses each from its first moment on, until it is started to take them.
         """
+        shut = SHUT in (settings := self.configuration.read_text())
         if self.running():
+            if takes and shut:
+                self._open()
             return
-        if not takes and "\nreplicaof " not in (settings := self.configuration.read_text()):
-            from activities.store_roles import CLOSED  # loaded here: only a site that was left behind needs it
-
-            kept = [line for line in settings.splitlines() if not line.startswith("min-replicas-to-write ")]
-            self._write(self.configuration, "\n".join([*kept, f"min-replicas-to-write {CLOSED}", ""]))
+        if takes and shut:
+            self._write(self.configuration, settings.replace(SHUT, ""))
+        if not takes and not shut and "\nreplicaof " not in settings:
+            self._write(self.configuration, settings + SHUT)
         command = [valkey_server(self.place, self.who), self.configuration]
         done = subprocess.run(
             command, cwd=self.place.valkey, env=environment(self.place), capture_output=True, **self.who.drop()
         )
         if done.returncode:
             raise LabError(f"valkey-server: {done.returncode}, see {self.place.valkey / 'valkey.log'}")
+
+    def _open(self) -> None:
+        from valkey import Valkey as Client
+
+        with Client(port=self.port, password=self.password, socket_timeout=5) as client:
+            client.config_set("min-replicas-to-write", 0)
+            client.config_rewrite()
+        settings = self.configuration.read_text()
+        self._write(self.configuration, settings.replace(SHUT.splitlines()[0] + "\n", ""))
 
     def role(self) -> str | None:
         """Return "primary" or "replica" as the server itself says; None when it does not answer within a second."""

@@ -1,4 +1,4 @@
-"""Which tests a commit is tried with: of what takes long `make test` has a part, as the seed says, the soak the rest."""
+"""Which tests a commit is tried with: of what takes long `make test` has a part, as the seed says, a soak the rest."""
 
 from __future__ import annotations
 

@@ -175,6 +175,7 @@ async def test_site_that_comes_back_at_any_moment_is_never_the_second(
                 taken_over.failure,
                 taken_over.residual,
             )
+            await found.come_back()  # its start-up had to refuse while clients were sent nowhere
             await found.stands()
             acknowledged = {row.number for row in ledger.acknowledged(found.lab.place.load)}
             assert acknowledged - field.lost <= set(two_sites.rows(found.lab, found.old))
