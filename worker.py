@@ -32,8 +32,10 @@ from activities.returning import returns, store_returns
 from activities.salvage import salvage
 from activities.services import run_services
 from activities.serving import serves
+from activities.sessions import compare_sessions, see_store, write_canary
 from activities.sightings import sight, sight_store
 from activities.standing import look_at_standing
+from activities.statuses import ask_command, ask_url
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import caught_up, look_at_store
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
@@ -52,15 +54,17 @@ from workflows.data_center_activation import DataCenterActivation
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 from workflows.failback import Failback
 from workflows.fence_watch import FenceWatch
+from workflows.session_replication_check import SessionReplicationCheck
 
 WORKFLOWS: Sequence[type] = (
-    DatabasePointInTimeRestore, DataCenterActivation, Failback, FenceWatch, Undoing, SystemLease, Notification,
-    UnknownProcedure,
+    DatabasePointInTimeRestore, DataCenterActivation, Failback, FenceWatch, SessionReplicationCheck, Undoing,
+    SystemLease, Notification, UnknownProcedure,
 )  # fmt: skip
 PROBES: Sequence[Probe[Any, Any]] = (
     backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,
     look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch, sight, sight_store,
-    returns, store_returns, look_for_divergence, read_record,
+    returns, store_returns, look_for_divergence, read_record, see_store, write_canary, compare_sessions, ask_command,
+    ask_url,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+FOLDER = Path(__file__).parent / "scripts"
 TAKEN = re.compile(r"^\. \./([a-z_]+)\.sh\n", re.MULTILINE)
 """A line by which a script takes another one's functions: alone on a host there is no file beside it."""
 
@@ -18,9 +19,15 @@ def text(name: str) -> str:
     return TAKEN.sub(lambda found: text(found[1]), own(name))
 
 
+@cache
+def lua(name: str) -> str:
+    """Return the text ``name`` (without ``.lua``) that a store runs, on one line: so it is a word of a command."""
+    return " ".join(line.strip() for line in (FOLDER / f"{name}.lua").read_text().splitlines())
+
+
 def own(name: str) -> str:
     """Return the script ``name`` as it lies beside this module."""
-    return (Path(__file__).parent / "scripts" / f"{name}.sh").read_text()
+    return (FOLDER / f"{name}.sh").read_text()
 
 
 def script(name: str, values: Mapping[str, object]) -> str:

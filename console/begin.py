@@ -132,7 +132,7 @@ async def _start(client: Client, installation: Settings, wanted: Start, frozen: 
 
     from recovery import attributes
     from recovery.errors import Refused
-    from recovery.names import recovery_id
+    from runbooks.library import workflow_id
 
     # Known to Temporal from the first moment, so that it is listed even while no worker runs.
     known = [(attributes.RUNBOOK, wanted.runbook), (attributes.MODE, wanted.mode)]
@@ -140,7 +140,7 @@ async def _start(client: Client, installation: Settings, wanted: Start, frozen: 
         handle = await client.start_workflow(
             frozen.procedure,
             wanted,
-            id=recovery_id(frozen.catalog, frozen.systems[0], wanted.mode),
+            id=workflow_id(wanted.runbook, frozen, wanted.mode),
             task_queue=installation.task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=Reuse.ALLOW_DUPLICATE,

@@ -21,7 +21,6 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from recovery.attributes import RUNBOOK
 from recovery.errors import Invalid
-from recovery.names import recovery_id
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -58,10 +57,11 @@ class Run:
 
 def target(library: Library, name: str) -> str:
     """Return the workflow id that ``name`` means: itself, or that of the recovery of the runbook ``name``."""
+    from runbooks.library import workflow_id
 
     if name not in library.names():
         return name
-    return recovery_id(name.split("/", maxsplit=1)[0], library.read(name).systems[0], "live")
+    return workflow_id(name, library.read(name), "live")
 
 
 async def describe(client: Client, workflow: str, run: str = "") -> Run:

@@ -25,13 +25,13 @@ def link(
 ) -> None:
     """Print the address of the UI's start form for this runbook, and the JSON to paste."""
     from console.request import parameters
-    from recovery.names import recovery_id
+    from runbooks.library import workflow_id
 
     installation = settings()
     runbook = library(installation).read(name)
     given = parameters(pairs or [])
     body = form(name, runbook, given) | {"mode": mode, "requested_by": by or user()}
-    workflow = recovery_id(name.split("/", maxsplit=1)[0], runbook.systems[0], mode)
+    workflow = workflow_id(name, runbook, mode)
     address = start_form(ui(installation), runbook.procedure, installation.task_queue, workflow)
     if as_json:
         emit({"link": address, "input": body, "workflow": workflow})

@@ -3,7 +3,8 @@
 It takes `-h HOST -p PORT -a PASSWORD -t SECONDS -n DATABASE -e --no-auth-warning --raw` and one command, the password
 also as VALKEYCLI_AUTH or REDISCLI_AUTH, and prints the answer as the real one does when nobody watches: raw, one
 element a line, nothing for nil. An error is printed, too, and the exit code is then 1; the real one says so only with
-`-e`, which a script that relies on it has to give. Not covered: TLS, clusters, standard input, subscriptions,
+`-e`, which a script that relies on it has to give. Without a command it takes one from each line of standard input,
+one after the other over one connection; an error ends nothing then. Not covered: TLS, clusters, subscriptions,
 pipelines, and everything interactive.
 
 It is called many times while clients are shut out, so it loads next to nothing: not even `socket` and `typing`, which
@@ -18,7 +19,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import BinaryIO
 
 FLAGS = ("-e", "--no-auth-warning", "--raw")
@@ -79,17 +80,34 @@ def connected(host: str, port: int, seconds: str | None) -> _socket.socket:
     return found
 
 
-def ask(given: dict[str, str], command: Sequence[str]) -> Answer:
-    """Log in, send the command and return its answer. Raises Said, OSError."""
+def ask(given: dict[str, str], commands: Iterable[Sequence[str]]) -> Iterator[Answer | Said]:
+    """Log in, send the commands and yield their answers. Raises Said (at the login), OSError."""
     first = [["AUTH", given["password"]]] if given.get("password") else []
     first += [["SELECT", given["database"]]] if int(given.get("database", 0)) else []
     connection = connected(given["host"], int(given["port"]), given.get("seconds"))
     with os.fdopen(connection.fileno(), "rb", closefd=False) as stream:
-        for words in [*first, command]:
+        for login in first:
+            connection.sendall(packed(login))
+            read(stream)
+        for words in commands:
             connection.sendall(packed(words))
-            answer = read(stream)
+            try:
+                yield read(stream)
+            except Said as error:
+                yield error
     connection.close()
-    return answer
+
+
+def lines() -> Iterator[Sequence[str]]:
+    """Yield the command of each line of standard input. Raises SystemExit."""
+    import shlex
+
+    for line in sys.stdin:
+        try:
+            if words := shlex.split(line):
+                yield words
+        except ValueError:
+            sys.exit("Invalid argument(s)")
 
 
 def parsed(words: Sequence[str]) -> tuple[dict[str, str], Sequence[str]]:
@@ -103,24 +121,25 @@ def parsed(words: Sequence[str]) -> tuple[dict[str, str], Sequence[str]]:
         if option not in VALUES or not left:
             sys.exit(f"valkey-cli: {option}: no such option, or nothing after it")
         given[VALUES[option]] = left.pop(0)
-    if not left:
-        sys.exit("valkey-cli: one command is needed")
     return given, left
 
 
 def main(arguments: Sequence[str]) -> int:
     """Read the arguments, ask, print, and return the exit code."""
     given, command = parsed(arguments)
+    failed = False
     try:
-        answer = ask(given, command)
+        for answer in ask(given, [command] if command else lines()):
+            failed = isinstance(answer, Said)
+            told = str(answer).encode() if isinstance(answer, Said) else b"\n".join(raw(answer))
+            sys.stdout.buffer.write(told + b"\n")
     except Said as error:
         print(error)
         return 1
     except OSError as error:
         print(f"Could not connect to Valkey at {given['host']}:{given['port']}: {error}", file=sys.stderr)
         return 1
-    sys.stdout.buffer.write(b"\n".join(raw(answer)) + b"\n")
-    return 0
+    return int(failed and bool(command))
 
 
 if __name__ == "__main__":

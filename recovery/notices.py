@@ -139,6 +139,19 @@ def ended(report: Report, channels: tuple[str, ...], number: int) -> Notice:
     return _notice(report, f"{report.outcome}{left}", parts, channels, number, "ended", tone)
 
 
+def verdict_changed(report: Report, now: str, before: str, why: str, channels: tuple[str, ...], number: int) -> Notice:
+    """Tell that what is looked at again and again is not any more what it was: what it was, what it is, and why."""
+    well = not why
+    parts = [
+        f"{now.upper()}{f', after {before}' if before else ''}.",
+        _list("What was seen", why.splitlines()),
+        _list("Measured", map(_figure, report.figures[-ROWS:])),
+        _about(report),
+        _list("More", [f"starter.py status {shlex.quote(report.workflow)}"], bullet="    "),
+    ]
+    return _notice(report, now, parts, channels, number, "note", "success" if well else "failure")
+
+
 # --- words ------------------------------------------------------------------------------------------------------
 
 

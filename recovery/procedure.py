@@ -221,7 +221,7 @@ class Procedure(Resets, Generic[P]):
         """Refuse to go on while anything stands in the way; a check lists it and ends."""
         if blockers := [*self._unseen, *blockers]:
             self._record(Blocked(workflow.now(), tuple(blockers)))
-            if self.start.mode == "check":
+            if self._only_looks:
                 raise _Enough
             raise Refused("; ".join(blockers))
 
@@ -237,6 +237,10 @@ class Procedure(Resets, Generic[P]):
     def system(self, kind_of: str, name: str, model: type[M]) -> M:
         """Return the system ``name`` of the frozen estate, as ``model``."""
         return model.model_validate(self.frozen.estate[kind_of][name])
+
+    @property
+    def _only_looks(self) -> bool:
+        return self.looks or self.start.mode == "check"
 
     @property
     def run_name(self) -> str:
@@ -262,7 +266,7 @@ class Procedure(Resets, Generic[P]):
         self._prepare_gates(frozen)
         self._record(Loaded(workflow.now(), frozen))
         self._awake("at-the-opening")
-        if start.mode != "check" and not self._reset:  # a run that was reset asks anew, and does so later
+        if not self._only_looks and not self._reset:  # a run that was reset asks anew, and does so later
             await self._take_in_hand()
         return self.parameters.model_validate(frozen.parameters)  # type: ignore[return-value]
 
@@ -270,7 +274,7 @@ class Procedure(Resets, Generic[P]):
         await self._heed_reset()
         if workflow.cancellation_reason() is not None and not self._committed:
             raise asyncio.CancelledError
-        if self.start.mode == "check":
+        if self._only_looks:
             return self._end("checked")
         if self.start.mode == "drill":
             await self._shielded(self._unwind("the drill is over: everything is put back"))
@@ -284,7 +288,7 @@ class Procedure(Resets, Generic[P]):
         cancelled = is_cancelled_exception(failure)
         if cancelled and not self._fold.cancels:
             self._record(CancelAsked(workflow.now()))
-        if self.start.mode == "check" and not cancelled and kind(failure) != "Invalid":
+        if self._only_looks and not cancelled and kind(failure) != "Invalid":
             self._record(Blocked(workflow.now(), (sentence(failure),)))
             return self._end("checked")
         reason = "cancelled" if cancelled else sentence(failure)

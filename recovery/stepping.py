@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -73,6 +73,9 @@ class Call(NamedTuple):
 
 class Stepping(Inbox):
     """Steps, holds, and the way back."""
+
+    looks: ClassVar[bool] = False
+    """Whether it only looks: then it takes nothing in hand, and ends as checked, with what is not well."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,7 +305,8 @@ class Stepping(Inbox):
         await self._of_lease("leave", leaving, system, type(None))
 
     async def _leave(self) -> None:
-        await self._tell(notices.ended)
+        if not self.looks:  # who looks again and again tells of what has changed
+            await self._tell(notices.ended)
         if not self.report().residual:  # what is not as it was stays in the hands of whoever undoes it
             with contextlib.suppress(FailureError):  # then it is orphaned, which is found out
                 await self._all(self._let_go(system) for system in self._epochs)

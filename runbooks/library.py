@@ -13,7 +13,8 @@ import yaml
 from pydantic import ValidationError
 
 from recovery.errors import Invalid, fields
-from recovery.models import Authored, Frozen, Start, digest
+from recovery.models import Authored, Frozen, Mode, Start, digest
+from recovery.names import recovery_id
 from runbooks.references import mismatches
 from runbooks.schema import Estate, Runbook
 
@@ -79,7 +80,7 @@ class Library:
         if faults := specification(procedure).faults(runbook.systems, parameters, estate):
             raise Invalid("; ".join(faults))
         people = {name: person.roles for name, person in estate.people.items()}
-        tier = estate.databases[runbook.systems[0]].tier
+        tier = _tier(estate, runbook.systems[0])
         frozen = Frozen(
             runbook=start.runbook,
             title=runbook.title,
@@ -146,13 +147,23 @@ def specification(procedure: str) -> Any:
     return importlib.import_module(f"runbooks.procedures.{module}")
 
 
+def workflow_id(name: str, runbook: Runbook | Frozen, mode: Mode) -> str:
+    """Return the workflow id under which the runbook ``name`` runs: that of its first system, one recovery at a time.
+
+    What goes on beside recoveries has an id of its own.
+    """
+    catalog, own = name.split("/", maxsplit=1)
+    beside = getattr(specification(runbook.procedure), "BESIDE", False)
+    return recovery_id(catalog, own if beside else runbook.systems[0], mode)
+
+
 def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     spec = specification(runbook.procedure)
     known = {name for kind in spec.SYSTEMS for name in getattr(estate, kind)}
     kinds = ", ".join(kind[:-1] for kind in spec.SYSTEMS)
     faults = [f"systems: {name} is no {kinds} of the estate" for name in runbook.systems if name not in known]
-    if runbook.systems[0] in known and runbook.systems[0] not in estate.databases:
-        faults.append(f"systems: {runbook.systems[0]} comes first; let that be a database, whose tier counts")
+    if runbook.systems[0] in known and not _tier(estate, runbook.systems[0]):
+        faults.append(f"systems: {runbook.systems[0]} comes first; let that be one with a tier, for that counts")
     if len(set(runbook.systems)) < len(runbook.systems):
         faults.append("systems: one is named twice")
     if len(set(runbook.notify)) < len(runbook.notify):
@@ -173,6 +184,12 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     faults = faults or spec.faults(runbook.systems, runbook.parameters, estate)
     if faults:
         raise Invalid(f"{where}: {'; '.join(faults)}")
+
+
+def _tier(estate: Estate, system: str) -> str:
+    """Return the tier of a system, "" where it has none."""
+    found = estate.databases.get(system) or estate.stores.get(system)
+    return (found.tier if found else None) or ""
 
 
 def _needed(runbook: Runbook, parameters: Mapping[str, Any]) -> list[str]:

@@ -26,10 +26,11 @@ def mismatches(estate: Estate) -> list[str]:
 
 
 def _missing(estate: Estate) -> Iterator[str]:
-    for kind, fields in (("databases", ("host", "tier")), ("stores", ("host",)), ("services", ("host",))):
+    for kind, fields in (("databases", ("host", "tier")), ("stores", ("host", "tier")), ("services", ("host",))):
         for name, system in getattr(estate, kind).items():
             for field in fields:
-                if getattr(system, field) not in getattr(estate, f"{field}s"):
+                named = getattr(system, field)
+                if named is not None and named not in getattr(estate, f"{field}s"):
                     yield f"{kind}.{name}.{field}: the estate has no such {field}"
     for name, host in estate.hosts.items():
         if host.site not in estate.sites:

@@ -81,7 +81,7 @@ class Store(Authored):
     """A Valkey (or Redis) server on a host, replicated by its ``peer`` at another site, or the other way round.
 
     ``cli`` is the host's valkey-cli; ``secret`` a file on the host with the password, if it asks for one;
-    ``upstream`` the address at which the peer replicates this one.
+    ``upstream`` the address at which the peer replicates this one. A runbook for sessions alone needs their ``tier``.
     """
 
     host: Name
@@ -91,6 +91,7 @@ class Store(Authored):
     secret: Path | None = None
     peer: Name
     upstream: Address
+    tier: Name | None = None
 
 
 class Service(Authored):

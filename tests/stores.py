@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import valkey
+import yaml
 
 from activities.ssh import HostAt
 from activities.stores import StoreAt
@@ -28,7 +29,7 @@ from runbooks.schema import Host
 from tests.running import PROCEDURE, ROOT
 
 CLI = """#!{python}
-import os, socket, sys
+import os, shlex, socket, sys
 host, port, command = "127.0.0.1", 6379, sys.argv[1:]
 while command and command[0] in ("-h", "-p"):
     host, port = (command[1], port) if command[0] == "-h" else (host, int(command[1]))
@@ -52,8 +53,9 @@ if secret := os.environ.get("REDISCLI_AUTH"):
     send(file, ["AUTH", secret])
     if (said := read(file)) != "OK":
         print(f"AUTH failed: {{said}}", file=sys.stderr)
-send(file, command)
-print(read(file))
+for words in [command] if command else filter(None, map(shlex.split, sys.stdin)):
+    send(file, words)
+    print(read(file))
 """
 """What the real one prints where nobody watches: one element a line, errors like anything else, and exit code 0."""
 
@@ -169,3 +171,29 @@ def lab_host(lab: Lab) -> HostAt:
     start = Start(runbook="lab/restore-orders", reason="a test", parameters={"target_time": "2026-11-21T22:00:00Z"})
     frozen = library(ROOT / "runbooks", lab.state / "estate.env").freeze(start, PROCEDURE)
     return HostAt.model_validate(Host.model_validate(frozen.estate["hosts"]["north-db"]).model_dump())
+
+
+def catalog(folder: Path, stores: Pair, runbooks: Mapping[str, Mapping[str, object]]) -> Path:
+    """Write a catalog ``lab`` of two stores, and of runbooks for them; return where it lies."""
+    host = stores.host.model_dump(include={"address", "port", "user", "known_hosts", "key", "jobs"})
+    known = {}
+    for which, other in ((stores.north, stores.south), (stores.south, stores.north)):
+        address, port = which.at.split(":")
+        known[f"sessions-{which.name}"] = {
+            "host": f"{which.name}-host", "cli": str(stores.cli), "port": which.port, "secret": str(stores.secret),
+            "peer": f"sessions-{other.name}", "upstream": {"address": address, "port": int(port)}, "tier": "gold",
+        }  # fmt: skip
+    estate = {
+        "title": "Two stores",
+        "sites": {name: {"title": name} for name in ("north", "south")},
+        "hosts": {f"{name}-host": {"site": name, **host} for name in ("north", "south")},
+        "stores": known,
+        "tiers": {"gold": {"rto": "PT1H", "rpo": "PT5S"}},
+        "people": {"bob": {"roles": ["dba"]}},
+    }
+    (folder / "lab").mkdir()
+    (folder / "lab" / "estate.yaml").write_text(yaml.safe_dump(estate))
+    for name, text in runbooks.items():
+        base = {"title": name, "version": "1", "systems": sorted(known), "why": "a test"}
+        (folder / "lab" / f"{name}.yaml").write_text(yaml.safe_dump({**base, **text}))
+    return folder

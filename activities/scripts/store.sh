@@ -10,7 +10,7 @@ if [ -n "$SECRET" ]; then # in the environment of its program alone: a command l
     export REDISCLI_AUTH
 fi
 try() { # "$@" a command: "told" is what the store answers, a refusal too; what it cannot answer ends the script
-    told=$(timeout 20 "$CLI" -h "$ADDRESS" -p "$PORT" "$@" 2>&1)
+    told=$(timeout "${LIMIT:-20}" "$CLI" -h "$ADDRESS" -p "$PORT" "$@" 2>&1)
     how=$?
     case $told in *"$return"*) told=$(printf '%s\n' "$told" | tr -d '\r') ;; esac
     first=${told%%"$line"*}
@@ -18,6 +18,8 @@ try() { # "$@" a command: "told" is what the store answers, a refusal too; what 
         124:*) later "$at does not answer" ;;
         126:* | 127:*) fail Fatal "$CLI cannot be run" ;;
         *WRONGPASS* | *NOAUTH* | *NOPERM*) fail Refused "$at does not let this login in, or not do that ($1)" ;;
+        *'Connection reset'* | *'closed the connection'* | *'I/O error'*)
+            later "$at closes the connection; does it run, does it expect TLS (which is not spoken here)?" ;;
         *'Could not connect'* | *'Connection re'* | [1-9]*:) later "$at cannot be reached; does it run?" ;;
         *:LOADING* | *:BUSY*) later "$at is busy (${told%% *})" ;;
     esac
@@ -29,7 +31,7 @@ ask() { # "$@" a command that the store has to carry out
 short() { printf '%.150s' "$first"; }
 names='role|config_file|loading|db[0-9]+|slave[0-9]+|(valkey|redis)_version|used_memory|maxmemory(_policy)?'
 names="$names|master_(host|port|link_status|last_io_seconds_ago|link_down_since_seconds|sync_in_progress|replid2?)"
-names="$names|(master|slave|second)_repl_offset"
+names="$names|(master|slave|second)_repl_offset|cluster_enabled"
 field() { # $1 name, of what INFO told; without another program, for it is asked often while clients are shut out
     case $line$info in *"$line$1:"*) ;; *) return ;; esac
     found=$line$info
@@ -40,7 +42,11 @@ look() { # what the store is: "of" is whom it replicates, nobody as a primary
     ask info
     of= info=$(printf '%s\n' "$told" | grep -E "^($names):") # little: a shell takes its time over long values
     [ -n "$(field role)" ] || fail Refused "$at does not tell of itself: $(short)"
+    [ "$(field cluster_enabled)" != 1 ] || fail Refused "$at is part of a cluster; a primary and its replicas are known here"
     [ "$(field role)" != slave ] || of=$(field master_host):$(field master_port)
+}
+offset() { # how far it is: in its primary's log as a replica, in its own as a primary
+    [ -z "$of" ] && field master_repl_offset || field slave_repl_offset
 }
 gate() { # "least lag": how many replicas, at most that far behind, there must be for a write to be taken
     ask config get 'min-replicas-*'

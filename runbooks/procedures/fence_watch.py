@@ -14,6 +14,8 @@ from runbooks.schema import Estate
 SYSTEMS = ("databases", "stores", "services")
 ESTATE = ("sites", "hosts", "databases", "stores", "services", "directors", "safety")
 GATES: tuple[str, ...] = ()
+BESIDE = True
+"""It waits for weeks, under the id of its runbook, not of a system."""
 
 
 def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,8 +21,10 @@ from activities.homecoming import parted
 from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.returning import Return, returns, store_returns
 from activities.services import run_services
+from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
 from activities.sightings import Lookout, sight, sight_store
 from activities.ssh import HostAt
+from activities.statuses import CommandAsked, ask_command
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import caught_up as store_caught_up
 from activities.stores import look_at_store, replication
@@ -38,7 +40,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 STEPS = [step for step in (*worker.PROBES, *worker.ACTIONS) if "HostAt" in str(step.spec_type.model_json_schema())]
 """Every step on a host; the others send no script."""
 ACTIONS = [step for step in STEPS if isinstance(step, Action)]
-WAITS = ("postgres.first_write", "postgres.caught_up", "valkey.caught_up", "host.returns", "valkey.returns")
+WAITS = (
+    "postgres.first_write",
+    "postgres.caught_up",
+    "valkey.caught_up",
+    "host.returns",
+    "valkey.returns",
+    "sessions.canary",
+    "sessions.compared",
+)
 OWNERS = ("0a1b2c3d", "4e5f6a7b")
 LEADERS = {keep_role.name: "north", follow.name: "south"}
 """At which site there is a primary that a step has the other one follow."""
@@ -61,6 +71,9 @@ async def host(listening: Recorder) -> Recorder:
     listening.answer("verify_copy", captured("verify_good"))
     listening.answer("store_state", captured("store_primary"))
     listening.answer("service_state", "runs\n")
+    listening.answer("store_ask", "reached\t1\noffset\t1\nkeys\t1\n")
+    listening.answer("store_all", "offset\t1\ncursor 0\n")
+    listening.answer("status", "0\nwell\n")
     listening.answer("divergence", "line\t1\nfork\t\n")
     return listening
 
@@ -99,6 +112,10 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
         export_divergence.name: parted(sites, pair),
         run_services.name: level,
         look_at_store.name: sites.store(two.old),
+        see_store.name: sites.store(two.old),
+        write_canary.name: PairOfStores(system="sessions", primary=two.old, replica=two.new),
+        compare_sessions.name: Comparison(system="sessions", primary=two.old, replica=two.new, whole=True),
+        ask_command.name: CommandAsked(system="elsewhere", host=at, run="true", replicated="."),
         store_caught_up.name: sites.copies(two),
         fence_store.name: sites.store(two.old),
         unfence_store.name: sites.unfence(two, replication(captured("store_primary"))),
@@ -192,6 +209,7 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     looks = {
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
+        "store_ask", "store_all", "status",
         "extraction", "end_copy_back", "divergence", "end_reading", "pg_state", "store_state", "service_state",
     }  # fmt: skip
     assert {sent.name for sent in host.sent if not sent.job} == looks

@@ -28,7 +28,11 @@ def parameters(runbook: Runbook) -> dict[str, Any]:
     """Return what its procedure requires and ``runbook`` does not say."""
     model = specification(runbook.procedure).Parameters
     schema = model.model_json_schema()
-    return {name: _sample(schema["properties"][name]) for name in schema["required"] if name not in runbook.parameters}
+    return {
+        name: _sample(schema["properties"][name])
+        for name in schema.get("required", ())
+        if name not in runbook.parameters
+    }
 
 
 def _sample(schema: dict[str, Any]) -> object:

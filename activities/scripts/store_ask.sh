@@ -1,0 +1,13 @@
+# Ask a store COMMANDS, one a line and over one connection; tell how far it is after that, and what it said.
+# UPTO has it first come to so many bytes of its primary's log, for which PATIENCE seconds are waited.
+. ./store.sh
+look
+began=$(date +%s)
+while [ "$(offset)" -lt "$UPTO" ] && [ $(($(date +%s) - began)) -lt "$PATIENCE" ]; do sleep 0.05; look; done
+reached=$(offset)
+said=$(printf '%s\n' "$COMMANDS" | timeout "${LIMIT:-20}" "$CLI" -h "$ADDRESS" -p "$PORT" 2>&1)
+[ $? != 124 ] || later "$at does not answer"
+case $said in *NOPERM* | *'unknown command'*) fail Refused "$at does not let this login read so: $(printf '%.150s' "$said")" ;; esac
+look
+keys=$(printf '%s\n' "$info" | sed -n 's/^db[0-9]*:keys=\([0-9]*\).*/\1/p' | awk '{ all += $1 } END { print all + 0 }')
+printf 'reached\t%s\noffset\t%s\nkeys\t%s\n%s\n' "$reached" "$(offset)" "$keys" "$said"

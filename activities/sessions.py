@@ -1,0 +1,334 @@
+"""Sessions in stores that replicate each other: how long one takes to arrive, and whether both sides hold the same.
+
+What a session holds never leaves its store: digests do, which the store itself computes. Names of keys are known to
+the worker while it compares, and are told only as ``masked`` has them, for a session's name may let its bearer in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from typing import Literal, NamedTuple
+
+from activities import scripts, ssh
+from activities.sightings import StoreSighting, sight_store
+from activities.stores import StoreAt, StoreSpec
+from recovery.actions import Probe, Spec
+from recovery.errors import Invalid, Refused, Transient
+from recovery.models import Wire
+
+HEAD = 3
+"""Lines that the script says for itself before what the store said."""
+LIMIT = 5
+"""Seconds in which a store answers; for one that stands still nobody waits longer."""
+BATCH = 20
+"""Keys of one command: no client waits for long."""
+MANY = 1000
+"""Keys of one command where everything is read."""
+ALL = 120
+"""Seconds in which everything is read."""
+ROUNDS = 4
+"""How often what clients just write is looked at again, before it is left undecided."""
+NAMED = 20
+"""Keys that are named; the others are counted."""
+SOON = timedelta(seconds=2)
+"""What expires within that is let go: each side sees it end at its own moment."""
+MOST = 4000
+"""Keys that are looked at again where everything was read."""
+
+Difference = Literal["missing", "left over", "other contents", "other expiry"]
+
+
+class Row(NamedTuple):
+    """What a store holds under a key: type, when it expires (ms since 1970; -1: never), a digest of its contents."""
+
+    kind: str
+    expires: int
+    digest: str
+
+
+class Reading(NamedTuple):
+    """What was read, by key in hex; then the offset in the log, and how many keys there are. ``reached`` was before."""
+
+    rows: Mapping[str, Row]
+    offset: int
+    reached: int
+    keys: int
+
+
+class SeeStore(Probe[StoreSpec, StoreSighting]):
+    """Look at a store by itself; one that does not let us in is what was found out, too."""
+
+    name = "sessions.store"
+    limit = timedelta(seconds=13)
+    patience = timedelta(0)
+
+    def title(self, spec: StoreSpec) -> str:
+        """Say what is looked at."""
+        return f"see {spec.system}"
+
+    async def observe(self, spec: StoreSpec) -> StoreSighting:
+        """Look, once."""
+        try:
+            return await sight_store.observe(spec)
+        except Refused as error:
+            return StoreSighting(why=error.message)
+
+
+see_store = SeeStore()
+
+
+class PairOfStores(Spec):
+    """A primary and one that replicates it; ``seconds`` are allowed for what is written to arrive."""
+
+    primary: StoreAt
+    replica: StoreAt
+    run: str = ""
+    seconds: float = 5
+
+
+class Canary(Wire):
+    """A session that was written: how many replicas have confirmed it, after how long, and whether one was seen to.
+
+    ``refused`` is why it could not be written, ``failed`` why that could not be tried. ``seconds`` is what the primary
+    waited for, by its own clock.
+    """
+
+    confirmed: int = 0
+    seconds: float = 0
+    arrived: bool = False
+    refused: str = ""
+    failed: str = ""
+
+
+class WriteCanary(Probe[PairOfStores, Canary]):
+    """Write a session of its own, which goes by itself; wait for it at the primary, and read it at the replica."""
+
+    name = "sessions.canary"
+    limit = timedelta(seconds=90)
+    patience = timedelta(0)
+
+    def title(self, spec: PairOfStores) -> str:
+        """Say what is tried."""
+        return f"see a session of {spec.primary.name} arrive at {spec.replica.name}"
+
+    async def observe(self, spec: PairOfStores) -> Canary:
+        """Write, wait, read; a store that is gone meanwhile is what was found out."""
+        try:
+            return await self._tried(spec)
+        except (Transient, Refused) as error:
+            return Canary(failed=error.message)
+
+    async def _tried(self, spec: PairOfStores) -> Canary:
+        key, token, wait = f"recovery:canary:{spec.run or 'check'}", secrets.token_hex(8), int(spec.seconds * 1000)
+        commands = ["TIME", f"SET {key} {token} PX {wait + 60_000}", f"WAIT 1 {wait}", "TIME"]
+        told = await _asked(spec.primary, commands, seconds=spec.seconds)
+        lines = told.splitlines()[HEAD:]
+        if len(lines) != 6 or lines[2] != "OK":  # what a store that is shut answers
+            return Canary(refused=next((line for line in lines[2:3]), "no answer")[:200])
+        began, ended = (int(first) + int(then) / 1e6 for first, then in (lines[:2], lines[4:]))
+        confirmed = int(lines[3])
+        seen = await _asked(spec.replica, [f"GET {key}"])
+        return Canary(
+            confirmed=confirmed, seconds=round(max(ended - began, 0), 4), arrived=token in seen.splitlines()[HEAD:]
+        )
+
+
+write_canary = WriteCanary()
+
+
+class Comparison(PairOfStores):
+    """Compare so many sessions, at random; of those whose key fits ``match``. ``whole`` compares every one.
+
+    Of a replica that does not ``keep up`` nothing is waited for: what it lacks now is counted.
+    """
+
+    match: str = "*"
+    sample: int = 1000
+    whole: bool = False
+    keeps_up: bool = True
+
+
+class Compared(Wire):
+    """What a comparison found: how many were compared, how many of these differ and how, and some of them by name.
+
+    ``undecided`` were being written all the time. ``at`` is when the replica had all of what was read at the primary.
+    ``even`` tells that both had as many keys, ``failed`` why nothing could be compared.
+    """
+
+    failed: str = ""
+
+    compared: int = 0
+    undecided: int = 0
+    differences: dict[Difference, int] = {}
+    named: tuple[str, ...] = ()
+    at: datetime | None = None
+    even: bool = True
+
+
+class CompareSessions(Probe[Comparison, Compared]):
+    """Compare what two stores hold; what clients write meanwhile is looked at again, and no difference."""
+
+    name = "sessions.compared"
+    limit = timedelta(minutes=8)
+    patience = timedelta(0)
+
+    def title(self, spec: Comparison) -> str:
+        """Say what is compared."""
+        what = "every session" if spec.whole else f"{spec.sample} sessions"
+        return f"compare {what} of {spec.primary.name} with those of {spec.replica.name}"
+
+    async def observe(self, spec: Comparison) -> Compared:
+        """Compare; a store that is gone meanwhile is what was found out."""
+        try:
+            return await (_whole(spec) if spec.whole or not spec.keeps_up else _sampled(spec))
+        except (Transient, Refused) as error:
+            return Compared(failed=error.message)
+
+
+compare_sessions = CompareSessions()
+
+
+def difference(first: Row | None, second: Row | None) -> Difference | None:
+    """Return how what a replica holds (``second``) is not what its primary does."""
+    if first == second:
+        return None
+    if second is None:
+        return "missing"
+    if first is None:
+        return "left over"
+    return "other contents" if first[::2] != second[::2] else "other expiry"
+
+
+def masked(key: bytes) -> str:
+    """Return the name of a key as people may read it: of what is as long as a token the beginning, and a digest."""
+
+    def short(found: re.Match[str]) -> str:
+        word = found[0]
+        return f"{word[:6]}…{hashlib.sha256(word.encode()).hexdigest()[:8]}"
+
+    return re.sub(r"[A-Za-z0-9_+/=.~-]{16,}", short, key.decode(errors="backslashreplace"))[:120]
+
+
+async def _sampled(spec: Comparison) -> Compared:
+    """Draw keys at both, for each may have what the other one lacks; where these have not as many, compare all."""
+    drawn = await asyncio.gather(*(_drawn(one, spec) for one in (spec.primary, spec.replica)))
+    found = await _compared(spec, sorted(set().union(*drawn)))
+    return found if found.even else await _whole(spec)
+
+
+async def _whole(spec: Comparison) -> Compared:
+    first, second = await asyncio.gather(_all(spec.primary, spec), _all(spec.replica, spec))
+    total, soon = len(first.keys() | second.keys()), _soon()
+    unlike = sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
+    if not spec.keeps_up:  # it stands where it stood
+        unlike = [key for key in unlike if not _goes(first.get(key), second.get(key), soon)]
+        wrong = {key: how for key in unlike if (how := difference(first.get(key), second.get(key)))}
+        return Compared(compared=total, differences=dict(Counter(wrong.values())), named=_named(wrong))
+    found = await _compared(spec, unlike[:MOST])
+    # So many that nobody needs each of them for sure.
+    more = Counter(difference(first.get(key), second.get(key)) for key in unlike[MOST:])
+    differences = Counter(found.differences) + Counter({how: count for how, count in more.items() if how})
+    return found.model_copy(update={"compared": total - found.undecided, "differences": dict(differences)})
+
+
+def _soon() -> float:
+    return (datetime.now(UTC) + SOON).timestamp() * 1000
+
+
+def _goes(first: Row | None, second: Row | None, soon: float) -> bool:
+    """Tell whether it expires just now, or has."""
+    return any(row is not None and 0 <= row.expires <= soon for row in (first, second))
+
+
+def _named(wrong: Mapping[str, Difference]) -> tuple[str, ...]:
+    return tuple(f"{masked(bytes.fromhex(key))}: {how}" for key, how in sorted(wrong.items())[:NAMED])
+
+
+async def _compared(spec: Comparison, keys: Sequence[str]) -> Compared:
+    open_, seen = set(keys), dict[str, tuple[Row | None, Row | None]]()
+    decided: dict[str, Difference | None] = {}
+    at: datetime | None = None
+    uneven = rounds = 0
+    while rounds < ROUNDS and (open_ or uneven == rounds):
+        rounds += 1
+        asked = sorted(open_)
+        before = await _read(spec.primary, asked)
+        replica = await _read(spec.replica, asked, before.offset, spec.seconds)
+        arrived, reached = datetime.now(UTC), replica.reached >= before.offset
+        after, soon = await _read(spec.primary, asked), _soon()
+        at = arrived if reached else at
+        uneven += reached and before.keys == after.keys != replica.keys
+        for key in asked:
+            first, second = before.rows.get(key), replica.rows.get(key)
+            if first != after.rows.get(key) or _goes(first, second, soon):
+                seen.pop(key, None)  # it is being written, or just going
+                continue
+            how = difference(first, second)
+            if how is None or seen.get(key) == (first, second):  # a difference has to be seen twice
+                decided[key] = how
+            seen[key] = (first, second)
+        open_ -= decided.keys()
+    wrong = {key: how for key, how in decided.items() if how is not None}
+    return Compared(
+        compared=len(decided),
+        undecided=len(open_),
+        differences=dict(Counter(wrong.values())),
+        named=_named(wrong),
+        at=at,
+        even=uneven < rounds,
+    )
+
+
+async def _drawn(store: StoreAt, spec: Comparison) -> set[str]:
+    """Return keys from places in the store's table that chance chose."""
+    times = max(spec.sample // 2 // BATCH, 1)
+    read = scripts.lua("sessions")
+    chance = [random.SystemRandom().getrandbits(48) for _ in range(times)]
+    match = _quoted(spec.match)
+    told = await _asked(store, [f'EVAL_RO "{read}" 0 scan {cursor} {BATCH} {match}' for cursor in chance])
+    return set(list(rows(told))[: spec.sample])
+
+
+async def _read(store: StoreAt, keys: Sequence[str], upto: int = 0, seconds: float = 0) -> Reading:
+    read = scripts.lua("sessions")
+    batches = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
+    told = await _asked(store, [f'EVAL_RO "{read}" 0 read {" ".join(batch)}' for batch in batches], upto, seconds)
+    facts = {name: int(value) for name, value in (line.split("\t") for line in told.splitlines()[:HEAD])}
+    return Reading(rows(told), facts["offset"], facts["reached"], facts["keys"])
+
+
+async def _all(store: StoreAt, spec: Comparison) -> Mapping[str, Row]:
+    values = store.values() | {"read": scripts.lua("sessions"), "match": spec.match, "count": MANY}
+    return rows(await ssh.look(store.host, "store_all", values, ALL))
+
+
+async def _asked(store: StoreAt, commands: Iterable[str], upto: int = 0, seconds: float = 0) -> str:
+    values = store.values() | {"commands": "\n".join(commands), "upto": upto, "patience": ceil(seconds)}
+    values |= {"limit": LIMIT + int(seconds)}
+    return await ssh.look(store.host, "store_ask", values, 2 * LIMIT + 2 * seconds)
+
+
+def rows(told: str) -> dict[str, Row]:
+    """Return what a store told of its keys. Raises Transient when it broke off, Invalid when it says something else."""
+    found: dict[str, Row] = {}
+    for line in told.splitlines():
+        words = line.split(" ")
+        if len(words) == 4 and re.fullmatch(r"(?:[0-9a-f]{2})+", words[0]):
+            found[words[0]] = Row(words[1], int(words[2]), words[3])
+        elif line and not re.match(r"(?:cursor |reached\t|offset\t|keys\t)", line):
+            if line.startswith(("LOADING", "BUSY", "Could not connect", "Error:")):
+                raise Transient(f"a store broke off: {line[:150]}")
+            raise Invalid(f"cli: what answers does not read sessions as Valkey (or Redis 7) does: {line[:150]}")
+    return found
+
+
+def _quoted(match: str) -> str:
+    return '"' + re.sub(r'["\\]', r"\\\g<0>", match) + '"'

@@ -1,0 +1,92 @@
+"""What a runbook may say to SessionReplicationCheck."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from recovery.models import Authored, Name, Text
+from runbooks.schema import Estate
+
+SYSTEMS = ("stores",)
+ESTATE = ("sites", "hosts", "stores")
+GATES: tuple[str, ...] = ()
+BESIDE = True
+"""It takes nothing in hand, and goes on beside recoveries: under the id of its runbook, not of a system."""
+
+
+def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the gates that a run with ``parameters`` comes to: nobody is asked whether one may look."""
+    return GATES
+
+
+def commits(parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a hold has to say who is asked."""
+    return False
+
+
+class Status(Authored):
+    """What another system says of its own replication: ``replicated`` and ``lagging`` are regular expressions.
+
+    The first that is found in what it says decides; neither is: broken. A command has to end with 0, a URL to answer
+    with 200.
+    """
+
+    name: Name
+    replicated: Text
+    lagging: Text | None = None
+
+    @field_validator("replicated", "lagging")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        return value
+
+
+class Command(Status):
+    """One that a host is asked with a command, run by sh there."""
+
+    host: Name
+    run: Text
+
+
+class Url(Status):
+    """One that is asked over HTTP."""
+
+    url: Text = Field(pattern=r"^https?://[^\s]+$")
+
+
+class Parameters(Authored):
+    """Which sessions, how many of them are compared, and how far behind a replica may be.
+
+    ``match`` is a pattern of keys as SCAN knows it; ``sample`` sessions are compared, or all of them (``whole``).
+    A session has to arrive within ``lag``, and no replica may lack more than ``lag_bytes`` of log. ``every`` has it
+    look again and again, until it is cancelled. ``commands`` and ``urls`` are of systems with a status of their own.
+    """
+
+    match: Text = "*"
+    sample: int = Field(default=1000, ge=10, le=100_000)
+    whole: bool = False
+    lag: timedelta = Field(default=timedelta(seconds=5), ge=timedelta(milliseconds=100), le=timedelta(seconds=30))
+    lag_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
+    every: timedelta | None = Field(default=None, ge=timedelta(seconds=1), le=timedelta(days=1))
+    commands: tuple[Command, ...] = Field(default=(), max_length=50)
+    urls: tuple[Url, ...] = Field(default=(), max_length=50)
+
+
+def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> list[str]:
+    """Return what is wrong with the systems that a runbook names, for a run with ``parameters``."""
+    found = []
+    if len(systems) < 2:
+        found.append("systems: name the stores of both sites; one alone replicates nobody")
+    for number, one in enumerate(parameters.get("commands", ())):
+        if isinstance(one, Mapping) and one.get("host") not in estate.hosts:
+            found.append(f"parameters.commands.{number}.host: the estate has no such host")
+    return found

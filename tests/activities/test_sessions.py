@@ -1,0 +1,199 @@
+"""Sessions at two real stores: what arrives, what differs, and what clients are just writing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+import pytest_asyncio
+import valkey
+
+from activities import ssh
+from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
+from activities.stores import StoreSpec
+from lab.estate import Lab
+from tests.stores import Pair, lab_host, pair
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MANY = 3000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def _closed() -> AsyncIterator[None]:
+    yield
+    await ssh.close()
+
+
+@pytest.fixture(scope="module")
+def stores(lab: Lab) -> Iterator[Pair]:
+    """North with sessions of every type, and south that replicates it."""
+    with pair(lab_host(lab)) as found:
+        with found.north.client() as client:
+            fill(client, MANY)
+            assert client.wait(1, 5000) == 1
+        yield found
+
+
+def fill(client: valkey.Valkey, many: int) -> None:
+    """Write so many sessions: strings and hashes, and a few of every other type."""
+    pipe = client.pipeline(transaction=False)
+    for number in range(many):
+        key = f"session:{number}"
+        if number % 2:
+            pipe.set(key, f"basket {number}", ex=900)
+        else:
+            pipe.hset(key, mapping={"user": number, "basket": "x" * 60})
+            pipe.expire(key, 900)
+        if number % 5000 == 4999:
+            pipe.execute()
+    pipe.sadd("session:set", *range(600))
+    pipe.rpush("session:list", *range(30))
+    pipe.zadd("session:zset", {str(number): number for number in range(300)})
+    pipe.xadd("session:stream", {"a": "b"})
+    pipe.execute()
+
+
+def of(stores: Pair) -> dict[str, object]:
+    """Return what tells a probe which stores."""
+    return {
+        "system": "sessions-south",
+        "primary": stores.store(stores.north),
+        "replica": stores.store(stores.south),
+        "run": "r1",
+    }
+
+
+def comparing(stores: Pair, **more: object) -> Comparison:
+    return Comparison.model_validate({**of(stores), "match": "session:*", "sample": 400, **more})
+
+
+@contextmanager
+def written(stores: Pair, many: int = MANY) -> Iterator[list[int]]:
+    """Write sessions all the time, new ones, others and some that go; yield how many, so far."""
+    stop, count, chance = threading.Event(), [0], random.Random(7)
+
+    def write() -> None:
+        with stores.north.client() as client:
+            while not stop.is_set():
+                number = chance.randrange(many)
+                pipe = client.pipeline(transaction=False)
+                pipe.delete(f"session:{number}") if chance.random() < 0.1 else None
+                pipe.set(f"session:{number}", chance.random(), px=chance.randrange(500, 900_000))
+                pipe.hset("session:hot", "seen", chance.random())
+                pipe.execute()
+                count[0] += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield count
+    finally:
+        stop.set()
+        writer.join()
+
+
+@contextmanager
+def writable(stores: Pair) -> Iterator[valkey.Valkey]:
+    """Let the replica be written to, as somebody may have by mistake; then have it be a copy again."""
+    stores.south.tell("CONFIG", "SET", "replica-read-only", "no")
+    try:
+        with stores.south.client() as client:
+            yield client
+    finally:
+        stores.south.tell("CONFIG", "SET", "replica-read-only", "yes")
+        stores.south.tell("REPLICAOF", "NO", "ONE")
+        stores.south.tell("FLUSHALL")
+        stores.south.tell("REPLICAOF", *stores.north.at.split(":"))
+        with stores.north.client() as client:
+            client.set("again", 1)
+            assert client.wait(1, 10_000) == 1
+
+
+async def test_healthy_pair_is_the_same(stores: Pair) -> None:
+    for whole in (False, True):
+        found = await compare_sessions.observe(comparing(stores, whole=whole))
+        assert not found.differences, found
+        assert found.compared > (MANY if whole else 300)
+        assert found.undecided == 0
+    canary = await write_canary.observe(PairOfStores.model_validate(of(stores)))
+    assert (canary.confirmed, canary.arrived, canary.refused) == (1, True, "")
+    assert 0 < canary.seconds < 2
+    ttl = stores.north.tell("PTTL", "recovery:canary:r1")
+    assert isinstance(ttl, int)
+    assert 0 < ttl < 70_000
+
+
+@pytest.mark.parametrize("number", range(3))
+async def test_healthy_pair_under_load_is_never_accused(stores: Pair, number: int) -> None:
+    with written(stores) as count:
+        found = await compare_sessions.observe(comparing(stores, whole=number == 0))
+        assert count[0] > 50
+    assert not found.differences, found
+    assert found.compared > 100
+
+
+async def test_what_differs_is_found_and_named(stores: Pair) -> None:
+    with stores.north.client() as north:
+        for number in range(40):
+            north.hset(f"mine:{number}", mapping={"user": number, "basket": "x"})
+            north.expire(f"mine:{number}", 900)
+        assert north.wait(1, 5000) == 1
+    with writable(stores) as south:
+        south.delete("mine:11")
+        south.set("mine:13", "something else", keepttl=True)
+        south.hset("mine:20", "basket", "y")
+        south.pexpire("mine:15", 10_000_000)
+        south.persist("mine:21")
+        south.hset("mine:of-nobody", "user", "1")
+        for load in (False, True):
+            with written(stores) if load else nullcontext():
+                found = await compare_sessions.observe(comparing(stores, whole=True, match="mine:*"))
+            assert found.differences == {
+                "missing": 1, "left over": 1, "other contents": 2, "other expiry": 2,
+            }, found  # fmt: skip
+            assert set(found.named) == {
+                "mine:11: missing", "mine:13: other contents", "mine:20: other contents",
+                "mine:15: other expiry", "mine:21: other expiry", "mine:of-nobody: left over",
+            }  # fmt: skip
+            assert found.compared == 41
+
+
+async def test_sample_finds_what_is_often_wrong(stores: Pair) -> None:
+    with writable(stores) as south:
+        for number in range(0, MANY, 2):
+            south.delete(f"session:{number}")
+        found = await compare_sessions.observe(comparing(stores))
+    assert found.differences.keys() == {"missing"}
+    assert 0.15 < found.differences["missing"] / found.compared < 0.9
+
+
+async def test_replica_that_stands_still_is_said_to(stores: Pair) -> None:
+    assert stores.south.process is not None
+    stores.south.process.send_signal(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(60):
+            canary = await write_canary.observe(PairOfStores.model_validate({**of(stores), "seconds": 1}))
+            seen = await see_store.observe(StoreSpec(system="south", store=stores.store(stores.south)))
+            compared = await compare_sessions.observe(comparing(stores))
+        assert "does not answer" in canary.failed
+        assert not canary.arrived
+        assert not seen.answered
+        assert "does not answer" in compared.failed
+    finally:
+        stores.south.process.send_signal(signal.SIGCONT)
+
+
+async def test_store_that_is_shut_takes_no_canary(stores: Pair) -> None:
+    stores.north.tell("CONFIG", "SET", "min-replicas-to-write", 5)
+    try:
+        canary = await write_canary.observe(PairOfStores.model_validate(of(stores)))
+    finally:
+        stores.north.tell("CONFIG", "SET", "min-replicas-to-write", 0)
+    assert canary.refused.startswith("NOREPLICAS")
+    assert not canary.arrived
