@@ -32,6 +32,7 @@ from activities.returning import returns, store_returns
 from activities.salvage import salvage
 from activities.services import run_services
 from activities.serving import serves
+from activities.session_keeping import keep_sessions
 from activities.sessions import compare_sessions, see_store, write_canary
 from activities.sightings import sight, sight_store
 from activities.standing import look_at_standing
@@ -69,7 +70,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
     copy_back, point, fence_store, unfence_store, promote_store, follow_store, run_services, keep_role, retire,
-    promote_standby, follow, forget_role, export_divergence,
+    promote_standby, follow, forget_role, export_divergence, keep_sessions,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

@@ -9,9 +9,11 @@ from activities.databases import DatabaseSeen, known
 from activities.director import Seen
 from activities.divergence import Divergence, PartedSpec
 from activities.salvage import Salvaged
+from activities.session_keeping import KeepSpec, Snapshot
+from activities.sessions import Compared, Comparison
 from activities.sites import NEEDED, Pair, Sites, Stores
 from activities.store_roles import CLOSED, Follow, Unfence
-from activities.stores import Replication, alone
+from activities.stores import Replication
 from activities.takeovers import TakenOver
 from recovery.models import Wire
 
@@ -26,6 +28,7 @@ class Back(Wire):
     databases: dict[str, DatabaseSeen] = {}
     divergences: dict[str, Divergence] = {}
     stores: dict[str, Replication] = {}
+    sessions: dict[str, Compared] = {}
     directors: dict[str, Seen] = {}
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
@@ -49,6 +52,24 @@ def parted(sites: Sites, pair: Pair) -> PartedSpec:
     """Return how the lost database is named where it is read: ``new`` is the one at home."""
     out = f"{pair.new.copies}/{pair.new.name}.divergent-{sites.owner}"
     return PartedSpec(system=pair.new.name, database=pair.new, other=pair.old, owner=sites.owner, out=out)
+
+
+def strayed(sites: Sites, two: Stores) -> Comparison:
+    """Return what compares every session of the lost store with what the one that serves holds."""
+    return Comparison(
+        system=two.new.name, primary=two.new, replica=two.old, run=sites.owner, whole=True, keeps_up=False
+    )
+
+
+def follows(found: Back, two: Stores) -> bool:
+    """Tell whether the store at home replicates the one that serves: then it has nothing of its own."""
+    return found.stores[two.new.name].of == two.old.upstream
+
+
+def keeps(sites: Sites, two: Stores) -> KeepSpec:
+    """Return how what the store at home holds is kept."""
+    out = f"{two.new.copies}/{two.new.name}.divergent-{sites.owner}"
+    return KeepSpec(system=two.new.name, store=two.new, run=sites.owner, out=out)
 
 
 def readable(found: Back, pair: Pair) -> bool:
@@ -137,13 +158,19 @@ def _store(two: Stores, found: Back) -> Iterator[str]:
         yield f"{two.old.name}: is a replica, no primary; nobody could be followed"
 
 
-def at_stake(sites: Sites, found: Back, exported: Mapping[str, Salvaged], criteria: tuple[str, ...]) -> Overwritten:
+def at_stake(
+    sites: Sites,
+    found: Back,
+    exported: Mapping[str, Salvaged],
+    kept: Mapping[str, Snapshot],
+    criteria: tuple[str, ...],
+) -> Overwritten:
     """Return what is overwritten, and where it is kept, in words."""
     return Overwritten(
         at_stake=f"{sites.new} is rebuilt as a replica of {sites.old}: what only {sites.new} has is overwritten there.",
         in_words=(
             *(line for pair in sites.databases for line in _only(sites, pair, found, exported.get(pair.new.name))),
-            *(line for two in sites.stores for line in _discarded(two, found)),
+            *(line for two in sites.stores for line in _discarded(sites, two, found, kept.get(two.new.name))),
             f"after that {sites.new} is watched, and people are asked before clients are moved there",
             *(f"whoever approves answers for this: {one}" for one in criteria),
         ),
@@ -175,18 +202,38 @@ def rows(name: str, kept: Salvaged) -> Iterator[str]:
     yield from (f"{name}: {note}" for note in kept.notes or ())
 
 
-def _discarded(two: Stores, found: Back) -> Iterator[str]:
-    own, peer = found.stores[two.new.name], found.stores[two.old.name]
-    if own.role == "replica" and own.of == two.old.upstream:
+def _discarded(sites: Sites, two: Stores, found: Back, kept: Snapshot | None) -> Iterator[str]:
+    if follows(found, two):
         return
-    left = alone(own, peer)
-    how = f"{own.keys} keys" if left is None else f"{left} bytes of log"
-    yield f"{two.new.name}: {how} that {two.old.name} does not have are discarded"
+    name, seen = two.new.name, found.sessions.get(two.new.name, Compared(failed="they were not compared"))
+    if seen.failed:
+        how = f"{found.stores[name].keys} keys, of which nobody knows how many {two.old.name} has ({seen.failed})"
+    else:
+        only, other = seen.differences.get("missing", 0), unlike(seen)
+        how = f"{only} sessions that {two.old.name} does not have, and {other} that it has otherwise"
+        how += f" ({'; '.join(seen.named[:5])})" if seen.named else ""
+    yield f"{name}: {how} are overwritten"
+    if kept is None or kept.stage != "kept":
+        yield f"{name}: they are NOT kept; they are gone once it replicates {two.old.name}"
+    else:
+        where = f"{keeps(sites, two).out} on host {two.new.host.name}"
+        yield f"{name}: all {kept.keys} keys that it holds are kept, as a snapshot, in {where}"
 
 
-def home(sites: Sites, exported: Mapping[str, Salvaged]) -> Home:
+def unlike(seen: Compared) -> int:
+    """Return how many sessions both have, each in another form."""
+    return sum(count for how, count in seen.differences.items() if how not in ("missing", "left over"))
+
+
+def home(sites: Sites, exported: Mapping[str, Salvaged], kept: Mapping[str, Snapshot]) -> Home:
     """Return what is true at the end, in words."""
-    kept = [
+    sessions = [
+        f"{keeps(sites, two).out} on host {two.new.host.name} has what {two.new.name} held: see to it, then throw it"
+        " away"
+        for two in sites.stores
+        if two.new.name in kept
+    ]
+    rows_kept = [
         f"{parted(sites, pair).out} on host {pair.new.host.name} has what only {pair.new.name} had: see to it, then"
         " throw it away"
         for pair in sites.databases
@@ -194,5 +241,5 @@ def home(sites: Sites, exported: Mapping[str, Salvaged]) -> Home:
     ]
     return Home(
         at_stake=f"{sites.new} serves again, and {sites.old} is its replica. Whoever approves declares the end.",
-        in_words=(*kept, "a rejection leaves all as it is, and says that it is not over"),
+        in_words=(*rows_kept, *sessions, "a rejection leaves all as it is, and says that it is not over"),
     )

@@ -25,6 +25,7 @@ class StoreAt(Wire):
     port: int
     secret: str = ""
     upstream: str
+    copies: str = ""
 
     @classmethod
     def of(cls, name: str, store: Store, host: Host) -> Self:
@@ -32,7 +33,7 @@ class StoreAt(Wire):
         known = HostAt.model_validate(host.model_dump() | {"name": store.host})
         return cls(
             name=name, host=known, cli=store.cli, address=store.address, port=store.port, secret=store.secret or "",
-            upstream=f"{store.upstream.address}:{store.upstream.port}",
+            upstream=f"{store.upstream.address}:{store.upstream.port}", copies=store.copies or "",
         )  # fmt: skip
 
     def values(self) -> dict[str, object]:

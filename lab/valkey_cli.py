@@ -4,7 +4,8 @@ It takes `-h HOST -p PORT -a PASSWORD -t SECONDS -n DATABASE -e --no-auth-warnin
 also as VALKEYCLI_AUTH or REDISCLI_AUTH, and prints the answer as the real one does when nobody watches: raw, one
 element a line, nothing for nil. An error is printed, too, and the exit code is then 1; the real one says so only with
 `-e`, which a script that relies on it has to give. Without a command it takes one from each line of standard input,
-one after the other over one connection; an error ends nothing then. Not covered: TLS, clusters, subscriptions,
+one after the other over one connection; an error ends nothing then. `--rdb FILE` has it fetch a snapshot as a replica
+does, and write that. Not covered: TLS, clusters, subscriptions,
 pipelines, and everything interactive.
 
 It is called many times while clients are shut out, so it loads next to nothing: not even `socket` and `typing`, which
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 FLAGS = ("-e", "--no-auth-warning", "--raw")
 VALUES = {"-h": "host", "-p": "port", "-a": "password", "--pass": "password", "-t": "seconds", "-n": "database"}
+VALUES["--rdb"] = "snapshot"
 
 Answer = bytes | list["Answer"] | None
 
@@ -98,6 +100,28 @@ def ask(given: dict[str, str], commands: Iterable[Sequence[str]]) -> Iterator[An
     connection.close()
 
 
+def fetch(given: dict[str, str]) -> None:
+    """Write a snapshot of the store into a file. Raises Said, OSError."""
+    connection = connected(given["host"], int(given["port"]), given.get("seconds"))
+    with os.fdopen(connection.fileno(), "rb", closefd=False) as stream, open(given["snapshot"], "wb") as file:  # noqa: PTH123
+        if given.get("password"):
+            connection.sendall(packed(["AUTH", given["password"]]))
+            read(stream)
+        connection.sendall(packed(["SYNC"]))
+        while (line := stream.readline()) == b"\n":  # it says so that it is still at it
+            pass
+        if line[:1] == b"-":
+            raise Said(whole(line)[1:].decode(errors="replace"))
+        left = int(whole(line)[1:])
+        while left:
+            part = stream.read(min(left, 1 << 20))
+            if not part:
+                raise ConnectionResetError("Connection reset by peer")
+            file.write(part)
+            left -= len(part)
+    connection.close()
+
+
 def lines() -> Iterator[Sequence[str]]:
     """Yield the command of each line of standard input. Raises SystemExit."""
     import shlex
@@ -129,6 +153,9 @@ def main(arguments: Sequence[str]) -> int:
     given, command = parsed(arguments)
     failed = False
     try:
+        if "snapshot" in given:
+            fetch(given)
+            return 0
         for answer in ask(given, [command] if command else lines()):
             failed = isinstance(answer, Said)
             told = str(answer).encode() if isinstance(answer, Said) else b"\n".join(raw(answer))

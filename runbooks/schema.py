@@ -81,7 +81,8 @@ class Store(Authored):
     """A Valkey (or Redis) server on a host, replicated by its ``peer`` at another site, or the other way round.
 
     ``cli`` is the host's valkey-cli; ``secret`` a file on the host with the password, if it asks for one;
-    ``upstream`` the address at which the peer replicates this one. A runbook for sessions alone needs their ``tier``.
+    ``upstream`` the address at which the peer replicates this one. ``copies`` is a folder on the host in which is kept
+    what only this store has, before it is overwritten. A runbook for sessions alone needs their ``tier``.
     """
 
     host: Name
@@ -92,6 +93,7 @@ class Store(Authored):
     peer: Name
     upstream: Address
     tier: Name | None = None
+    copies: Path | None = None
 
 
 class Service(Authored):

@@ -31,6 +31,8 @@ from tests.running import PROCEDURE, ROOT
 CLI = """#!{python}
 import os, shlex, socket, sys
 host, port, command = "127.0.0.1", 6379, sys.argv[1:]
+if "--rdb" in command:
+    os.execv(sys.executable, [sys.executable, "{full}", *command])
 while command and command[0] in ("-h", "-p"):
     host, port = (command[1], port) if command[0] == "-h" else (host, int(command[1]))
     command = command[2:]
@@ -103,7 +105,9 @@ class Valkey:
 
     def client(self) -> valkey.Valkey:
         """Connect as an application does."""
-        return valkey.Valkey(ports.ADDRESS, self.port, password=self.password, socket_timeout=5, decode_responses=True)
+        return valkey.Valkey(
+            ports.ADDRESS, self.port, password=self.password or None, socket_timeout=5, decode_responses=True
+        )
 
     def tell(self, *command: str | int) -> object:
         """Send one command, and return the answer."""
@@ -118,7 +122,8 @@ class Pair:
         self.host, self.folder, self.password = host, folder, secrets.token_hex(8)
         self.cli, self.secret = folder / "valkey-cli", folder / "secret"
         python = sys.executable if os.geteuid() else "/usr/bin/python3"  # who drops root cannot run root's own
-        self.cli.write_text(CLI.format(python=python))
+        full = shutil.copy(ROOT / "lab" / "valkey_cli.py", folder / "valkey_cli.py")
+        self.cli.write_text(CLI.format(python=python, full=full))
         self.cli.chmod(0o755)
         self.secret.write_text(f"{self.password}\n")
         self.secret.chmod(0o600)
@@ -197,3 +202,17 @@ def catalog(folder: Path, stores: Pair, runbooks: Mapping[str, Mapping[str, obje
         base = {"title": name, "version": "1", "systems": sorted(known), "why": "a test"}
         (folder / "lab" / f"{name}.yaml").write_text(yaml.safe_dump({**base, **text}))
     return folder
+
+
+@contextlib.contextmanager
+def snapshot_of(file: Path, folder: Path) -> Iterator[valkey.Valkey]:
+    """Have a store of its own hold what a snapshot (RDB) does, and connect to it."""
+    store = Valkey(folder, "snapshot", "")
+    shutil.copy(file, store.folder / "dump.rdb")
+    store.file.write_text(store.file.read_text().replace("requirepass \n", "").replace("masterauth \n", ""))
+    store.start()
+    try:
+        with store.client() as client:
+            yield client
+    finally:
+        store.kill()

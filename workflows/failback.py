@@ -9,10 +9,27 @@ from temporalio import workflow
 from activities.databases import DatabaseSeen, look_at_database, missing
 from activities.director import Pointed, Seen, look_at_director
 from activities.divergence import Divergence, export_divergence, look_for_divergence
-from activities.homecoming import Back, at_stake, blockers, home, parted, readable, rejoins, reopens, rows, shut
+from activities.homecoming import (
+    Back,
+    at_stake,
+    blockers,
+    follows,
+    home,
+    keeps,
+    parted,
+    readable,
+    rejoins,
+    reopens,
+    rows,
+    shut,
+    strayed,
+    unlike,
+)
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.salvage import Salvaged
 from activities.services import run_services
+from activities.session_keeping import Snapshot, keep_sessions
+from activities.sessions import Compared, compare_sessions
 from activities.sites import Pair, Sites, Stores
 from activities.store_roles import follow_store, unfence_store
 from activities.stores import Replication, look_at_store
@@ -49,15 +66,15 @@ class Failback(DataCenterActivation):
             found, taken = await self._assess_both(sites, wanted)
             self.require(blockers(sites, found, taken, wanted.settled, workflow.now()))
             exported = await self._export(sites, found)
-            await self.gate(
-                REBUILD, at_stake(sites, found, exported, wanted.criteria), then=f"{sites.new} is overwritten"
-            )
+            kept = await self._keep(sites, found)
+            evidence = at_stake(sites, found, exported, kept, wanted.criteria)
+            await self.gate(REBUILD, evidence, then=f"{sites.new} is overwritten")
             await self._rebuild(sites, found, taken)
             self.spent(REBUILD)
             await self._steady(sites, wanted)
             if start.mode == "live":  # else there is nothing to switch to yet
                 await self._switch(sites)
-                await self.gate(END, home(sites, exported), then="the recovery is over")
+                await self.gate(END, home(sites, exported, kept), then="the recovery is over")
         return self.report()
 
     async def _assess_both(self, sites: Sites, wanted: Parameters) -> tuple[Back, TakenOver]:
@@ -88,12 +105,17 @@ class Failback(DataCenterActivation):
         stores: dict[str, Replication] = {}
         for store in (one for two in sites.stores for one in (two.old, two.new)):
             stores[store.name] = await first(look_at_store, sites.store(store), Replication(role="primary"), store.name)
+        sessions: dict[str, Compared] = {}
+        for two in sites.stores:
+            if not ({two.old.name, two.new.name} & unseen or follows(Back(stores=stores), two)):
+                spec_of = strayed(sites, two)
+                sessions[two.new.name] = await first(compare_sessions, spec_of, Compared(), two.new.name)
         directors: dict[str, Seen] = {}
         for name in sites.directors:
             directors[name] = await first(look_at_director, sites.seen_by(name), Seen(pointed=Pointed()), name)
         found = Back(
-            databases=databases, divergences=divergences, stores=stores, directors=directors, halted=halted,
-            unseen=frozenset(unseen),
+            databases=databases, divergences=divergences, stores=stores, sessions=sessions, directors=directors,
+            halted=halted, unseen=frozenset(unseen),
         )  # fmt: skip
         return found, taken
 
@@ -112,6 +134,22 @@ class Failback(DataCenterActivation):
                     self.measured("kept, and at no site from then on", line)
                 self.delivered(f"what only {name} had", f"{parted(sites, pair).out} on host {pair.new.host.name}")
         return exported
+
+    async def _keep(self, sites: Sites, found: Back) -> dict[str, Snapshot]:
+        """Keep what the lost stores hold, where the estate says in which folder; count what only they have."""
+        kept: dict[str, Snapshot] = {}
+        for two in sites.stores:
+            name = two.new.name
+            if follows(found, two):
+                continue
+            seen = found.sessions.get(name, Compared())
+            if not seen.failed:
+                self.measured(f"sessions that only {name} has", seen.differences.get("missing", 0))
+                self.measured(f"sessions that {name} and {two.old.name} have otherwise", unlike(seen))
+            if two.new.copies and found.stores[name].keys:
+                kept[name] = await self.do(keep_sessions, keeps(sites, two))
+                self.delivered(f"what {name} held", f"{keeps(sites, two).out} on host {two.new.host.name}")
+        return kept
 
     async def _rebuild(self, sites: Sites, found: Back, taken: TakenOver) -> None:
         """Make the lost site a replica of the one that took over, and forget how it was lost."""

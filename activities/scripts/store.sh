@@ -48,6 +48,9 @@ look() { # what the store is: "of" is whom it replicates, nobody as a primary
 offset() { # how far it is: in its primary's log as a replica, in its own as a primary
     [ -z "$of" ] && field master_repl_offset || field slave_repl_offset
 }
+keys() { # how many there are, in all its databases
+    printf '%s\n' "$info" | sed -n 's/^db[0-9]*:keys=\([0-9]*\).*/\1/p' | awk '{ all += $1 } END { print all + 0 }'
+}
 gate() { # "least lag": how many replicas, at most that far behind, there must be for a write to be taken
     ask config get 'min-replicas-*'
     open=$(printf '%s\n' "$told" | awk '{ if (name ~ /to-write/) least = $1; if (name ~ /max-lag/) lag = $1; name = $1 }

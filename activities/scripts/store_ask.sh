@@ -9,5 +9,4 @@ said=$(printf '%s\n' "$COMMANDS" | timeout "${LIMIT:-20}" "$CLI" -h "$ADDRESS" -
 [ $? != 124 ] || later "$at does not answer"
 case $said in *NOPERM* | *'unknown command'*) fail Refused "$at does not let this login read so: $(printf '%.150s' "$said")" ;; esac
 look
-keys=$(printf '%s\n' "$info" | sed -n 's/^db[0-9]*:keys=\([0-9]*\).*/\1/p' | awk '{ all += $1 } END { print all + 0 }')
-printf 'reached\t%s\noffset\t%s\nkeys\t%s\n%s\n' "$reached" "$(offset)" "$keys" "$said"
+printf 'reached\t%s\noffset\t%s\nkeys\t%s\n%s\n' "$reached" "$(offset)" "$(keys)" "$said"

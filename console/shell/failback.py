@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from activities.homecoming import parted
+from activities.homecoming import keeps, parted
 from activities.sites import Sites
 from activities.store_roles import CLOSED, LAG
 from console.shell.data_center_activation import PLAIN, RUN, Found, Page, must, on, scripts, where
@@ -15,6 +15,7 @@ UNKNOWN: dict[str, object] = {}
 SCRIPTS = (
     "pg_state",
     "store_state",
+    "keep_sessions",
     "service",
     "divergence",
     "export_divergence",
@@ -49,8 +50,9 @@ class HomePage(Page):
 
     def _values(self) -> Iterator[tuple[str, Mapping[str, object]]]:
         outs = {pair.new.name: parted(self.sites, pair).out for pair in self.sites.databases}
+        outs |= {two.new.name: keeps(self.sites, two).out for two in self.sites.stores}
         for name, values in super()._values():
-            yield name, {**values, "out": outs[name]} if name in outs else values
+            yield name, {**values, "out": outs[name], "owner": RUN} if name in outs else values
 
     def look_home(self) -> Iterator[str]:
         """Yield how the databases and stores of both sites are looked at."""
@@ -87,6 +89,10 @@ class HomePage(Page):
         for pair in self.sites.databases:
             line = on(pair.new.host, pair.new.name, "export_divergence")
             yield f"! grep -q '^commits{chr(9)}[1-9]' \"$WORK/{pair.new.name}.divergence\" || {line}"
+        for two in self.sites.stores:
+            if two.new.copies:
+                line = on(two.new.host, two.new.name, "keep_sessions")
+                yield f'[ "$(seen {two.new.name} role)" != master ] || {line}'
 
     def rebuild(self) -> Iterator[str]:
         """Yield what makes the lost site a replica of the other one."""

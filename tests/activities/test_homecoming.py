@@ -14,6 +14,8 @@ from activities.director import Pointed, Seen
 from activities.divergence import Divergence, divergence
 from activities.homecoming import Back
 from activities.salvage import Salvaged, SalvagedTable
+from activities.session_keeping import Snapshot
+from activities.sessions import Compared
 from activities.sites import NEEDED, Sites
 from activities.store_roles import CLOSED
 from activities.stores import replication
@@ -112,7 +114,7 @@ def test_other_site_has_to_have_served_for_as_long_as_the_runbook_says() -> None
 
 
 def test_people_read_what_only_the_lost_site_has_and_where_it_is_kept() -> None:
-    told = homecoming.at_stake(going(), BACK, {"orders": KEPT}, ("the power holds",))
+    told = homecoming.at_stake(going(), BACK, {"orders": KEPT}, {}, ("the power holds",))
     assert told.in_words[:4] == (
         "orders: 3 transactions were committed there only, after 0/3000148, from 2026-11-21 12:00:00Z to"
         " 2026-11-21 12:00:02Z",
@@ -125,11 +127,34 @@ def test_people_read_what_only_the_lost_site_has_and_where_it_is_kept() -> None:
 
 def test_rows_that_were_not_exported_are_said_to_be_gone() -> None:
     for kept in ({}, {"orders": Salvaged()}):
-        assert any("NOT exported" in line for line in homecoming.at_stake(going(), BACK, kept, ()).in_words)
+        assert any("NOT exported" in line for line in homecoming.at_stake(going(), BACK, kept, {}, ()).in_words)
     nothing = BACK.model_copy(update={"divergences": {"orders": Divergence(line=1, fork="0/3000148")}})
     assert (
-        "orders has committed nothing that orders-south lacks" in homecoming.at_stake(going(), nothing, {}, ()).in_words
+        "orders has committed nothing that orders-south lacks"
+        in homecoming.at_stake(going(), nothing, {}, {}, ()).in_words
     )
+
+
+def test_people_read_what_only_the_lost_store_has_and_where_that_is_kept() -> None:
+    (two,) = going().stores
+    seen = Compared(
+        compared=9, differences={"missing": 2, "other contents": 1, "left over": 4}, named=("session:7: missing",)
+    )
+    found = BACK.model_copy(update={"sessions": {"sessions": seen}})
+    for kept, end in (
+        ({}, "sessions: they are NOT kept; they are gone once it replicates sessions-south"),
+        (
+            {"sessions": Snapshot(stage="kept", keys=40)},
+            "sessions: all 40 keys that it holds are kept, as a snapshot, in"
+            f" {homecoming.keeps(going(), two).out} on host north-db",
+        ),
+    ):
+        told = homecoming.at_stake(going(), found, {}, kept, ()).in_words
+        at = told.index(end)
+        assert told[at - 1] == (
+            "sessions: 2 sessions that sessions-south does not have, and 1 that it has otherwise (session:7: missing)"
+            " are overwritten"
+        )
 
 
 def test_store_that_was_fenced_is_opened_as_it_was_or_as_the_one_that_serves() -> None:

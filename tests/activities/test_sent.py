@@ -21,6 +21,7 @@ from activities.homecoming import parted
 from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.returning import Return, returns, store_returns
 from activities.services import run_services
+from activities.session_keeping import KeepSpec, keep_sessions
 from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
 from activities.sightings import Lookout, sight, sight_store
 from activities.ssh import HostAt
@@ -113,6 +114,7 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
         run_services.name: level,
         look_at_store.name: sites.store(two.old),
         see_store.name: sites.store(two.old),
+        keep_sessions.name: KeepSpec(system=two.old.name, store=two.old, run=owner, out="/srv/kept"),
         write_canary.name: PairOfStores(system="sessions", primary=two.old, replica=two.new),
         compare_sessions.name: Comparison(system="sessions", primary=two.old, replica=two.new, whole=True),
         ask_command.name: CommandAsked(system="elsewhere", host=at, run="true", replicated="."),
@@ -209,7 +211,7 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     looks = {
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
-        "store_ask", "store_all", "status",
+        "store_ask", "store_all", "status", "sessions_kept",
         "extraction", "end_copy_back", "divergence", "end_reading", "pg_state", "store_state", "service_state",
     }  # fmt: skip
     assert {sent.name for sent in host.sent if not sent.job} == looks

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from activities.session_keeping import KeepSpec, Snapshot, keep_sessions
 from activities.ssh import HostAt
 from activities.store_roles import (
     CLOSED,
@@ -171,6 +174,42 @@ class PromoteStoreScene(StoreScene[StoreSpec, Role]):
     def meddle(self) -> None:
         """Somebody has it replicate another one."""
         self.south.tell("REPLICAOF", "192.0.2.1", 6379)
+
+
+class KeepSessionsScene(StoreScene[KeepSpec, Snapshot]):
+    """Keep what north holds, which is so much that it takes its time."""
+
+    action = keep_sessions
+    often = "job's shell killed"
+
+    async def set(self) -> KeepSpec:
+        """Have a folder that it goes into."""
+        given = self.given(self.north)
+        self.folder = self.lab.place.copies
+        return KeepSpec.model_validate(given | {"out": str(self.folder / f"sessions-{given['run']}")})
+
+    def shows(self, spec: KeepSpec) -> Mapping[str, object]:
+        """Return every file that is kept, and both stores."""
+        files = {str(file.relative_to(self.folder)) for file in self.folder.rglob("*") if file.is_file()}
+        return {**super().shows(spec), "files": sorted(files)}
+
+    def begun(self, spec: KeepSpec) -> bool:
+        """Tell whether it is being written."""
+        return Path(f"{spec.out}.partial/owner").exists()
+
+    async def meddle_before(self, spec: KeepSpec) -> None:
+        """Somebody puts something where it is to stand."""
+        Path(spec.out).mkdir()
+
+    async def meddle_after(self, spec: KeepSpec) -> None:
+        """Nothing: it is never taken back."""
+        raise AssertionError("what only one store had is kept")
+
+    async def clear(self) -> None:
+        """Throw it away."""
+        await super().clear()
+        for folder in self.folder.glob("sessions-*"):
+            shutil.rmtree(folder)
 
 
 class FollowStoreScene(StoreScene[Follow, Role]):

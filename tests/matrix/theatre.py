@@ -18,7 +18,13 @@ from tests.matrix.scenes_director import PointScene
 from tests.matrix.scenes_extraction import ExtractionScene
 from tests.matrix.scenes_restored import ArchiveScene, InstallScene, OpenScene, PromoteScene
 from tests.matrix.scenes_services import RunServicesScene
-from tests.matrix.scenes_stores import FenceStoreScene, FollowStoreScene, PromoteStoreScene, UnfenceStoreScene
+from tests.matrix.scenes_stores import (
+    FenceStoreScene,
+    FollowStoreScene,
+    KeepSessionsScene,
+    PromoteStoreScene,
+    UnfenceStoreScene,
+)
 from tests.matrix.scenes_switching import ExportDivergenceScene, FollowScene, ForgetScene, KeepRoleScene, RetireScene
 from tests.matrix.scenes_switching import PromoteScene as PromoteStandbyScene
 
@@ -26,7 +32,7 @@ _ALL: tuple[type[Scene[Any, Any]], ...] = (
     PlaceScene, ReplayScene, CloseScene, SalvageScene, FenceScene, PromoteScene, InstallScene, ArchiveScene, OpenScene,
     BaseBackupScene, ExtractionScene, PointScene, FenceStoreScene, UnfenceStoreScene, PromoteStoreScene,
     FollowStoreScene, RunServicesScene, KeepRoleScene, RetireScene, PromoteStandbyScene, FollowScene, ForgetScene,
-    ExportDivergenceScene,
+    ExportDivergenceScene, KeepSessionsScene,
 )  # fmt: skip
 SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in _ALL}
 

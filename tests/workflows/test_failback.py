@@ -16,11 +16,16 @@ from lab import ledger, link
 from lab.estate import Lab
 from recovery.report import Report
 from tests.lab.pairs import ask, replayed
+from tests.matrix.two_sites import session_store
 from tests.running import Recovery, Running, eventually
+from tests.stores import snapshot_of
 from tests.switches import at_both_sites
 from tests.workflows.test_take_over import decided, lost, taken_over, two  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
+
+CUSTOMERS = 200
+"""Each of whom has a session, in the lab."""
 
 PINNED = """
 insert into orders (number, customer, amount) values (-1, 'pinned, "and quoted"', 1.5);
@@ -84,7 +89,11 @@ def kept(report: Report) -> Path:
     return Path(report.delivered["what only orders had"].partition(" on host ")[0])
 
 
-async def test_home_again_with_every_row_that_only_the_lost_site_had(two: Lab, engine: Running) -> None:  # noqa: F811
+async def test_home_again_with_all_that_only_the_lost_site_had(
+    two: Lab,  # noqa: F811
+    engine: Running,
+    tmp_path: Path,
+) -> None:
     north, south = two.databases["north"], two.databases["south"]
     with north.connect("orders") as straddling:  # what it writes arrives at south, and that it was committed does not
         straddling.execute("begin")
@@ -93,6 +102,9 @@ async def test_home_again_with_every_row_that_only_the_lost_site_had(two: Lab, e
         await eventually(replayed(north, south), "south has all of it")
         await asyncio.to_thread(two.break_, "partition")
         straddling.execute("commit")
+    with session_store(two.sites["north"]) as store:
+        for number in range(25):
+            store.set(f"session:only-there-{number}", f"basket {number}", ex=3600)
     report = await taken_over(engine, await lost(two, engine))
     assert report.outcome == "recovered", report.failure
     await back_with(two, engine, PINNED)
@@ -114,6 +126,16 @@ async def test_home_again_with_every_row_that_only_the_lost_site_had(two: Lab, e
     assert ask(north, "select count(*) from pg_stat_replication where state = 'streaming'") == "1"
     count = len(ledger.acknowledged(two.place.load))
     await eventually(lambda: len(ledger.acknowledged(two.place.load)) > count + 50, "orders are taken at north", 30)
+
+    figures = {figure.name: figure.value for figure in report.figures}
+    assert 25 <= int(figures["sessions that only sessions has"]) <= 25 + CUSTOMERS
+    (snapshot,) = two.place.north.glob("copies/sessions.divergent-*/sessions.rdb")
+    assert snapshot.stat().st_mode & 0o077 == 0
+    with snapshot_of(snapshot, tmp_path) as store:
+        assert [store.get(f"session:only-there-{number}") for number in range(25)] == [f"basket {n}" for n in range(25)]
+        assert store.ttl("session:only-there-7") > 3000
+    with session_store(two.sites["north"]) as store:
+        assert not store.exists("session:only-there-7")
 
     with (kept(report) / "public.orders.csv").open(newline="") as file:
         rows = {int(row["number"]): row["customer"] for row in csv.DictReader(file)}
