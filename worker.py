@@ -55,11 +55,12 @@ from workflows.data_center_activation import DataCenterActivation
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 from workflows.failback import Failback
 from workflows.fence_watch import FenceWatch
+from workflows.session_recovery import SessionRecovery
 from workflows.session_replication_check import SessionReplicationCheck
 
 WORKFLOWS: Sequence[type] = (
-    DatabasePointInTimeRestore, DataCenterActivation, Failback, FenceWatch, SessionReplicationCheck, Undoing,
-    SystemLease, Notification, UnknownProcedure,
+    DatabasePointInTimeRestore, DataCenterActivation, Failback, FenceWatch, SessionReplicationCheck,
+    SessionRecovery, Undoing, SystemLease, Notification, UnknownProcedure,
 )  # fmt: skip
 PROBES: Sequence[Probe[Any, Any]] = (
     backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,

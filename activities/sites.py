@@ -12,7 +12,7 @@ from activities.director import DirectorSpec, Drain, Point, Seen
 from activities.services import ServiceAt, ServicesSpec
 from activities.serving import Request
 from activities.store_roles import Follow as StoreFollow
-from activities.store_roles import Unfence
+from activities.store_roles import PromoteSpec, Unfence
 from activities.stores import CatchUp as StoreCatchUp
 from activities.stores import Replication, StoreAt, StoreSpec, alone
 from activities.switching import PairSpec
@@ -164,6 +164,10 @@ class Sites:
         """Return what to wait for before a primary is stopped, and to prove after."""
         seconds = int(self.wanted.catch_up.total_seconds())
         return CatchUp(system=pair.old.name, database=pair.old, behind=pair.new, owner=self.owner, seconds=seconds)
+
+    def promotes(self, pair: Stores) -> PromoteSpec:
+        """Return how a store is promoted, unless the old one is seen to take writes."""
+        return PromoteSpec(system=pair.new.name, store=pair.new, run=self.owner, peer=pair.old)
 
     def copies(self, pair: Stores) -> StoreCatchUp:
         """Return what to wait for before a store is promoted."""

@@ -13,6 +13,8 @@ from recovery.models import Wire
 
 CLOSED = 2147483647
 """More replicas than there can be: who asks for so many takes no write, and says so at once (NOREPLICAS)."""
+REACH, AT_MOST = 3.0, 8.0
+"""Seconds until a host counts as out of reach, and in which a store there has to answer."""
 LAG = 10
 """Valkey's own default, in seconds: with 0 it would take every write, however many replicas it asks for."""
 
@@ -178,33 +180,54 @@ def _become(wanted: str, expected: str, **more: object) -> dict[str, object]:
     return usual | {"wanted": wanted, "expected": expected} | more
 
 
-class PromoteStore(RoleAction[StoreSpec]):
+class PromoteSpec(StoreSpec):
+    """What is promoted, and who must not take writes beside it; that may be out of reach."""
+
+    peer: StoreAt | None = None
+
+
+class PromoteStore(RoleAction[PromoteSpec]):
     """Make a replica a primary. Whether it has all of the other one is another step's to see, before."""
 
     name = "valkey.promote"
 
-    def title(self, spec: StoreSpec) -> str:
+    def title(self, spec: PromoteSpec) -> str:
         """Say what is promoted."""
         return f"promote {spec.system}"
 
-    async def observe(self, spec: StoreSpec) -> Role:
+    async def observe(self, spec: PromoteSpec) -> Role:
         """Look whom it replicates, and try whether it takes writes."""
         return role(await look(spec.store))
 
-    def desired(self, spec: StoreSpec, before: Role) -> Role:
+    def desired(self, spec: PromoteSpec, before: Role) -> Role:
         """Want a primary that takes writes."""
         return Role(role="primary", lasting=before.lasting, writes="taken")
 
-    async def apply(self, spec: StoreSpec, before: Role) -> None:
-        """End the replication, and try a write; refused in the middle of a first copy: what is there then is old."""
+    async def apply(self, spec: PromoteSpec, before: Role) -> None:
+        """End the replication, and try a write; refused in the middle of a first copy: what is there then is old.
+
+        Refused, too, beside a peer that is seen to take writes.
+        """
+        if spec.peer is not None and await _takes(spec.peer):
+            raise Refused(f"{spec.peer.name} takes writes; with {spec.system} two would. Fence it first")
         await self._run(spec, _become("", before.of, tried="yes"))
 
-    async def undo(self, spec: StoreSpec, before: Role) -> None:
+    async def undo(self, spec: PromoteSpec, before: Role) -> None:
         """Have it replicate what it did; what was written into it since goes."""
         await self._back(spec, _become(before.of, ""))
 
 
 promote_store = PromoteStore()
+
+
+async def _takes(store: StoreAt) -> bool:
+    """Tell whether a store is seen to take writes; of one that is out of reach nobody can know."""
+    try:
+        await ssh.reach(store.host, REACH)
+        found = await look(store, "gate", AT_MOST)
+    except Transient:
+        return False
+    return found.role == "primary" and found.least != CLOSED
 
 
 class Follow(StoreSpec):

@@ -178,7 +178,9 @@ def lab_host(lab: Lab) -> HostAt:
     return HostAt.model_validate(Host.model_validate(frozen.estate["hosts"]["north-db"]).model_dump())
 
 
-def catalog(folder: Path, stores: Pair, runbooks: Mapping[str, Mapping[str, object]]) -> Path:
+def catalog(
+    folder: Path, stores: Pair, runbooks: Mapping[str, Mapping[str, object]], copies: str | None = None
+) -> Path:
     """Write a catalog ``lab`` of two stores, and of runbooks for them; return where it lies."""
     host = stores.host.model_dump(include={"address", "port", "user", "known_hosts", "key", "jobs"})
     known = {}
@@ -187,6 +189,7 @@ def catalog(folder: Path, stores: Pair, runbooks: Mapping[str, Mapping[str, obje
         known[f"sessions-{which.name}"] = {
             "host": f"{which.name}-host", "cli": str(stores.cli), "port": which.port, "secret": str(stores.secret),
             "peer": f"sessions-{other.name}", "upstream": {"address": address, "port": int(port)}, "tier": "gold",
+            "copies": copies,
         }  # fmt: skip
     estate = {
         "title": "Two stores",

@@ -223,7 +223,7 @@ class DataCenterActivation(Procedure[Parameters]):
     async def _promote(self, sites: Sites) -> None:
         await self.together(
             *(self.do(promote_standby, sites.of_new(pair)) for pair in sites.databases),
-            *(self.do(promote_store, sites.store(two.new)) for two in sites.stores),
+            *(self.do(promote_store, sites.promotes(two)) for two in sites.stores),
         )
 
     async def _close_store(self, sites: Sites, two: Stores) -> None:

@@ -121,7 +121,7 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
         store_caught_up.name: sites.copies(two),
         fence_store.name: sites.store(two.old),
         unfence_store.name: sites.unfence(two, replication(captured("store_primary"))),
-        promote_store.name: sites.store(two.new),
+        promote_store.name: sites.promotes(two).model_copy(update={"peer": None}),
         follow_store.name: sites.follows(two),
     }
 

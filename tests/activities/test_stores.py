@@ -19,6 +19,7 @@ from activities.store_roles import (
     CLOSED,
     Follow,
     Gate,
+    PromoteSpec,
     Role,
     StoreAction,
     Unfence,
@@ -56,6 +57,12 @@ def spec(stores: Pair, which: Valkey, **more: str) -> StoreSpec:
     return StoreSpec(system=f"sessions-{which.name}", store=stores.store(which, **more), run="r1", drill=True)
 
 
+def promoting(stores: Pair, peer: Valkey | None = None) -> PromoteSpec:
+    """Return what tells an action to promote south, of whose peer it is not asked unless that is given."""
+    other = stores.store(peer) if peer else None
+    return PromoteSpec.model_validate({**spec(stores, stores.south).model_dump(), "peer": other})
+
+
 def follow(stores: Pair, which: Valkey, whom: Valkey, **more: Any) -> Follow:
     """Return what tells a store to follow another one."""
     known = spec(stores, which)
@@ -75,7 +82,8 @@ async def carried_back(action: StoreAction[Any, Any], what: StoreSpec, before: A
 
 def _order(action: StoreAction[Any, Any], what: StoreSpec, before: Any) -> Order[Any, Any]:
     wire = Order[action.spec_type, action.state_type]  # type: ignore[name-defined]
-    return wire(spec=what, before=before, mode="live", not_after=datetime.now(UTC) + timedelta(minutes=5))
+    spec = action.spec_type.model_validate(what.model_dump())
+    return wire(spec=spec, before=before, mode="live", not_after=datetime.now(UTC) + timedelta(minutes=5))
 
 
 def refusals(store: Valkey) -> set[str]:
@@ -225,7 +233,7 @@ async def test_promoted_store_stays_a_primary(stores: Pair) -> None:
 
 async def test_promoted_store_that_takes_no_write_is_no_success(stores: Pair) -> None:
     stores.south.tell("CONFIG", "SET", "min-replicas-to-write", 1)
-    what = spec(stores, stores.south)
+    what = promoting(stores)
     before = await promote_store.observe(what)
     with pytest.raises(Fatal, match="takes no write: see its min-replicas-to-write"):
         await carried_out(promote_store, what, before)
@@ -234,28 +242,38 @@ async def test_promoted_store_that_takes_no_write_is_no_success(stores: Pair) ->
     assert (await promote_store.observe(what)).writes == "taken"
 
 
+async def test_store_is_not_promoted_beside_one_that_takes_writes(stores: Pair) -> None:
+    what = promoting(stores, stores.north)
+    with pytest.raises(Refused, match="sessions-north takes writes; with sessions-south two would"):
+        await carried_out(promote_store, what)
+    assert info(stores.south)["role"] == "slave"
+    stores.north.kill()  # of one that does not answer nobody can know: who approves answers for it
+    await carried_out(promote_store, what)
+    assert info(stores.south)["role"] == "master"
+
+
 async def test_second_promotion_has_no_effect(stores: Pair) -> None:
-    before, _ = await carried_out(promote_store, spec(stores, stores.south))
+    before, _ = await carried_out(promote_store, promoting(stores))
     history = info(stores.south)["master_replid"]
-    await carried_out(promote_store, spec(stores, stores.south), before)
+    await carried_out(promote_store, promoting(stores), before)
     assert info(stores.south)["master_replid"] == history
 
 
 async def test_promotion_that_was_not_written_down_is_finished(stores: Pair) -> None:
-    before = await promote_store.observe(spec(stores, stores.south))
+    before = await promote_store.observe(promoting(stores))
     stores.south.tell("REPLICAOF", "NO", "ONE")
-    await carried_out(promote_store, spec(stores, stores.south), before)
+    await carried_out(promote_store, promoting(stores), before)
     restarted(stores, stores.south)
     assert info(stores.south)["role"] == "master"
 
 
 async def test_store_that_was_made_another_ones_replica_is_not_promoted(stores: Pair) -> None:
-    before = await promote_store.observe(spec(stores, stores.south))
+    before = await promote_store.observe(promoting(stores))
     stores.south.tell("REPLICAOF", "192.0.2.1", 6379)
     with pytest.raises(Drifted, match="somebody else"):
-        await carried_out(promote_store, spec(stores, stores.south), before)
+        await carried_out(promote_store, promoting(stores), before)
     with pytest.raises(Drifted, match="since it was looked at"):
-        await promote_store.apply(spec(stores, stores.south), before)
+        await promote_store.apply(promoting(stores), before)
     assert info(stores.south)["role"] == "slave"
 
 
@@ -263,7 +281,7 @@ async def test_store_in_its_first_copy_is_not_promoted(stores: Pair) -> None:
     stores.north.tell("CONFIG", "SET", "rdb-key-save-delay", 3000000)
     stores.south.tell("REPLICAOF", "NO", "ONE")
     stores.south.tell("REPLICAOF", "127.0.0.1", stores.north.port)
-    what = spec(stores, stores.south)
+    what = promoting(stores)
     deadline = time.monotonic() + 20
     while not (await look(what.store)).filling:
         assert time.monotonic() < deadline
@@ -275,7 +293,7 @@ async def test_store_in_its_first_copy_is_not_promoted(stores: Pair) -> None:
 
 
 async def test_what_only_the_old_primary_has_is_not_discarded_unasked(stores: Pair) -> None:
-    before, _ = await carried_out(promote_store, spec(stores, stores.south))
+    before, _ = await carried_out(promote_store, promoting(stores))
     stores.north.tell("SET", "late", 1)
     lost = alone(await look(stores.store(stores.north)), await look(stores.store(stores.south)))
     assert lost

@@ -235,7 +235,7 @@ class Round:
         await eventually(lambda: ledger.count(log) > count + 20, "orders are taken at home", 30)
 
 
-async def decided(recovery: Recovery, seconds: float = PATIENCE, *, back: bool = False) -> Report:
+async def decided(recovery: Recovery, seconds: float = PATIENCE, *, back: bool = False, by: str = "carol") -> Report:
     """Approve at every gate as one who may, and wait for the end; what is held goes ``back``, or else may not be."""
     report = None
     try:
@@ -244,9 +244,9 @@ async def decided(recovery: Recovery, seconds: float = PATIENCE, *, back: bool =
                 assert report is None or report.hold is None or back, f"held: {report.hold}"
                 with contextlib.suppress(RPCError, WorkflowUpdateFailedError, AssertionError):
                     if report and report.phase.startswith("gate"):
-                        await recovery.approve("carol")
+                        await recovery.approve(by)
                     elif report and report.hold:
-                        await recovery.resolve("compensate", by="carol")
+                        await recovery.resolve("compensate", by=by)
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(report) from None

@@ -15,6 +15,7 @@ from activities.store_roles import (
     CLOSED,
     Follow,
     Gate,
+    PromoteSpec,
     Role,
     StoreAction,
     Unfence,
@@ -153,21 +154,22 @@ def least(store: Valkey) -> int:
         return int(client.config_get("min-replicas-to-write")["min-replicas-to-write"])
 
 
-class PromoteStoreScene(StoreScene[StoreSpec, Role]):
+class PromoteStoreScene(StoreScene[PromoteSpec, Role]):
     """Make south a primary."""
 
     action = promote_store
     often = "job's script killed"
 
-    async def set(self) -> StoreSpec:
-        """Nothing has to be done."""
-        return StoreSpec.model_validate(self.given(self.south))
+    async def set(self) -> PromoteSpec:
+        """Fence the other one."""
+        self.north.tell("CONFIG", "SET", "min-replicas-to-write", CLOSED)
+        return PromoteSpec.model_validate(self.given(self.south) | {"peer": self.pair.store(self.north)})
 
-    async def reopen(self, spec: StoreSpec) -> None:
+    async def reopen(self, spec: PromoteSpec) -> None:
         """Wait until it has all of north again: its undo does not, and one that is being filled is not promoted."""
         await asyncio.to_thread(self.pair.linked, self.south)
 
-    def begun(self, spec: StoreSpec) -> bool:
+    def begun(self, spec: PromoteSpec) -> bool:
         """Tell whether it is one."""
         return info(self.south)["role"] == "master"
 

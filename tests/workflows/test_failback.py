@@ -133,7 +133,7 @@ async def test_home_again_with_all_that_only_the_lost_site_had(
     assert snapshot.stat().st_mode & 0o077 == 0
     with snapshot_of(snapshot, tmp_path) as store:
         assert [store.get(f"session:only-there-{number}") for number in range(25)] == [f"basket {n}" for n in range(25)]
-        assert store.ttl("session:only-there-7") > 3000
+        assert store.ttl("session:only-there-7") in range(3000, 3600)
     with session_store(two.sites["north"]) as store:
         assert not store.exists("session:only-there-7")
 
