@@ -45,7 +45,10 @@ def raw(answer: Answer) -> Iterator[bytes]:
 
 def read(stream: BinaryIO) -> Answer:
     """Read one answer. Raises Said, OSError (the connection was lost)."""
-    line = whole(stream.readline())
+    line = stream.readline()
+    if line and line[:1] not in b"+-:$*":
+        raise OSError(f'Protocol error, got "{line[:1]!r}" as reply type byte')
+    line = whole(line)
     kind, text = line[:1], line[1:]
     if kind == b"-":
         raise Said(text.decode(errors="replace"))

@@ -46,6 +46,8 @@ def read(file):
         return "" if line == b"$-1" else file.read(int(line[1:]) + 2)[:-2].decode()
     if line[:1] == b"*":
         return "\\n".join(read(file) for _ in range(int(line[1:])))
+    if line[:1] not in (b"+", b"-", b":"):
+        sys.exit(f'Error: Protocol error, got "{{line[:1]!r}}" as reply type byte')
     return line[1:].decode()
 try:
     file = socket.create_connection((host, port), 10).makefile("rwb")

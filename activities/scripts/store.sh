@@ -18,7 +18,7 @@ try() { # "$@" a command: "told" is what the store answers, a refusal too; what 
         124:*) later "$at does not answer" ;;
         126:* | 127:*) fail Fatal "$CLI cannot be run" ;;
         *WRONGPASS* | *NOAUTH* | *NOPERM*) fail Refused "$at does not let this login in, or not do that ($1)" ;;
-        *'Connection reset'* | *'closed the connection'* | *'I/O error'*)
+        *'Protocol error'* | *'Connection reset'* | *'closed the connection'* | *'I/O error'*)
             later "$at closes the connection; does it run, does it expect TLS (which is not spoken here)?" ;;
         *'Could not connect'* | *'Connection re'* | [1-9]*:) later "$at cannot be reached; does it run?" ;;
         *:LOADING* | *:BUSY*) later "$at is busy (${told%% *})" ;;

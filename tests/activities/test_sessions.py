@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 import valkey
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from activities import ssh
 from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
 from activities.stores import StoreSpec
+from lab import ports
 from lab.estate import Lab
-from tests.stores import Pair, lab_host, pair
+from tests.stores import Pair, Valkey, lab_host, pair
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -197,3 +205,50 @@ async def test_store_that_is_shut_takes_no_canary(stores: Pair) -> None:
         stores.north.tell("CONFIG", "SET", "min-replicas-to-write", 0)
     assert canary.refused.startswith("NOREPLICAS")
     assert not canary.arrived
+
+
+async def test_member_of_a_cluster_is_told(stores: Pair, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    one = Valkey(tmp_path, "member", stores.password)
+    with one.file.open("a") as file:
+        file.write("cluster-enabled yes\n")
+    one.start()
+    try:
+        seen = await see_store.observe(StoreSpec(system="member", store=stores.store(one)))
+    finally:
+        one.kill()
+    assert not seen.answered
+    assert "part of a cluster" in seen.why
+
+
+async def test_store_that_expects_tls_is_told(stores: Pair, tmp_path: Path) -> None:
+    server = await asyncio.start_server(lambda *_: None, ports.ADDRESS, 0, ssl=certified(tmp_path))
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        store = stores.store(stores.north).model_copy(update={"port": port})
+        seen = await see_store.observe(StoreSpec(system="sessions", store=store))
+    assert not seen.answered
+    assert "does it expect TLS" in seen.why
+
+
+def certified(folder: Path) -> ssl.SSLContext:
+    """Return what a server needs to speak TLS, with a certificate of its own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "both.pem").write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "both.pem")
+    return context
