@@ -70,7 +70,7 @@ class Stores:
 
     def followed(self) -> Follow:
         """Return that the peer follows the store, which has all of it."""
-        return Follow(system=self.peer.name, store=self.peer, run=self.owner, peer=self.store)
+        return Follow(system=self.peer.name, store=self.peer, run=self.owner, peer=self.store, proven=True)
 
     def opens(self, one: StoreAt, found: StoreSighting, other: StoreSighting) -> Unfence:
         """Return what opens the gate of a store that is a replica now: as it was, or as the other one's is."""

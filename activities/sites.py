@@ -176,7 +176,7 @@ class Sites:
 
     def follows(self, pair: Stores) -> StoreFollow:
         """Return whom the old store follows; what only it has is nothing: that was proven."""
-        return StoreFollow(system=pair.old.name, store=pair.old, run=self.owner, peer=pair.new)
+        return StoreFollow(system=pair.old.name, store=pair.old, run=self.owner, peer=pair.new, proven=True)
 
     def unfence(self, pair: Stores, found: Replication) -> Unfence:
         """Return what opens the gate of the old store again, once it is a replica."""

@@ -231,10 +231,15 @@ async def _takes(store: StoreAt) -> bool:
 
 
 class Follow(StoreSpec):
-    """Whom to replicate. ``discard`` says that what only this store has may go."""
+    """Whom to replicate. ``discard`` says that what only this store has may go.
+
+    ``proven`` says that the peer was seen to have all of it while it was fenced: as long as it still is, nothing can
+    have come to it since but the end of keys that have expired.
+    """
 
     peer: StoreAt
     discard: bool = False
+    proven: bool = False
 
 
 class FollowStore(RoleAction[Follow]):
@@ -260,13 +265,13 @@ class FollowStore(RoleAction[Follow]):
 
     async def apply(self, spec: Follow, before: Role) -> None:
         """Follow, if the peer is a primary, and has all that is here or that may go."""
-        peer, own = await look(spec.peer, "role"), await look(spec.store, "role")
+        peer, own = await look(spec.peer, "role"), await look(spec.store, "gate")
         if peer.role != "primary":
             raise Refused(f"{spec.peer.name} is no primary: following it would leave nobody who takes writes")
-        common = shared(own, peer)
+        common, discard = shared(own, peer), spec.discard or (spec.proven and own.least == CLOSED)
         history = "" if common is None else own.history
         await self._run(spec, _become(
-            spec.peer.upstream, before.of, discard="yes" if spec.discard else "no", copied="yes", history=history,
+            spec.peer.upstream, before.of, discard="yes" if discard else "no", copied="yes", history=history,
             upto=common or 0,
         ))  # fmt: skip
 

@@ -311,6 +311,25 @@ async def test_what_only_the_old_primary_has_is_not_discarded_unasked(stores: Pa
     assert stores.north.tell("DBSIZE") == 3
 
 
+async def test_keys_that_expire_behind_the_fence_are_in_nobodys_way(stores: Pair) -> None:
+    stores.north.tell("SET", "session:short", 1, "PX", 4000)
+    await carried_out(fence_store, spec(stores, stores.north))
+    stores.south.tell("REPLICAOF", "NO", "ONE")
+    deadline = time.monotonic() + 10
+    while stores.north.tell("DBSIZE") != 3:  # the end of that one is more of its log
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    with pytest.raises(Refused, match=r"has written \d+ bytes .* would be discarded"):
+        await carried_out(follow_store, follow(stores, stores.north, stores.south))
+    proven = follow(stores, stores.north, stores.south, proven=True)
+    stores.north.tell("CONFIG", "SET", "min-replicas-to-write", 0)
+    with pytest.raises(Refused, match="would be discarded"):  # somebody has opened it: who knows what was written
+        await carried_out(follow_store, proven)
+    stores.north.tell("CONFIG", "SET", "min-replicas-to-write", CLOSED)
+    await carried_out(follow_store, proven)
+    assert info(stores.north)["master_link_status"] == "up"
+
+
 async def test_another_history_is_not_discarded_unasked(stores: Pair) -> None:
     stores.south.tell("REPLICAOF", "NO", "ONE")
     stores.south.tell("CONFIG", "REWRITE")

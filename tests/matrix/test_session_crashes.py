@@ -1,0 +1,170 @@
+"""A worker is killed at any activity of SessionRecovery: the stores end as without that, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import pytest_asyncio
+
+from lab.estate import Lab
+from recovery.report import Report
+from tests.activities.test_sessions import fill
+from tests.matrix.cells import Cell, matrix, recorded
+from tests.matrix.disasters import decided
+from tests.matrix.disturbed import PROGRAM
+from tests.running import Recovery, Running, running
+from tests.stores import Pair, catalog, info, lab_host, pair, snapshot_of
+from tests.workflows.test_session_recovery import runbook, settled
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OWN = 20
+
+
+def split(stores: Pair) -> None:
+    """Have both take sessions."""
+    stores.south.tell("REPLICAOF", "NO", "ONE")
+    for number in range(OWN):
+        stores.south.tell("SET", f"session:own-{number}", number, "EX", 3600)
+
+
+class Way(NamedTuple):
+    """One way to recover: what is wrong before, by which runbook, and who takes sessions at the end."""
+
+    before: Callable[[Pair], object]
+    how: str
+    serves: str
+
+
+WAYS = {
+    "reattach a split store": Way(split, "reattach", "north"),
+    "promote a replica": Way(lambda stores: None, "promote", "south"),
+    "take over from a lost store": Way(lambda stores: stores.north.kill(), "promote", "south"),
+}
+
+
+class Ring(NamedTuple):
+    """Two stores, and a Temporal without a worker."""
+
+    stores: Pair
+    engine: Running
+    folder: Path
+
+    @property
+    def copies(self) -> Path:
+        """Where what is overwritten is kept."""
+        return self.stores.folder / "copies"
+
+    def reset(self) -> None:
+        """Have north take sessions again, and south be its copy."""
+        stores = self.stores
+        if stores.north.process is None:
+            stores.north.start()
+        for store in (stores.north, stores.south):
+            store.tell("CONFIG", "SET", "min-replicas-to-write", 0)
+        stores.north.tell("REPLICAOF", "NO", "ONE")
+        stores.south.tell("REPLICAOF", *stores.north.at.split(":"))
+        stores.linked(stores.south)
+        for folder in self.copies.iterdir():
+            shutil.rmtree(folder)
+
+    async def conducted(self, way: Way, **hurt: str) -> tuple[Report, Recovery]:
+        """Conduct one recovery; a worker that is killed is followed by another one."""
+        self.reset()
+        way.before(self.stores)
+        self.engine.start_worker(**hurt)
+        given = {"runbook": f"lab/{way.how}-south", "reason": "a test", "mode": "live", "requested_by": "alice"}
+        handle = await self.engine.client.start_workflow(
+            "SessionRecovery", given, id=f"lab/{secrets.token_hex(4)}", task_queue=self.engine.settings.task_queue
+        )
+        keeping = asyncio.create_task(self._keep())
+        try:
+            return await decided(Recovery(handle), by="bob"), Recovery(handle)
+        except BaseException:
+            await handle.terminate()
+            raise
+        finally:
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+            self.engine.kill_worker()
+
+    async def _keep(self) -> None:
+        while True:
+            if self.engine.died() is not None:
+                self.engine.start_worker()
+            await asyncio.sleep(0.05)
+
+    def stands(self, way: Way) -> None:
+        """Assert that the stores are what they have to be, and that all that only one had is kept, once."""
+        stores = self.stores
+        if way.serves == "north":
+            settled(stores.north, stores.south)
+            (file,) = self.copies.glob("*/sessions.rdb")
+            shutil.rmtree(self.folder / "snapshot", ignore_errors=True)
+            with snapshot_of(file, self.folder) as kept:
+                assert [kept.get(f"session:own-{number}") for number in range(OWN)] == [str(n) for n in range(OWN)]
+        elif stores.north.process is not None:
+            settled(stores.south, stores.north)
+        else:
+            assert info(stores.south)["role"] == "master"
+        assert not list(self.copies.glob("*.partial"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ring(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ring]:
+    with pair(lab_host(lab)) as stores:
+        with stores.north.client() as client:
+            fill(client, 200)
+        found = Ring(stores, None, tmp_path_factory.mktemp("ring"))  # type: ignore[arg-type]
+        found.copies.mkdir()
+        found.copies.chmod(0o777)
+        runbooks = {f"{way.how}-south": runbook(way.how, "south") for way in WAYS.values()}
+        folder = catalog(found.folder, stores, runbooks, copies=str(found.copies))
+        async with running(lab, PROGRAM, False, RECOVERY_CATALOGS=str(folder)) as engine:
+            yield found._replace(engine=engine)
+
+
+async def crash(
+    ring: Ring, way: Way, chance: random.Random, subtests: pytest.Subtests, most: int | None = None
+) -> None:
+    calm, recovery = await ring.conducted(way)
+    assert calm.outcome == "recovered", calm.failure
+    ring.stands(way)
+    cells: list[Cell] = matrix({"approve": recorded(await recovery.handle.fetch_history())}, chance)
+    assert len(cells) > 30
+    for number, cell in enumerate(islice(cells, most)):
+        with subtests.test(str(cell)):
+            once = ring.folder / f"struck-{number}-{cell.point}"
+            once.unlink(missing_ok=True)
+            report, _ = await ring.conducted(
+                way, HURT_ACTIVITY=cell.activity, HURT_POINT=cell.point, HURT_SECONDS=str(cell.seconds),
+                HURT_ONCE=str(once),
+            )  # fmt: skip
+            assert once.exists()
+            assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+            ring.stands(way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_killed_worker_recovers_sessions_all_the_same(
+    ring: Ring, chance: random.Random, way: str, subtests: pytest.Subtests
+) -> None:
+    await crash(ring, WAYS[way], chance, subtests, 2)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("way", WAYS)
+async def test_worker_killed_anywhere_recovers_sessions_all_the_same(
+    ring: Ring, chance: random.Random, way: str, subtests: pytest.Subtests
+) -> None:
+    await crash(ring, WAYS[way], chance, subtests)
