@@ -256,8 +256,8 @@ async def _compared(spec: Comparison, keys: Sequence[str]) -> Compared:
     open_, seen = set(keys), dict[str, tuple[Row | None, Row | None]]()
     decided: dict[str, Difference | None] = {}
     at: datetime | None = None
-    uneven = rounds = 0
-    while rounds < ROUNDS and (open_ or uneven == rounds):
+    rounds, counts = 0, Counter[bool]()  # whether both had as many keys, where those of the primary stayed as many
+    while rounds < ROUNDS and (open_ or not (counts[True] or counts[False] > 1)):
         rounds += 1
         asked = sorted(open_)
         before = await _read(spec.primary, asked)
@@ -265,7 +265,8 @@ async def _compared(spec: Comparison, keys: Sequence[str]) -> Compared:
         arrived, reached = datetime.now(UTC), replica.reached >= before.offset
         after, soon = await _read(spec.primary, asked), _soon()
         at = arrived if reached else at
-        uneven += reached and before.keys == after.keys != replica.keys
+        if reached and before.keys == after.keys:
+            counts[before.keys == replica.keys] += 1
         for key in asked:
             first, second = before.rows.get(key), replica.rows.get(key)
             if first != after.rows.get(key) or _goes(first, second, soon):
@@ -283,7 +284,7 @@ async def _compared(spec: Comparison, keys: Sequence[str]) -> Compared:
         differences=dict(Counter(wrong.values())),
         named=_named(wrong),
         at=at,
-        even=uneven < rounds,
+        even=counts[True] > 0 or counts[False] == 0,
     )
 
 

@@ -120,6 +120,8 @@ def _rebuilt(lab: Lab, old: Site, new: Site, began: datetime) -> float:
     old.postgres.clone(new.postgres)
     old.postgres.start()
     store(lab, old, "replicaof", "127.0.0.1", str(lab.ports[linked(new.name, "valkey")]))
+    store(lab, old, "config", "set", "min-replicas-to-write", "0")  # its start-up had it shut
+    store(lab, old, "config", "rewrite")
     deadline = time.monotonic() + 30
     while not replicated(lab, old, new):
         if time.monotonic() > deadline:

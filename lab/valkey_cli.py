@@ -127,14 +127,15 @@ def fetch(given: dict[str, str]) -> None:
 
 def lines() -> Iterator[Sequence[str]]:
     """Yield the command of each line of standard input. Raises SystemExit."""
-    import shlex
-
     for line in sys.stdin:
-        try:
-            if words := shlex.split(line):
-                yield words
-        except ValueError:
+        parts = line.rstrip("\n").split('"')
+        if len(parts) % 2 == 0:
             sys.exit("Invalid argument(s)")
+        words: list[str] = []
+        for number, part in enumerate(parts):
+            words += [part] if number % 2 else part.split()
+        if words:
+            yield words
 
 
 def parsed(words: Sequence[str]) -> tuple[dict[str, str], Sequence[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 
 from temporalio import workflow
@@ -88,17 +89,8 @@ class DataCenterActivation(Procedure[Parameters]):
         self._forward = True
         self.work_from(sites.queues.get(sites.new))
 
-        shut, back = workflow.now(), dict[str, Sighting]()
-        await self.together(
-            *(self.do(keep_role, sites.of_new(pair)) for pair in sites.databases),
-            *(self.do(point, sites.point(name, ""), dark=True) for name in sites.directors),
-            *(self._glimpse(sites, pair, back) for pair in sites.databases if reached is None),
-        )
-        if reached is None:  # it may have come back by itself while people were asked
-            reached = losses.reached_from(sites, Lost(sightings={sites.new: back}))
-        if reached is not None:
-            await self._fence(sites, sites.queues.get(reached) or workflow.info().task_queue)
-        await self._promote(sites)
+        shut = workflow.now()
+        reached = await self._promote_without(sites, reached)
         await self._serve(sites)
         await self._let_in(sites, shut)
         proven = reached is not None
@@ -107,6 +99,42 @@ class DataCenterActivation(Procedure[Parameters]):
         for pair in sites.databases:
             self.delivered(f"standby of {pair.new.name}", f"none, until {sites.old} is back")
         await self._watch(sites)
+
+    async def _promote_without(self, sites: Sites, reached: str | None) -> str | None:
+        """Send clients nowhere, fence what answers of the old site, and promote; return from where that was fenced.
+
+        What does not need the one before it does not wait for it: clients do.
+        """
+        apart, fenced = asyncio.Event(), [reached]
+
+        async def part() -> None:
+            back: dict[str, Sighting] = {}
+            try:
+                await self.together(
+                    *(self.do(point, sites.point(name, ""), dark=True) for name in sites.directors),
+                    *(self._glimpse(sites, pair, back) for pair in sites.databases if reached is None),
+                )
+                if reached is None:  # it may have come back by itself while people were asked
+                    fenced[0] = losses.reached_from(sites, Lost(sightings={sites.new: back}))
+                if fenced[0] is not None:
+                    await self._fence(sites, sites.queues.get(fenced[0]) or workflow.info().task_queue)
+            except BaseException:
+                self._failing = True  # before the others go on: they begin nothing then
+                raise
+            finally:
+                apart.set()
+
+        async def database(pair: Pair) -> None:
+            await self.do(keep_role, sites.of_new(pair))
+            await apart.wait()
+            await self.do(promote_standby, sites.of_new(pair))
+
+        async def store(two: Stores) -> None:
+            await apart.wait()
+            await self.do(promote_store, sites.promotes(two))
+
+        await self.together(part(), *map(database, sites.databases), *map(store, sites.stores))
+        return fenced[0]
 
     async def _glimpse(self, sites: Sites, pair: Pair, back: dict[str, Sighting]) -> None:
         """See whether a database has come back since it was assessed."""

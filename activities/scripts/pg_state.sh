@@ -14,10 +14,13 @@ printf '%s\n' "$about" | sed -n 's/^Database system identifier: */system\t/p
 [ ! -e "$COPY/kept/promoted" ] || say promoted yes
 [ ! -e "$COPY/kept/written" ] || say written yes
 [ ! -e "$COPY/kept/joining" ] || say joining yes
-[ -z "$at" ] || [ -z "$(servers "$at")" ] || say serving yes
-port=$(printf ':%04X' "$PORT")
-! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v p="$port" '
-    $4 == "0A" && substr($2, length($2) - 4) == p { found = 1 } END { exit !found }' || say listening yes
+if [ -n "$at" ] && [ -n "$(servers "$at")" ]; then
+    printf 'serving\tyes\nlistening\tyes\n' # or may, at any moment
+else
+    port=$(printf ':%04X' "$PORT")
+    ! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v p="$port" '
+        $4 == "0A" && substr($2, length($2) - 4) == p { found = 1 } END { exit !found }' || say listening yes
+fi
 settings="null"
 if [ -n "$REACH" ]; then
     # A promotion takes the next timeline: one that was archived here already could not be archived again.

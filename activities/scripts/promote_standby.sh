@@ -14,11 +14,17 @@ case $told in
         # Whatever it archives from here on is of a later timeline than this.
         [ -e "$COPY/kept/timeline" ] || remember timeline "${told##*|}"
         remember promoted "$OWNER"
-        "$BIN/pg_ctl" -D "$DATA" -w -t 120 promote >/dev/null 2>&1 || later "it is not promoted within 2 min" ;;
+        # pg_ctl itself looks ten times a second whether it is done.
+        "$BIN/pg_ctl" -D "$DATA" -W promote >/dev/null 2>&1 || later "the server of $DATA does not take the order" ;;
 esac
 before=$(cat "$COPY/kept/timeline")
+waits="do 'begin for turn in 1..2000 loop exit when not pg_is_in_recovery(); perform pg_sleep(0.01); end loop; end'"
 line="case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end"
-until now=$(ask "select $line" 2>/dev/null) && [ -n "$now" ]; do sleep 0.05; done
+since=$(date +%s)
+until now=$(ask "$waits" "select $line" 2>/dev/null) && [ -n "$now" ]; do
+    [ $(($(date +%s) - since)) -lt 120 ] || later "it is not promoted within 2 min"
+    sleep 0.05
+done
 expr "$now" '>' "$before" >/dev/null || fail Fatal "it was promoted, and is still on timeline $now"
 # Local: where every commit waits for a standby, there is none yet.
 export PGOPTIONS='-c default_transaction_read_only=off -c session_replication_role=replica -c lock_timeout=10s -c synchronous_commit=local'

@@ -25,17 +25,18 @@ unborn() { # $1 identity: the pids of servers that "launch" has begun to start t
     born=" $(servers "$1" | tr '\n' ' ')"
     for pid in $begun; do case $born in *" $pid "*) ;; *) echo "$pid" ;; esac done
 }
-ask() { # $1 SQL, for the server of DATA
-    timeout 30 "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 -c "$1"
+ask() { # "$@" SQL, for the server of DATA: each by itself, over one connection
+    for sql; do shift && set -- "$@" -c "$sql"; done
+    timeout 30 "$BIN/psql" -wXAtq -h "$SOCKETS" -p "$PORT" -U "$DBUSER" -d "$DBNAME" -v ON_ERROR_STOP=1 "$@"
 }
 try() { # write a row of the engine's own, read it, and take it away; $1 is what the database is, in words
     why() { grep -E -m 1 'ERROR|FATAL' "$COPY/kept/asked" || tail -n 1 "$COPY/kept/asked"; }
-    ask "drop schema if exists $canary cascade" >/dev/null 2>&1
-    ask "create schema $canary; create table $canary.canary as select '$canary'::text as said" 2>"$COPY/kept/asked" ||
-        fail Fatal "$1 takes no write: $(why)"
-    said=$(ask "select said from $canary.canary" 2>"$COPY/kept/asked")
-    ask "drop schema $canary cascade" 2>/dev/null || later "the engine's own table $canary.canary cannot be dropped"
+    said=$(ask "set client_min_messages = error; drop schema if exists $canary cascade" \
+        "create schema $canary; create table $canary.canary as select '$canary'::text as said" \
+        "select said from $canary.canary" "drop schema $canary cascade" 2>"$COPY/kept/asked") && how=0 || how=$?
+    [ -n "$said" ] || fail Fatal "$1 takes no write: $(why)"
     [ "$said" = "$canary" ] || fail Fatal "$1 does not give back what was written: $said $(why)"
+    [ "$how" = 0 ] || later "the engine's own table $canary.canary cannot be dropped"
 }
 refusal() { # why the last question was not answered, if that was a login that is not let in
     grep FATAL "$1" | grep -v -E 'starting up|accepting connections|shutting down|recovery mode|too many|administrator'

@@ -13,11 +13,13 @@ try() { # "$@" a command: "told" is what the store answers, a refusal too; what 
     told=$(timeout "${LIMIT:-20}" "$CLI" -h "$ADDRESS" -p "$PORT" "$@" 2>&1)
     how=$?
     case $told in *"$return"*) told=$(printf '%s\n' "$told" | tr -d '\r') ;; esac
-    first=${told%%"$line"*}
+    IFS= read -r first <<END || : # not %%: a shell takes its time over long values
+$told
+END
     case $how:$first in # the first line alone: INFO counts refusals by these very words
         124:*) later "$at does not answer" ;;
         126:* | 127:*) fail Fatal "$CLI cannot be run" ;;
-        *WRONGPASS* | *NOAUTH* | *NOPERM*) fail Refused "$at does not let this login in, or not do that ($1)" ;;
+        *WRONGPASS* | *NOAUTH* | *NOPERM*) fail Refused "$at does not let this login in, or not do that (${1:-info})" ;;
         *'Protocol error'* | *'Connection reset'* | *'closed the connection'* | *'I/O error'*)
             later "$at closes the connection; does it run, does it expect TLS (which is not spoken here)?" ;;
         *'Could not connect'* | *'Connection re'* | [1-9]*:) later "$at cannot be reached; does it run?" ;;
@@ -40,7 +42,10 @@ field() { # $1 name, of what INFO told; without another program, for it is asked
 }
 look() { # what the store is: "of" is whom it replicates, nobody as a primary
     ask info
-    of= info=$(printf '%s\n' "$told" | grep -E "^($names):") # little: a shell takes its time over long values
+    taken "$told"
+}
+taken() { # $1 what INFO told
+    of= info=$(printf '%s\n' "$1" | grep -E "^($names):")
     [ -n "$(field role)" ] || fail Refused "$at does not tell of itself: $(short)"
     [ "$(field cluster_enabled)" != 1 ] || fail Refused "$at is part of a cluster; a primary and its replicas are known here"
     [ "$(field role)" != slave ] || of=$(field master_host):$(field master_port)
@@ -53,11 +58,17 @@ keys() { # how many there are, in all its databases
 }
 gate() { # "least lag": how many replicas, at most that far behind, there must be for a write to be taken
     ask config get 'min-replicas-*'
+    opened
+}
+opened() { # from what it told of that
     open=$(printf '%s\n' "$told" | awk '{ if (name ~ /to-write/) least = $1; if (name ~ /max-lag/) lag = $1; name = $1 }
         END { print least " " lag }')
 }
 writes() { # "refused", or "taken": a key that is not there is deleted, which is a write that changes nothing
     try del "recovery:nothing:$$"
+    answered
+}
+answered() { # what it told to that
     case $told in
         [0-9]*) echo taken ;;
         NOREPLICAS* | READONLY* | MISCONF*) echo refused ;;

@@ -1,14 +1,24 @@
 # Tell what a store is, whom it replicates and how far, what it holds, and what a restart would make of it.
 # ASKED is "role" for that alone, "gate" for when it takes writes, too, and "all" to try whether it does.
 . ./store.sh
-look
+mark=recovery.mark.$$
+asked=info
+[ "$ASKED" = role ] || asked="$asked${line}echo $mark${line}config get min-replicas-*"
+[ "$ASKED" != all ] || asked="$asked${line}echo $mark${line}del recovery:nothing:$$"
+try <<END # over one connection: clients may be shut out meanwhile
+$asked
+END
+taken "$told"
 printf '%s\n' "$info" | sed 's/:/\t/'
+rest=$(printf '%s\n' "$told" | sed "1,/^$mark\$/d")
 if [ "$ASKED" != role ]; then
-    gate
+    told=${rest%%"$mark"*} first=${rest%%"$line"*}
+    case $told in min-*) opened ;; *) fail Refused "$at does not let this login in, or not do that (config): $(short)" ;; esac
     printf 'gate\t%s\n' "$open"
 fi
 if [ "$ASKED" = all ]; then
-    tried=$(writes) || exit
+    told=${rest#*"$mark$line"} first=${rest#*"$mark$line"}
+    tried=$(answered) || exit
     printf 'writes\t%s\n' "$tried"
 fi
 file=$(field config_file)

@@ -384,7 +384,7 @@ async def test_store_that_is_down_is_tried_again(stores: Pair) -> None:
         ({"secret": ""}, Refused, "does not let this login in"),
         ({"cli": "/nowhere/cli"}, Fatal, "cannot be run"),
         ({"cli": "/bin/true"}, Refused, "does not tell of itself"),
-        ({"cli": "/bin/echo"}, Refused, "does not take info"),
+        ({"cli": "/bin/echo"}, Refused, "does not tell of itself"),
     ],
 )
 async def test_bad_store_is_told(stores: Pair, changes: dict[str, str], kind: type[RecoveryError], told: str) -> None:
