@@ -203,6 +203,9 @@ def _needed(runbook: Runbook, parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _parameters(runbook: Runbook, start: Start) -> dict[str, Any]:
+    own = [name for name in getattr(specification(runbook.procedure), "AUTHORED", ()) if name in start.parameters]
+    if own:
+        raise Invalid(f"parameters.{own[0]}: only the runbook may say that; write it there, and leave it out here")
     pinned = sorted(set(runbook.parameters) & set(start.parameters))
     if pinned:
         raise Invalid(f"parameters.{pinned[0]}: the runbook sets it; leave it out, or change the runbook")

@@ -13,6 +13,9 @@ from recovery.safety import Rules
 Port = Annotated[int, Field(ge=1, le=65535)]
 Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._@+:/ -]*$", max_length=400)]
 
+Keys = Annotated[str, Field(pattern=r'^[^\x00-\x1f\x7f"]+$', max_length=200)]
+"""A pattern of keys in a store, as SCAN knows it: one word of a command, which nothing may end."""
+
 
 class Site(Authored):
     """A place that can be lost as a whole. Which site is active is never written here: probes tell.

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from recovery.models import Authored, Name, Text
-from runbooks.schema import Estate
+from recovery.models import Authored, Name
+from runbooks.schema import Estate, Keys
 
 SYSTEMS = ("stores",)
 ESTATE = ("sites", "hosts", "stores", "safety")
@@ -37,7 +37,7 @@ class Parameters(Authored):
 
     how: Literal["reattach", "promote"]
     store: Name
-    match: Text = "*"
+    match: Keys = "*"
     sample: int = Field(default=1000, ge=10, le=100_000)
     lag: timedelta = Field(default=timedelta(seconds=5), ge=timedelta(milliseconds=100), le=timedelta(seconds=30))
     catch_up: timedelta = Field(default=timedelta(minutes=1), gt=timedelta(0), le=timedelta(minutes=10))

@@ -10,11 +10,13 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from recovery.models import Authored, Name, Text
-from runbooks.schema import Estate
+from runbooks.schema import Estate, Keys
 
 SYSTEMS = ("stores",)
 ESTATE = ("sites", "hosts", "stores")
 GATES: tuple[str, ...] = ()
+AUTHORED = ("commands", "urls")
+"""What only a runbook may say: who starts it must not have hosts run whatever they like."""
 BESIDE = True
 """It takes nothing in hand, and goes on beside recoveries: under the id of its runbook, not of a system."""
 
@@ -71,7 +73,7 @@ class Parameters(Authored):
     look again and again, until it is cancelled. ``commands`` and ``urls`` are of systems with a status of their own.
     """
 
-    match: Text = "*"
+    match: Keys = "*"
     sample: int = Field(default=1000, ge=10, le=100_000)
     whole: bool = False
     lag: timedelta = Field(default=timedelta(seconds=5), ge=timedelta(milliseconds=100), le=timedelta(seconds=30))

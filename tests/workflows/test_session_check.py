@@ -204,6 +204,15 @@ async def test_other_systems_say_how_they_are(engine: Running, stores: Pair) -> 
         assert any(line == f"erlmcp says: {said}" for line in report.blockers) == said.startswith("behind")
 
 
+async def test_who_starts_it_cannot_have_hosts_run_what_they_like(engine: Running, stores: Pair) -> None:
+    mark = stores.folder / "mark"
+    command = {"name": "x", "host": "north-host", "run": f"touch {mark}", "replicated": "."}
+    report = await (await start(engine, commands=[command])).ended()
+    assert (report.outcome, report.kind) == ("failed", "Invalid")
+    assert "parameters.commands: only the runbook may say that" in report.failure
+    assert not mark.exists()
+
+
 async def notices(client: Client, workflow: str) -> int:
     """Return how often people were told of a workflow, however often it ran."""
     runs = [run.run_id async for run in client.list_workflows(f"WorkflowId = '{workflow}'")]
