@@ -211,9 +211,9 @@ async def test_member_of_a_cluster_is_told(stores: Pair, tmp_path: Path) -> None
     tmp_path.chmod(0o755)
     one = Valkey(tmp_path, "member", stores.password)
     with one.file.open("a") as file:
-        file.write("cluster-enabled yes\n")
-    one.start()
+        file.write(f"cluster-enabled yes\ncluster-port {ports.choose(['bus'])['bus']}\n")
     try:
+        one.start()
         seen = await see_store.observe(StoreSpec(system="member", store=stores.store(one)))
     finally:
         one.kill()
