@@ -74,6 +74,7 @@ class Procedure(Resets, Generic[P]):
         self._committing: Change[Any, Any] | None = None
         self._turn = asyncio.Lock()
         self._failing = False
+        self._beside = 0
         self._unseen: list[str] = []
         self._turned = ""
         self._offered: tuple[Choice, ...] = ()
@@ -175,10 +176,13 @@ class Procedure(Resets, Generic[P]):
         People are asked about one of them at a time, and while they are asked no branch begins anything. Where one has
         failed the others end what they have begun, and nothing more.
         """
+        self._beside += 1
         try:
             ends = await asyncio.gather(*(self._branch(one) for one in branches), return_exceptions=True)
         finally:
-            self._failing = False
+            self._beside -= 1
+            # A branch may have branches of its own: as long as others run beside it they have to hear of a failure.
+            self._failing = self._failing and self._beside > 0
         failures = [end for end in ends if isinstance(end, BaseException)]
         # What people chose comes first, then what failed; what was only stopped by that tells least.
         for failure in sorted(failures, key=lambda one: (not isinstance(one, Turned), isinstance(one, _Stopped))):

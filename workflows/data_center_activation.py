@@ -118,11 +118,8 @@ class DataCenterActivation(Procedure[Parameters]):
                     fenced[0] = losses.reached_from(sites, Lost(sightings={sites.new: back}))
                 if fenced[0] is not None:
                     await self._fence(sites, sites.queues.get(fenced[0]) or workflow.info().task_queue)
-            except BaseException:
-                self._failing = True  # before the others go on: they begin nothing then
-                raise
             finally:
-                apart.set()
+                apart.set()  # where it has failed they begin nothing
 
         async def database(pair: Pair) -> None:
             await self.do(keep_role, sites.of_new(pair))

@@ -1,5 +1,5 @@
-# Tell of every key of a store that MATCHes, so many at a time (COUNT), as the text READ (Lua) does; the store works on
-# in between. The offset is that of its log before.
+# Tell of every key of a store that MATCHes, so many at a time (COUNT), as the text READ (Lua) does.
+# The store works on in between; the offset is that of its log before.
 . ./store.sh
 look
 printf 'offset\t%s\n' "$(offset)"

@@ -68,6 +68,17 @@ async def test_nothing_begins_beside_a_failure(toys: Toys) -> None:
     assert toys.has() == {"c": "old"}
 
 
+async def test_nothing_begins_after_branches_of_a_branch_beside_a_failure(toys: Toys) -> None:
+    rows = [[failing(toys, "a")], [{"beside": [[toys.put("c", slow=3)]]}, toys.put("d")]]
+    recovery = await toys.start(beside=rows, hold=HOLD)
+    await recovery.until("hold: put a")
+    await recovery.resolve("compensate")
+    report = await recovery.ended()
+    assert (report.outcome, report.residual) == ("compensated", ())
+    assert {line.step for line in report.steps} == {"put a", "put c"}
+    assert toys.has() == {}
+
+
 async def test_one_answer_leads_all_branches_back(toys: Toys) -> None:
     recovery = await toys.start(beside=[[failing(toys, "a")], [failing(toys, "b", slow=1)]], hold=HOLD)
     await recovery.until("hold: put a")

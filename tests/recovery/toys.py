@@ -61,7 +61,10 @@ class Toy(Procedure[Wanted]):
 
     async def _row(self, puts: tuple[dict[str, Any], ...]) -> None:
         for put in puts:
-            await self._put(**put)
+            if rows := put.get("beside"):
+                await self.together(*(self._row(row) for row in rows))
+            else:
+                await self._put(**put)
 
     async def _put(self, how: str = "put", commits: str = "", dark: bool = False, **put: Any) -> None:
         action = {"put": PUT, "lay": LAY, "keep": KEEP}[how]
