@@ -25,7 +25,7 @@ from tests.running import Recovery, Running, running
 from tests.stores import Pair, catalog, info, lab_host, pair, snapshot_of
 from tests.workflows.test_session_recovery import runbook, settled
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 OWN = 20
 
@@ -159,7 +159,7 @@ async def crash(
 async def test_killed_worker_recovers_sessions_all_the_same(
     ring: Ring, chance: random.Random, way: str, subtests: pytest.Subtests
 ) -> None:
-    await crash(ring, WAYS[way], chance, subtests, 2)
+    await crash(ring, WAYS[way], chance, subtests, 1)
 
 
 @pytest.mark.soak

@@ -25,7 +25,7 @@ from tests.activities.test_sessions import fill, written
 from tests.running import Recovery, Running, eventually, running
 from tests.stores import Pair, catalog, lab_host, pair
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 MANY = 2000
 CHECK = {

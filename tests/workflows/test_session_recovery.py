@@ -17,7 +17,7 @@ from tests.running import Recovery, Running, running
 from tests.stores import Pair, Valkey, catalog, info, lab_host, pair, snapshot_of
 from tests.workflows.test_session_check import figures
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 MANY = 500
 GATE = {"roles": ["dba"], "approvals": 1, "within": "PT1M", "valid": "PT1M"}

@@ -19,7 +19,7 @@ from tests.copies import ask_copy, drop_all, in_copies, orders_in_copy
 from tests.labs import RATE
 from tests.running import Running, eventually, running
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
