@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -128,14 +128,27 @@ class Sites:
         seconds = int(self.wanted.drain.total_seconds())
         return Drain.of(name, self.directors[name], site=self.old, seconds=seconds)
 
-    def levels(self, site: str) -> list[ServicesSpec]:
-        """Return the services of ``site``, those first that others need; those of one level do not need each other."""
+    def levels(self, site: str, running: Collection[str] = ()) -> list[ServicesSpec]:
+        """Return the services of ``site``, those first that others need; those of one level do not need each other.
+
+        Those that are ``running`` are left out.
+        """
         own = {name: one for name, one in self.services.items() if self._site(one.host) == site}
         levels: list[list[str]] = []
-        while left := [name for name in sorted(own) if not any(name in level for level in levels)]:
+        while left := [name for name in sorted(own) if not any(name in level for level in [*levels, running])]:
             ready = [name for name in left if not set(own[name].after) & set(left)]
             levels.append(ready or left)  # a circle starts at once
         return [self._services(level, wanted=True) for level in levels]
+
+    def free(self) -> list[str]:
+        """Return the services of the new site that need nothing: they may start while no database is open yet."""
+        return [
+            name for name, one in sorted(self.services.items()) if self._site(one.host) == self.new and not one.after
+        ]
+
+    def starts(self, names: list[str]) -> list[ServicesSpec]:
+        """Return how these are started side by side, if there are any."""
+        return [self._services(names, wanted=True)] if names else []
 
     def _services(self, names: list[str], wanted: bool) -> ServicesSpec:
         services = tuple(

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,9 @@ class Valkey:
         )
         if done.returncode:
             raise LabError(f"valkey-server: {done.returncode}, see {self.place.valkey / 'valkey.log'}")
+        deadline = time.monotonic() + 10
+        while self.role() is None and time.monotonic() < deadline:  # it reads its log first
+            time.sleep(0.02)
 
     def _open(self) -> None:
         from valkey import Valkey as Client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar
@@ -27,6 +27,7 @@ P = TypeVar("P", bound=Authored)
 S = TypeVar("S", bound=Spec)
 T = TypeVar("T", bound=Wire)
 M = TypeVar("M", bound=Authored)
+R = TypeVar("R")
 
 
 class _Enough(Exception):
@@ -78,6 +79,7 @@ class Procedure(Resets, Generic[P]):
         self._unseen: list[str] = []
         self._turned = ""
         self._offered: tuple[Choice, ...] = ()
+        self._taken = True
 
     # --- what a procedure writes -------------------------------------------------------------------------
 
@@ -111,6 +113,30 @@ class Procedure(Resets, Generic[P]):
         """
         step = self._name(step or probe.title(spec))
         return await self._look(probe, spec, step, "decide", queue, patience)
+
+    async def taking(self, assess: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Take every system in hand, and look beside that, since clients wait; a procedure that does so `hurries`.
+
+        Where others had one of them in hand it is looked again once they have let it go: they may have changed it.
+        """
+        if self._taken:
+            return await assess()
+        self._taken = True
+        looking = asyncio.create_task(assess())
+        try:
+            free = await self._take_in_hand()
+        except BaseException:
+            looking.cancel()
+            raise
+        finally:  # what is under way comes to its end first
+            await asyncio.gather(looking, return_exceptions=True)
+        if free:
+            return await looking
+        usual, self._turned = self._turned, f"{self._turned}, once all were in hand"
+        try:
+            return await assess()
+        finally:
+            self._turned = usual
 
     async def glance(self, probe: Probe[S, T], spec: S, step: str = "", *, instead: T, queue: str | None = None) -> T:
         """Look as ``look`` does, but have a check that cannot see go on with ``instead``: it is to list all at once."""
@@ -270,9 +296,16 @@ class Procedure(Resets, Generic[P]):
         self._prepare_gates(frozen)
         self._record(Loaded(workflow.now(), frozen))
         self._awake("at-the-opening")
-        if not self._only_looks and not self._reset:  # a run that was reset asks anew, and does so later
+        wanted: P = self.parameters.model_validate(frozen.parameters)  # type: ignore[assignment]
+        self._taken = self._only_looks or self._reset  # a run that was reset asks anew, and does so later
+        if not self._taken and not self._hurries(wanted):
             await self._take_in_hand()
-        return self.parameters.model_validate(frozen.parameters)  # type: ignore[return-value]
+            self._taken = True
+        return wanted
+
+    def _hurries(self, wanted: P) -> bool:
+        """Tell whether it takes its systems in hand by itself (`taking`)."""
+        return False
 
     async def _close(self) -> None:
         await self._heed_reset()

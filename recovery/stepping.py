@@ -95,6 +95,7 @@ class Stepping(Inbox):
         self._queue: str | None = None
         self._shown: tuple[str, str] = ("", "")
         self._stale = False
+        self._hands = asyncio.Lock()
 
     @property
     def start(self) -> Start:
@@ -254,25 +255,28 @@ class Stepping(Inbox):
 
     # --- one hand on a system ----------------------------------------------------------------------------
 
-    async def _take_in_hand(self, instead_of: Sequence[str] = (), waits: bool = True) -> None:
-        """Have every system of the runbook in hand: all at once where they are free, else one after the other.
+    async def _take_in_hand(self, instead_of: Sequence[str] = (), waits: bool = True) -> bool:
+        """Have every system of the runbook in hand; tell whether all of them were free.
 
-        Waiting is done in one order, with nothing in hand that comes later: two that each had one, and waited for the
-        other's, would wait for ever.
+        At once where they are, else one after the other: waiting is done in one order, with nothing in hand that comes
+        later. Two that each had one, and waited for the other's, would wait for ever.
         """
-        systems = sorted(self.frozen.systems)
-        self._epochs = dict.fromkeys(systems, 0)  # left at the end, be it granted or only waited for
-        asked = await self._all(self._ask_for(one, instead_of, False) for one in systems)
-        found = dict(zip(systems, asked, strict=True))
-        if waits and not all(stands.epoch for stands in found.values()):
-            await self._all(self._let_go(one) for one, stands in found.items() if stands.epoch)
-            for system in systems:
-                found[system] = await self._granted_in_turn(system, instead_of)
-        for system, stands in found.items():
-            if not stands.epoch:
-                raise Refused(f"{system}: {_in_other_hands(stands)}")
-            self._epochs[system] = stands.epoch
-            self._record(Leased(workflow.now(), system, stands.epoch))
+        async with self._hands:  # asked twice at once, two activities would have one name
+            systems = sorted(self.frozen.systems)
+            self._epochs = dict.fromkeys(systems, 0)  # left at the end, be it granted or only waited for
+            asked = await self._all(self._ask_for(one, instead_of, False) for one in systems)
+            found = dict(zip(systems, asked, strict=True))
+            free = all(stands.epoch for stands in found.values())
+            if waits and not free:
+                await self._all(self._let_go(one) for one, stands in found.items() if stands.epoch)
+                for system in systems:
+                    found[system] = await self._granted_in_turn(system, instead_of)
+            for system, stands in found.items():
+                if not stands.epoch:
+                    raise Refused(f"{system}: {_in_other_hands(stands)}")
+                self._epochs[system] = stands.epoch
+                self._record(Leased(workflow.now(), system, stands.epoch))
+            return free
 
     async def _all(self, work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
         """Do all of it side by side, and raise what failed once nothing of it is under way any more."""

@@ -102,7 +102,8 @@ class Store(Authored):
 class Service(Authored):
     """A program on a host that ``start``, ``stop`` and ``status`` (exit code 0: it runs) are commands for, run by sh.
 
-    ``after`` names the services, databases and stores of its site that it needs. ``url`` answers 200 when it serves.
+    ``after`` names the services, databases and stores of its site that it needs to start; one that needs nothing may
+    start while its database takes no writes yet. ``url`` answers 200 when it serves.
     """
 
     host: Name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 
 from temporalio import workflow
@@ -54,6 +55,9 @@ class DataCenterActivation(Procedure[Parameters]):
                 await self._take_over(Sites(self.frozen.systems, self.frozen.estate, gone, owner))
         return self.report()
 
+    def _hurries(self, wanted: Parameters) -> bool:
+        return wanted.how == "unplanned"
+
     async def _switch(self, sites: Sites) -> None:
         found = await self._assess(sites)
         self.require(sites.blockers(found, workflow.now()))
@@ -72,7 +76,7 @@ class DataCenterActivation(Procedure[Parameters]):
 
     async def _take_over(self, sites: Sites) -> None:
         """Have the new site serve without the old one: what leads back would lead to a site that is not there."""
-        lost = await self._assess_lost(sites)
+        lost = await self.taking(lambda: self._assess_lost(sites))
         self.require(losses.blockers(sites, lost, turned=bool(self._turned)))
         rpo, outage = self.frozen.objectives.rpo, self.start.outage_started_at or workflow.now()
         missing = losses.estimates(sites, lost, outage)
@@ -91,7 +95,7 @@ class DataCenterActivation(Procedure[Parameters]):
 
         shut = workflow.now()
         reached = await self._promote_without(sites, reached)
-        await self._serve(sites)
+        await self._serve(sites, sites.free())
         await self._let_in(sites, shut)
         proven = reached is not None
         self.delivered(f"fence of {sites.old}", "proven" if proven else "isolated: no director points there")
@@ -130,7 +134,8 @@ class DataCenterActivation(Procedure[Parameters]):
             await apart.wait()
             await self.do(promote_store, sites.promotes(two))
 
-        await self.together(part(), *map(database, sites.databases), *map(store, sites.stores))
+        starts = (self.do(run_services, level) for level in sites.starts(sites.free()))
+        await self.together(part(), *map(database, sites.databases), *map(store, sites.stores), *starts)
         return fenced[0]
 
     async def _glimpse(self, sites: Sites, pair: Pair, back: dict[str, Sighting]) -> None:
@@ -267,9 +272,9 @@ class DataCenterActivation(Procedure[Parameters]):
         if last is not None:
             self.measured(f"log of {pair.old.name} that {pair.new.name} lacks", last.left or 0, "bytes", True)
 
-    async def _serve(self, sites: Sites) -> None:
+    async def _serve(self, sites: Sites, running: Sequence[str] = ()) -> None:
         """Start what serves clients, those first that others need, and see that it does before any client comes."""
-        for level in sites.levels(sites.new):
+        for level in sites.levels(sites.new, running):
             await self.do(run_services, level)
         for request in sites.health():
             answers = await self.prove(serves, request, f"see {request.system} ready to serve")

@@ -59,6 +59,48 @@ async def test_second_recovery_waits_for_its_turn(toys: Toys) -> None:
     assert await lease(toys, system) == Lease(epoch=begun + 1)
 
 
+async def looks(recovery: Recovery) -> list[str]:
+    return [step.title for step in (await recovery.ended()).steps if "see what is there" in step.title]
+
+
+async def test_who_is_in_a_hurry_looks_while_systems_are_taken_in_hand(toys: Toys) -> None:
+    (toys.folder / "a").write_text("old")
+    recovery = await toys.start(hurries=toys.put("a"), then=[toys.put("b")], system=toys.folder.name)
+    report = await recovery.ended()
+    assert report.outcome == "recovered", report.failure
+    assert report.epochs[toys.folder.name]
+    assert [figure.value for figure in report.figures] == ["old"]
+    assert await looks(recovery) == ["see what is there"]
+
+
+async def test_who_was_in_a_hurry_and_had_to_wait_looks_again(toys: Toys) -> None:
+    system = toys.folder.name
+    first = await toys.start(gate="go on", then=[toys.put("a")], system=system)
+    await first.until("gate")
+    second = await toys.start(hurries=toys.put("a"), then=[toys.put("b")], system=system)
+    await eventually(lambda: waiting(second), "it waits")
+    await first.approve()
+    report = await second.ended()
+    assert report.outcome == "recovered", report.failure
+    assert [figure.value for figure in report.figures] == ["new"], "what the first one wrote"
+    assert await looks(second) == ["see what is there", "see what is there, once all were in hand"]
+    assert toys.has() == {"a": "new", "b": "new"}
+
+
+async def test_who_is_in_a_hurry_and_gives_up_waiting_leaves_the_queue(toys: Toys) -> None:
+    system = toys.folder.name
+    first = await toys.start(gate="go on", system=system)
+    await first.until("gate")
+    second = await toys.start(hurries=toys.put("a"), then=[toys.put("b")], system=system)
+    await eventually(lambda: waiting(second), "it waits")
+    await second.handle.cancel()
+    assert (await second.ended()).outcome == "cancelled"
+    assert (await lease(toys, system)).queue == ()
+    assert toys.has() == {}
+    await first.approve()
+    assert (await first.ended()).outcome == "recovered"
+
+
 async def test_who_gives_up_waiting_leaves_the_queue(toys: Toys) -> None:
     system = toys.folder.name
     first = await toys.start(puts=[toys.put("a")], gate="go on", system=system)

@@ -15,7 +15,10 @@ with workflow.unsafe.imports_passed_through():
 
 
 class Wanted(Authored):
-    """Files to put one after the other, rows of files ``beside`` each other, a gate ("" for none), files after it."""
+    """Files to put one after the other, rows of files ``beside`` each other, a gate ("" for none), files after it.
+
+    ``hurries`` is a file that is looked at while systems are taken in hand.
+    """
 
     puts: tuple[dict[str, Any], ...] = ()
     beside: tuple[tuple[dict[str, Any], ...], ...] = ()
@@ -24,6 +27,7 @@ class Wanted(Authored):
     evidence: bool = True
     proves: bool = False
     reads: dict[str, Any] | None = None
+    hurries: dict[str, Any] | None = None
     within: float = 60
     approvals: int = 1
     in_drill: str = "pass"
@@ -44,6 +48,10 @@ class Toy(Procedure[Wanted]):
     async def run(self, start: Start) -> Report:
         """Do as told."""
         async with self.conducting(start) as wanted:
+            if wanted.hurries:
+                file = Put(system="files", **wanted.hurries)
+                found = await self.taking(lambda: self.look(PUT, file, "see what is there"))
+                self.measured("seen first", found.text)
             for put in wanted.puts:
                 await self._put(**put)
             await self.together(*(self._row(row) for row in wanted.beside))
@@ -58,6 +66,9 @@ class Toy(Procedure[Wanted]):
                 await self._put(**put)
             self.delivered("files", "here")
         return self.report()
+
+    def _hurries(self, wanted: Wanted) -> bool:
+        return wanted.hurries is not None
 
     async def _row(self, puts: tuple[dict[str, Any], ...]) -> None:
         for put in puts:

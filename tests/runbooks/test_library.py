@@ -329,8 +329,12 @@ MISMATCHES: list[tuple[str, Edit, str]] = [
         "estate",
         put("databases", "orders-south", "host", value="north-db"),
         "databases.orders.peer: orders-south is at the same site;"
-        " databases.orders-south.peer: orders is at the same site;"
-        " services.orders-app-south.after: orders-south is at another site",
+        " databases.orders-south.peer: orders is at the same site",
+    ),
+    (
+        "estate",
+        put("services", "orders-app-south", "after", value=["orders"]),
+        "services.orders-app-south.after: orders is at another site",
     ),
     (
         "estate",
