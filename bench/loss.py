@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from statistics import median
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 
 from bench.restore import worker
 from bench.switch import lab_apart, point, replicated, run, store
@@ -81,7 +82,10 @@ async def _engine(client: Client, lab: Lab, variables: dict[str, str]) -> float:
             await asyncio.sleep(0.05)
         if report.outcome != "recovered":
             raise RuntimeError(report.failure)
-        await client.get_workflow_handle(f"lab/fence-{old.name}").terminate()
+        watch = client.get_workflow_handle(f"lab/fence-{old.name}")
+        await watch.cancel()  # not terminated: that would leave what it has in hand to nobody
+        with contextlib.suppress(WorkflowFailureError):
+            await watch.result()
         for kept in new.place.folder.glob("data.switch-*"):
             shutil.rmtree(kept)
         refused = await asyncio.to_thread(_rebuilt, lab, old, new, began)
