@@ -14,7 +14,7 @@ from recovery.models import Wire
 
 
 class Lost(Wire):
-    """All that was looked at: the old site as it is seen from each vantage, and the one that is to take over."""
+    """All that was looked at, not before ``at``: the old site as each vantage sees it, and the one that takes over."""
 
     sightings: dict[str, dict[str, Sighting]] = {}
     databases: dict[str, DatabaseSeen] = {}
@@ -22,6 +22,7 @@ class Lost(Wire):
     running: dict[str, bool] = {}
     directors: dict[str, Seen] = {}
     halted: str = ""
+    at: datetime | None = None
 
 
 class Estimate(Wire):
@@ -37,12 +38,25 @@ class Estimate(Wire):
     seconds: float | None
 
 
+class SessionsAtStake(Wire):
+    """What a store may lack that takes over: sessions of ``seconds`` before the outage, None if nobody can know.
+
+    ``silent`` are the seconds for which it had heard nothing of its primary, at most; ``keys`` is what it holds.
+    """
+
+    store: str
+    keys: int
+    silent: int | None
+    seconds: float | None
+
+
 class LossAtStake(Wire):
     """What people decide on who may accept a loss."""
 
     at_stake: str
     in_words: tuple[str, ...]
     estimates: tuple[Estimate, ...]
+    sessions: tuple[SessionsAtStake, ...] = ()
 
 
 class FenceAtStake(Wire):
@@ -70,7 +84,31 @@ def estimates(sites: Sites, lost: Lost, outage: datetime) -> tuple[Estimate, ...
     return tuple(found)
 
 
-def over(found: tuple[Estimate, ...], rpo: timedelta) -> bool:
+def sessions(sites: Sites, lost: Lost, outage: datetime) -> tuple[SessionsAtStake, ...]:
+    """Return for each store what may be missing, at most: what was written after it last heard from its primary.
+
+    A link that is down was given up after a silence, or cut at once: nobody can tell, so the silence counts. Seconds
+    are told in whole ones. A store that is a primary already lacks nothing: its switch was proven.
+    """
+    found = []
+    for two in sites.stores:
+        seen = lost.stores[two.new.name]
+        if seen.role == "primary":
+            continue
+        silent = _silent(seen)
+        heard = None if silent is None or lost.at is None else lost.at - timedelta(seconds=silent + 1)
+        seconds = None if heard is None else max((outage - heard).total_seconds(), 0.0)
+        found.append(SessionsAtStake(store=two.new.name, keys=seen.keys, silent=silent, seconds=seconds))
+    return tuple(found)
+
+
+def _silent(seen: Replication) -> int | None:
+    if seen.linked:
+        return seen.idle
+    return None if seen.down is None or seen.timeout is None else seen.down + seen.timeout
+
+
+def over(found: tuple[Estimate | SessionsAtStake, ...], rpo: timedelta) -> bool:
     """Tell whether more may be missing than the tier allows."""
     return any(one.seconds is None or one.seconds > rpo.total_seconds() for one in found)
 
@@ -85,12 +123,28 @@ def reached_from(sites: Sites, lost: Lost) -> str | None:
     return next(iter(sorted((view[0].site for view in whole), key=lambda site: site != sites.new)), None)
 
 
-def loss_at_stake(sites: Sites, found: tuple[Estimate, ...], rpo: timedelta) -> LossAtStake:
+def loss_at_stake(
+    sites: Sites, found: tuple[Estimate, ...], kept: tuple[SessionsAtStake, ...], rpo: timedelta
+) -> LossAtStake:
     """Return what may be lost, in words."""
     return LossAtStake(
         at_stake=f"{sites.new} takes over without {sites.old}: what it lacks is lost, until {sites.old} can be read.",
-        in_words=(*(_words(one) for one in found), f"the tier allows {rpo.total_seconds():g} s"),
+        in_words=(
+            *(_words(one) for one in found),
+            *(_of_sessions(one) for one in kept),
+            f"the tier allows {rpo.total_seconds():g} s",
+        ),
         estimates=found,
+        sessions=kept,
+    )
+
+
+def _of_sessions(one: SessionsAtStake) -> str:
+    if one.seconds is None:
+        return f"{one.store} does not tell when it last heard from its primary: how many sessions it lacks is not known"
+    return (
+        f"{one.store} holds {one.keys} keys, and has heard nothing of its primary for up to {one.silent} s: it lacks"
+        f" sessions that were written in at most {one.seconds:.1f} s before the outage"
     )
 
 

@@ -11,6 +11,7 @@ from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec
 from activities.director import DirectorSpec, Drain, Point, Seen
 from activities.services import ServiceAt, ServicesSpec
 from activities.serving import Request
+from activities.sessions import Comparison
 from activities.store_roles import Follow as StoreFollow
 from activities.store_roles import PromoteSpec, Unfence
 from activities.stores import CatchUp as StoreCatchUp
@@ -194,6 +195,10 @@ class Sites:
     def unfence(self, pair: Stores, found: Replication) -> Unfence:
         """Return what opens the gate of the old store again, once it is a replica."""
         return Unfence(system=pair.old.name, store=pair.old, run=self.owner, least=found.least, lag=found.lag)
+
+    def alike(self, pair: Stores) -> Comparison:
+        """Return how it is proven that the old store has what the new one does, once it replicates that."""
+        return Comparison(system=pair.old.name, primary=pair.new, replica=pair.old, run=self.owner)
 
     def health(self) -> list[Request]:
         """Return the requests that each service of the new site answers before clients come."""

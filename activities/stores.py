@@ -61,7 +61,8 @@ class Replication(Wire):
     """What a store is and holds. ``history`` (an id) and ``offset`` (bytes of its log) tell how far it is.
 
     Before ``common`` bytes it was ``former``, another history: what replicates that may go on from there. ``idle`` and
-    ``down`` are seconds since it heard from its primary, and since it lost it. ``writes`` was tried, if that was asked.
+    ``down`` are seconds since it heard from its primary, and since it gave that up, which it does after ``timeout``
+    seconds of silence, if not before. ``writes`` was tried, if that was asked.
     ``lasting`` tells whether a restart finds role and gate as they are; None if nobody can know.
     """
 
@@ -71,6 +72,7 @@ class Replication(Wire):
     filling: bool = False
     idle: int | None = None
     down: int | None = None
+    timeout: int | None = None
     history: str = ""
     offset: int = 0
     former: str = ""
@@ -121,6 +123,7 @@ def _facts(told: dict[str, str]) -> dict[str, object]:
         "role": "replica" if of else "primary", "of": of, "linked": told.get("master_link_status") == "up",
         "filling": "1" in (told.get("master_sync_in_progress"), told.get("loading")),
         "idle": _seconds(told, "master_last_io_seconds_ago"), "down": _seconds(told, "master_link_down_since_seconds"),
+        "timeout": told.get("timeout") or None,
         "history": told["master_replid"], "offset": told.get("slave_repl_offset") or told["master_repl_offset"],
         "former": former if former.strip("0") else "", "common": max(int(told["second_repl_offset"]) - 1, 0),
         "replicas": tuple(_replica(found) for found in replicas),

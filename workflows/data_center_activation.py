@@ -27,6 +27,7 @@ from recovery.models import Start, digest
 from recovery.procedure import Procedure, Turned
 from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Parameters
+from workflows.sessions import prove_sessions
 
 NO_DATABASE = DatabaseSeen()
 NO_DIRECTOR, UNKNOWN = Seen(pointed=Pointed()), Running()
@@ -83,9 +84,16 @@ class DataCenterActivation(Procedure[Parameters]):
         for one in missing:
             least = one.seconds if one.seconds is not None else "not known"
             self.measured(f"commits that {one.database} may lack, at most", least, "s", not losses.over((one,), rpo))
-        if losses.over(missing, rpo):
+        fewer = losses.sessions(sites, lost, outage)
+        for few in fewer:
+            least = few.seconds if few.seconds is not None else "not known"
+            self.measured(
+                f"sessions that {few.store} may lack, written in at most", least, "s", not losses.over((few,), rpo)
+            )
+            self.measured(f"keys at {few.store}", few.keys)
+        if losses.over((*missing, *fewer), rpo):
             then = f"{sites.new} takes over without what it lacks"
-            await self.gate(LOSS, losses.loss_at_stake(sites, missing, rpo), then=then)
+            await self.gate(LOSS, losses.loss_at_stake(sites, missing, fewer, rpo), then=then)
         reached = losses.reached_from(sites, lost)
         if reached is None and not sites.rules.trust_isolation:
             then = f"{sites.new} is opened, and {sites.old} is fenced when it comes back"
@@ -166,6 +174,7 @@ class DataCenterActivation(Procedure[Parameters]):
         stores = {two.new.name: NOBODY for two in sites.stores}
         directors = dict.fromkeys(sites.directors, NO_DIRECTOR)
         halted: list[str] = []
+        at = workflow.now()
 
         async def halt() -> None:
             halted.append((await self.look(look_for_kill_switch, Spec(system=sites.new), queue=own)).why)
@@ -193,7 +202,12 @@ class DataCenterActivation(Procedure[Parameters]):
             *(director(name) for name in sites.directors),
         )
         return Lost(
-            sightings=sightings, databases=databases, stores=stores, directors=directors, halted="".join(halted)
+            sightings=sightings,
+            databases=databases,
+            stores=stores,
+            directors=directors,
+            halted="".join(halted),
+            at=at,
         )
 
     async def _assess(self, sites: Sites) -> Found:
@@ -316,6 +330,7 @@ class DataCenterActivation(Procedure[Parameters]):
     async def _follow_store(self, sites: Sites, two: Stores, found: Replication) -> None:
         await self.do(follow_store, sites.follows(two))
         await self.do(unfence_store, sites.unfence(two, found))
+        await prove_sessions(self, sites.alike(two))
         self.delivered(f"replica of {two.new.name}", f"{two.old.name} at {sites.old}")
 
     async def _watch(self, sites: Sites) -> None:

@@ -7,7 +7,7 @@ from temporalio import workflow
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.session_keeping import Snapshot, keep_sessions
 from activities.session_recovery import Seen, Stores, otherwise
-from activities.sessions import PairOfStores, compare_sessions, see_store, write_canary
+from activities.sessions import compare_sessions, see_store
 from activities.sightings import StoreSighting
 from activities.store_roles import CLOSED, fence_store, follow_store, promote_store, unfence_store
 from activities.stores import caught_up
@@ -17,6 +17,7 @@ from recovery.models import Start, digest
 from recovery.procedure import Procedure
 from recovery.report import Report
 from runbooks.procedures.session_recovery import OVERWRITE, PROMOTE, Parameters
+from workflows.sessions import prove_sessions
 
 SPLIT = "two stores took sessions, or might have: going back would lead to that again"
 UNSEEN = StoreSighting(why="a check could not see it")
@@ -63,7 +64,7 @@ class SessionRecovery(Procedure[Parameters]):
         await self.do(follow_store, stores.follows(), kept=SPLIT if own else "")
         if own:
             await self.do(unfence_store, stores.opens(stores.store, seen.store, seen.peer), kept=SPLIT)
-        await self._arrives(stores)
+        await prove_sessions(self, stores.compared(whole=False))
         self.delivered(f"replica of {stores.peer.name}", name)
 
     async def _promote(self, stores: Stores, seen: Seen) -> None:
@@ -88,21 +89,3 @@ class SessionRecovery(Procedure[Parameters]):
         await self.do(follow_store, stores.followed())
         await self.do(unfence_store, stores.opens(stores.peer, seen.peer, seen.store))
         self.delivered(f"replica of {name}", peer)
-
-    async def _arrives(self, stores: Stores) -> None:
-        """Prove that a session arrives, and that both hold the same."""
-        given = PairOfStores(
-            system=stores.store.name, primary=stores.peer, replica=stores.store, run=stores.owner,
-            seconds=stores.wanted.lag.total_seconds(),
-        )  # fmt: skip
-        canary = await self.prove(write_canary, given)
-        if canary is not None and not canary.arrived:
-            why = canary.refused or canary.failed or f"not within {stores.wanted.lag.total_seconds():g} s"
-            raise Fatal(f"a session does not arrive at {stores.store.name}: {why}")
-        if canary is not None:
-            self.measured(f"a session arrives at {stores.store.name} after", canary.seconds, "s", True)
-        found = await self.prove(compare_sessions, stores.compared(whole=False), "compare a sample of both")
-        if found is not None and (found.failed or found.differences):
-            raise Fatal(f"{stores.store.name} is not the same: {found.failed or found.named}")
-        if found is not None:
-            self.measured("sessions compared", found.compared, "")

@@ -3,7 +3,7 @@
 . ./store.sh
 mark=recovery.mark.$$
 asked=info
-[ "$ASKED" = role ] || asked="$asked${line}echo $mark${line}config get min-replicas-*"
+[ "$ASKED" = role ] || asked="$asked${line}echo $mark${line}config get min-replicas-* repl-timeout"
 [ "$ASKED" != all ] || asked="$asked${line}echo $mark${line}del recovery:nothing:$$"
 try <<END # over one connection: clients may be shut out meanwhile
 $asked
@@ -13,8 +13,8 @@ printf '%s\n' "$info" | sed 's/:/\t/'
 rest=$(printf '%s\n' "$told" | sed "1,/^$mark\$/d")
 if [ "$ASKED" != role ]; then
     told=${rest%%"$mark"*} first=${rest%%"$line"*}
-    case $told in min-*) opened ;; *) fail Refused "$at does not let this login in, or not do that (config): $(short)" ;; esac
-    printf 'gate\t%s\n' "$open"
+    case $told in min-* | repl-*) opened ;; *) fail Refused "$at does not let this login in, or not do that (config): $(short)" ;; esac
+    printf 'gate\t%s\ntimeout\t%s\n' "$open" "$(printf '%s\n' "$told" | sed -n '/^repl-timeout$/{n;p;}')"
 fi
 if [ "$ASKED" = all ]; then
     told=${rest#*"$mark$line"} first=${rest#*"$mark$line"}

@@ -82,7 +82,7 @@ def test_nothing_is_missing_where_every_commit_waited_for_the_standby() -> None:
 def test_what_nobody_can_know_is_too_much() -> None:
     found = losses.estimates(taking(), database(committed=None), OUTAGE)
     assert losses.over(found, timedelta(days=1))
-    assert "not known" in losses.loss_at_stake(taking(), found, timedelta(0)).in_words[0]
+    assert "not known" in losses.loss_at_stake(taking(), found, (), timedelta(0)).in_words[0]
 
 
 def test_one_that_answers_from_anywhere_can_be_fenced_from_there() -> None:
@@ -101,3 +101,34 @@ def test_whoever_answers_for_the_fence_reads_what_was_seen_from_where() -> None:
         "from south: orders cannot be seen: no route to host",
         "from any worker: orders cannot be seen: no route to host",
     )
+
+
+def store(**change: Any) -> Lost:
+    seen = LOST.stores["sessions-south"].model_copy(update=change)
+    return LOST.model_copy(update={"stores": {"sessions-south": seen}, "at": OUTAGE + timedelta(seconds=4)})
+
+
+@pytest.mark.parametrize(
+    ("seen", "silent", "seconds"),
+    [
+        ({"linked": True, "idle": 3}, 3, 0),  # it has heard of its primary after the outage began
+        ({"linked": True, "idle": 30}, 30, 27),
+        ({"linked": False, "idle": None, "down": 3, "timeout": 10}, 13, 10),
+        ({"linked": False, "idle": None, "down": 600, "timeout": 60}, 660, 657),
+        ({"linked": False, "idle": None, "down": None, "timeout": 10}, None, None),
+        ({"linked": False, "idle": None, "down": 3, "timeout": None}, None, None),
+    ],
+)
+def test_sessions_that_may_be_missing_were_written_after_the_store_last_heard_from_its_primary(
+    seen: dict[str, Any], silent: int | None, seconds: float | None
+) -> None:
+    (found,) = losses.sessions(taking(), store(**seen), OUTAGE)
+    assert (found.silent, found.seconds) == (silent, seconds)
+    assert losses.over((found,), timedelta(seconds=656)) == (seconds is None or seconds > 656)
+    words = losses.loss_at_stake(taking(), (), (found,), timedelta(0)).in_words[0]
+    assert words.startswith("sessions-south ")
+    assert ("not known" in words) == (seconds is None)
+
+
+def test_store_that_was_promoted_by_a_proven_switch_lacks_nothing() -> None:
+    assert losses.sessions(taking(), store(role="primary"), OUTAGE) == ()

@@ -18,6 +18,7 @@ import psycopg
 import yaml
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.service import RPCError
+from valkey.exceptions import ValkeyError
 
 from lab import addresses, ledger
 from lab.addresses import of
@@ -83,6 +84,33 @@ class Pinned:
                     )
                     self.taken[number] = datetime.now(UTC)
             self._stop.wait(0.02)
+
+
+@dataclass
+class Visitors:
+    """Clients whose sessions are written at one site's store whatever happens; when each was told that it is kept."""
+
+    lab: Lab
+    site: str
+    name: str
+    told: dict[str, datetime] = field(default_factory=dict)
+
+    def __enter__(self) -> Visitors:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def _write(self) -> None:
+        with contextlib.suppress(ValkeyError), two_sites.session_store(self.lab.sites[self.site]) as client:
+            while not self._stop.wait(0.005):
+                key = f"{self.name}:{len(self.told)}"
+                client.set(key, "here", ex=3600)
+                self.told[key] = datetime.now(UTC)
 
 
 @dataclass

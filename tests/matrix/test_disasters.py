@@ -17,7 +17,7 @@ from lab import ledger
 from tests.lab.pairs import ask
 from tests.matrix import two_sites
 from tests.matrix.cells import POINTS, recorded
-from tests.matrix.disasters import KINDS, Field, Kind, Round
+from tests.matrix.disasters import KINDS, Field, Kind, Round, Visitors
 from tests.running import ROOT, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -111,6 +111,43 @@ async def test_killed_worker_takes_over_and_goes_home_all_the_same(
     field: Field, chance: random.Random, subtests: pytest.Subtests
 ) -> None:
     await crash_all(field, itertools.islice(matrix(chance), 1), chance, subtests)
+
+
+def keys(field: Field, site: str) -> set[str]:
+    """Return the names of all that a site's store holds."""
+    with two_sites.session_store(field.lab.sites[site]) as client:
+        return {str(key) for key in client.scan_iter(count=1000)}
+
+
+async def test_sessions_lost_with_a_site_are_counted_as_clients_were_told_of_them(
+    field: Field, chance: random.Random
+) -> None:
+    stores = {"north": "sessions", "south": "sessions-south"}
+    async with field.round() as found:
+        with Visitors(found.lab, found.old, f"visitor:{field.rounds}") as visitors:
+            await eventually(lambda: len(visitors.told) > 200, "sessions are written")
+            await asyncio.to_thread(found.lab.break_, "partition")
+            known = len(visitors.told) + chance.randrange(50, 300)
+            await eventually(lambda: len(visitors.told) > known, "sessions that reach nobody else")
+            outage = await asyncio.to_thread(found.lose, "killed")
+        taken_over = await found.take_over(outage)
+        assert (taken_over.outcome, taken_over.residual) == ("recovered", ()), taken_over.failure
+        lost = visitors.told.keys() - keys(field, found.new)
+        assert len(lost) >= 50
+        least = next(one for one in taken_over.figures if one.name.startswith(f"sessions that {stores[found.new]} may"))
+        assert float(least.value) >= (outage - min(visitors.told[key] for key in lost)).total_seconds()
+        await found.come_back()
+        assert (await found.fenced()).outcome == "recovered"
+        only = keys(field, found.old) - keys(field, found.new)
+        strays = {key for key in only if key.startswith("visitor:")}  # the last one was cut off before it was told
+        assert (lost - strays, len(strays - lost) <= 1) == (set(), True), (
+            "what clients were told is there to be counted"
+        )
+        home = await found.home()
+        said = {one.name: one.value for one in home.figures}
+        # Customers go on ordering at the other site, where the sessions of some begin anew meanwhile.
+        assert len(strays) <= int(said[f"sessions that only {stores[found.old]} has"]) <= len(only), said
+        await found.accounted(taken_over, home)
 
 
 @pytest.mark.soak
