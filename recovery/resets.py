@@ -36,6 +36,8 @@ class Resets(Asking):
 
     def _awake(self, where: str = "") -> None:
         info = workflow.info()
+        if self.looks:  # it has nothing to take over, and its later runs are not what was reset
+            return
         if self._reset or info.run_id == (self._merged_run or info.first_execution_run_id):
             return
         self._awakenings += not where  # a place that every run passes once at most has a name instead

@@ -181,9 +181,15 @@ def lab_host(lab: Lab) -> HostAt:
 
 
 def catalog(
-    folder: Path, stores: Pair, runbooks: Mapping[str, Mapping[str, object]], copies: str | None = None
+    folder: Path,
+    stores: Pair,
+    runbooks: Mapping[str, Mapping[str, object]],
+    copies: str | None = None,
+    *,
+    name: str = "lab",
+    queue: str | None = None,
 ) -> Path:
-    """Write a catalog ``lab`` of two stores, and of runbooks for them; return where it lies."""
+    """Write a catalog of two stores, and of runbooks for them; return where it lies. North has workers at ``queue``."""
     host = stores.host.model_dump(include={"address", "port", "user", "known_hosts", "key", "jobs"})
     known = {}
     for which, other in ((stores.north, stores.south), (stores.south, stores.north)):
@@ -195,17 +201,17 @@ def catalog(
         }  # fmt: skip
     estate = {
         "title": "Two stores",
-        "sites": {name: {"title": name} for name in ("north", "south")},
-        "hosts": {f"{name}-host": {"site": name, **host} for name in ("north", "south")},
+        "sites": {"north": {"title": "north", "queue": queue}, "south": {"title": "south"}},
+        "hosts": {f"{site}-host": {"site": site, **host} for site in ("north", "south")},
         "stores": known,
         "tiers": {"gold": {"rto": "PT1H", "rpo": "PT5S"}},
         "people": {"bob": {"roles": ["dba"]}},
     }
-    (folder / "lab").mkdir()
-    (folder / "lab" / "estate.yaml").write_text(yaml.safe_dump(estate))
-    for name, text in runbooks.items():
-        base = {"title": name, "version": "1", "systems": sorted(known), "why": "a test"}
-        (folder / "lab" / f"{name}.yaml").write_text(yaml.safe_dump({**base, **text}))
+    (folder / name).mkdir()
+    (folder / name / "estate.yaml").write_text(yaml.safe_dump(estate))
+    for runbook, text in runbooks.items():
+        base = {"title": runbook, "version": "1", "systems": sorted(known), "why": "a test"}
+        (folder / name / f"{runbook}.yaml").write_text(yaml.safe_dump({**base, **text}))
     return folder
 
 

@@ -21,10 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from activities import ssh
-from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
+from activities.sessions import MOST, Comparison, PairOfStores, compare_sessions, see_store, write_canary
 from activities.stores import StoreSpec
 from lab import ports
 from lab.estate import Lab
+from tests.matrix.relay import relay
 from tests.stores import Pair, Valkey, lab_host, pair
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -195,6 +196,28 @@ async def test_replica_that_stands_still_is_said_to(stores: Pair) -> None:
         assert "does not answer" in compared.failed
     finally:
         stores.south.process.send_signal(signal.SIGCONT)
+
+
+async def test_replica_that_lags_with_its_link_up_is_not_accused(stores: Pair) -> None:
+    more = MOST + 300
+    async with relay(stores.north.port) as between:
+        stores.south.tell("REPLICAOF", "127.0.0.1", between.port)
+        await asyncio.to_thread(stores.linked, stores.south, 15)
+        between.silence()
+        try:
+            with stores.north.client() as client:
+                pipe = client.pipeline(transaction=False)
+                for number in range(more):
+                    pipe.set(f"session:late-{number}", "x", ex=900)
+                pipe.execute()
+            found = await compare_sessions.observe(comparing(stores, whole=True, seconds=1))
+            assert (found.differences, found.failed) == ({}, "")
+            assert found.undecided >= more
+            lost = await compare_sessions.observe(comparing(stores, whole=True, keeps_up=False))
+            assert lost.differences == {"missing": more}
+        finally:
+            stores.south.tell("REPLICAOF", *stores.north.at.split(":"))
+            await asyncio.to_thread(stores.linked, stores.south, 15)
 
 
 async def test_store_that_is_shut_takes_no_canary(stores: Pair) -> None:

@@ -24,6 +24,7 @@ from recovery.report import Report
 from tests.activities.test_sessions import fill, written
 from tests.running import Recovery, Running, eventually, running
 from tests.stores import Pair, catalog, lab_host, pair
+from workflows.session_replication_check import LOOKS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
@@ -64,6 +65,7 @@ async def engine(lab: Lab, stores: Pair, tmp_path_factory: pytest.TempPathFactor
             },
         },
     )
+    catalog(folder, stores, {"check": CHECK}, name="away", queue="nobody-is-here")
     async with running(lab, RECOVERY_CATALOGS=str(folder)) as found:
         yield found
 
@@ -88,9 +90,10 @@ async def _whole(stores: Pair) -> AsyncIterator[None]:
 
 
 async def start(engine: Running, runbook: str = "check", mode: str = "live", **parameters: object) -> Recovery:
-    given = {"runbook": f"lab/{runbook}", "reason": "a test", "mode": mode, "parameters": parameters}
+    runbook = runbook if "/" in runbook else f"lab/{runbook}"
+    given = {"runbook": runbook, "reason": "a test", "mode": mode, "parameters": parameters}
     handle = await engine.client.start_workflow(
-        "SessionReplicationCheck", given, id=f"lab/{runbook}", task_queue=engine.settings.task_queue
+        "SessionReplicationCheck", given, id=runbook, task_queue=engine.settings.task_queue
     )
     return Recovery(handle)
 
@@ -213,6 +216,13 @@ async def test_who_starts_it_cannot_have_hosts_run_what_they_like(engine: Runnin
     assert not mark.exists()
 
 
+async def test_store_is_seen_from_elsewhere_where_no_worker_is_at_its_site(engine: Running, stores: Pair) -> None:
+    verdict, report = await checked(engine, "away/check")
+    assert verdict == "replicated"
+    assert [line.step for line in report.steps if line.state == "failed"] == ["see sessions-north from north"]
+    assert [line.step for line in report.steps if line.step == "see sessions-north"]
+
+
 async def notices(client: Client, workflow: str) -> int:
     """Return how often people were told of a workflow, however often it ran."""
     runs = [run.run_id async for run in client.list_workflows(f"WorkflowId = '{workflow}'")]
@@ -241,6 +251,28 @@ async def test_changed_verdict_is_told_once_while_it_looks_again_and_again(engin
     assert len(told) == 2, told
     await recovery.handle.cancel()
     assert (await recovery.ended()).outcome == "cancelled"
+
+
+async def test_run_that_goes_on_in_a_new_one_knows_what_was_told(engine: Running, stores: Pair) -> None:
+    cut(stores)
+    recovery = await start(engine, "again")
+    first = recovery.handle.first_execution_run_id
+    latest = engine.client.get_workflow_handle("lab/again")
+
+    async def goes_on() -> bool:
+        return (await latest.describe()).run_id != first
+
+    async def looked_twice() -> bool:
+        report = await Recovery(latest).status()
+        return report is not None and sum(figure.name.startswith("verdict") for figure in report.figures) > 1
+
+    await eventually(goes_on, f"it has looked {LOOKS} times", 240, pause=1)
+    await eventually(looked_twice, "the new run has looked, too", 30)
+    run = (await latest.describe()).run_id
+    told = [one.id async for one in engine.client.list_workflows("WorkflowType = 'Notification'")]
+    assert len([one for one in told if f"{first}" in one or run in one]) == 1, told
+    await latest.cancel()
+    assert (await Recovery(latest).ended()).outcome == "cancelled"
 
 
 async def test_changed_verdict_is_told_once_on_a_schedule(engine: Running, stores: Pair) -> None:
