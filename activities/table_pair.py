@@ -51,8 +51,10 @@ class DatabasePair:
 
     def compares(self, seen: SeenTables, given: PairOfDatabases) -> Iterator[TableComparison]:
         """Return how each table is compared that can be; where the standby does not keep up, as a whole, as it is."""
+        if seen.replayed is None or seen.replayed.failed:  # one of them is gone by now
+            return
         link = linked(given.primary, seen.databases[given.standby.name])
-        well = link and seen.replayed is not None and seen.replayed.arrived
+        well = link and seen.replayed.arrived
         first, second = (seen.databases[one.name].seen.tables for one in (given.primary, given.standby))
         for table in self.tables:
             if table.table in faults(self.both, seen):

@@ -138,19 +138,27 @@ def _kept_up(primary: str, name: str, seen: SeenTables, limits: Limits) -> Itera
 
 
 def _losses(pair: Sequence[DatabaseAt], seen: SeenTables) -> Iterator[Loss]:
-    """Tell what each standby lacks; how old what it has is at the most, where it does not keep up."""
-    both, replayed = roles(pair, seen), seen.replayed
     for one in pair:
         sighting = seen.databases[one.name]
         if not sighting.answered or sighting.seen.role != "standby":
             continue
-        seconds = replayed.seconds if replayed and replayed.arrived else None
-        if seconds is None and sighting.seen.committed is not None:
-            first = seen.databases[both[0].name].seen if both else sighting.seen
-            seconds = max(((first.now or sighting.seen.committed) - sighting.seen.committed).total_seconds(), 0)
         for table in sighting.seen.tables:
             found = seen.compared.get(table)
             lacks = None
             if found is not None and not found.failed:
                 lacks = sum(count for how, count in found.differences.items() if how != "left over")
-            yield Loss(replica=label(one.name, table), sessions=lacks, seconds=seconds)
+            yield Loss(replica=label(one.name, table), sessions=lacks, seconds=_behind(pair, one.name, seen))
+
+
+def _behind(pair: Sequence[DatabaseAt], standby: str, seen: SeenTables) -> float | None:
+    """Return how many seconds of commits a standby lacks at the most; None where nobody can know.
+
+    Where it does not keep up that is since the last commit that it has, by the clock of its primary, if that is there.
+    """
+    both, replayed, last = roles(pair, seen), seen.replayed, seen.databases[standby].seen.committed
+    if replayed is not None and replayed.arrived:
+        return replayed.seconds
+    now = seen.databases[both[0].name if both else standby].seen.now
+    if last is None or now is None:
+        return None
+    return round(max((now - last).total_seconds(), 0) + (replayed.seconds if replayed else 0), 3)

@@ -119,9 +119,13 @@ class Replicating(Wire):
 
 
 class Said(NamedTuple):
-    """What a database said: how far it had come before, how far it is after, and its lines, word by word."""
+    """What a database said: how far it had come before, how far it is after, and its lines, word by word.
+
+    ``waited`` tells whether it had not come so far when it was asked first.
+    """
 
     reached: int
+    waited: bool
     offset: int
     lines: Sequence[Sequence[str]]
 
@@ -141,7 +145,7 @@ async def ask(
     values = database.values("") | {
         "sql": "\n".join(statements), "upto": upto, "patience": ceil(seconds), "limit": limit, "stop": int(stop),
     }  # fmt: skip
-    return said(await ssh.look(database.host, "table_ask", values, 2 * limit + 4 + 2 * seconds))
+    return said(await ssh.look(database.host, "table_ask", values, 2 * limit + 4 + ceil(2 * seconds)))
 
 
 def said(text: str) -> Said:
@@ -150,8 +154,10 @@ def said(text: str) -> Said:
     first, _, rest = head.partition("\n")
     lines = [line.split("\t") for line in (tries[-1] if tries else rest).splitlines()]
     try:
-        reached = int(first.removeprefix("reached\t"))
-        return Said(reached, next((int(words[1]) for words in lines if words[0] == "offset"), 0), lines)
+        _, reached, waited = first.split("\t")
+        return Said(
+            int(reached), waited == "yes", next((int(words[1]) for words in lines if words[0] == "offset"), 0), lines
+        )
     except (IndexError, ValueError):
         raise Invalid("bin: what answers does not tell of itself as PostgreSQL does") from None
 
@@ -159,8 +165,10 @@ def said(text: str) -> Said:
 async def look(database: DatabaseAt, tables: Iterable[TableAt], now: datetime) -> Replicating:
     """Look at a database and its tables, and count their sessions."""
     known = {table.table: table for table in tables}
-    told = await ask(database, [STATE, *map(facts, known.values())], 3)
+    told = await ask(database, [STATE, *map(facts, known.values())], 2, stop=False)
     state, found = next(told.of("state"), ["{}"])[0], {name: seen(name, text) for name, text in told.of("table")}
+    locked = "cannot be looked at for now; who has it locked?"
+    found = {name: found.get(name, TableSeen(fault=f"{name}: {locked}")) for name in known}
     counts = {}
     if well := [table for name, table in known.items() if not found[name].fault]:
         count = [

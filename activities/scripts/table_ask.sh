@@ -24,24 +24,26 @@ ask() { # $1 SQL; 1 where a standby cancelled it, because that stood in the way 
         *' 55P03'*) later "$at: a table is locked" ;;
         *' 42501'*) fail Refused "$at does not let this login ($DBUSER) read so" ;;
         *' 42P01'* | *' 42703'*) later "$at: a table or column has just been taken away" ;;
+        *'No such file'* | *refused* | *'timeout expired'*) later "$at cannot be reached; does it run?" ;;
         126:* | 127:*) fail Fatal "$BIN/psql cannot be run" ;;
         *'starting up'* | *'shutting down'* | *'recovery mode'* | *'accepting conn'* | *'too many'* | *' 57P0'* | *'closed the conn'*)
             later "$at is not open: $line" ;;
         *FATAL*) fail Refused "$at does not let this login ($DBUSER) in: $line" ;;
-        2:*) later "$at cannot be reached; does it run?" ;;
+        2:*) later "$at cannot be reached: $line" ;;
         *) fail Refused "$at does not answer that: $line" ;;
     esac
 }
 position="select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end - '0/0')::bigint"
-began=$(date +%s) reached=0
+began=$(date +%s) reached=0 waited=no
 while [ "$UPTO" != 0 ]; do
     reached=$(ask "$position")
     how=$?
     [ "$how" -le 1 ] || exit "$how" # it has said why
-    [ "${reached:-0}" -lt "$UPTO" ] && [ $(($(date +%s) - began)) -lt "$PATIENCE" ] || break
+    [ "${reached:-0}" -lt "$UPTO" ] && [ $(($(date +%s) - began)) -le "$PATIENCE" ] || break # whole seconds: not less
+    waited=yes
     sleep 0.02
 done
-printf 'reached\t%s\n' "${reached:-0}"
+printf 'reached\t%s\t%s\n' "${reached:-0}" "$waited"
 began=$(date +%s)
 until ask "$SQL"; do
     [ $(($(date +%s) - began)) -lt "$LIMIT" ] || later "$at: what it replays cancels each question (max_standby_streaming_delay)"
