@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -110,17 +110,17 @@ def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Esta
     return found
 
 
-def _tables(systems: tuple[str, ...], tables: Iterable[Any], estate: Estate) -> Iterator[str]:
+def _tables(systems: tuple[str, ...], tables: object, estate: Estate) -> Iterator[str]:
     """Say of which databases nobody has both, or a table, and which tables are of none of them."""
     databases = {name: estate.databases[name].peer for name in systems if name in estate.databases}
-    told = [dict(one) if isinstance(one, Mapping) else {} for one in tables]
-    known = {one.get("database") for one in told}
+    told = [one for one in tables if isinstance(one, Mapping)] if isinstance(tables, list | tuple) else []
+    known = {str(one.get("database")) for one in told}
     for name, peer in databases.items():
         if peer is None:
             yield f"systems: {name} has no peer in the estate; nobody replicates it"
         elif peer not in systems:
             yield f"systems: name {peer}, too, the peer of {name}; one alone replicates nobody"
-        elif not {name, peer} & known:
+        elif not {name, peer} & known and systems.index(name) < systems.index(peer):
             yield f"parameters.tables: say in which table of {name} sessions are, or leave it out of systems"
     seen = set()
     for number, one in enumerate(told):
@@ -128,7 +128,7 @@ def _tables(systems: tuple[str, ...], tables: Iterable[Any], estate: Estate) -> 
         if name not in databases:
             yield f"{where}.database: is none of the databases in systems: {', '.join(databases) or 'there is none'}"
             continue
-        what = (min(name, databases[name] or name), one.get("table"))
+        what = (min(name, databases[name] or name), str(one.get("table")))
         if what in seen:
             yield f"{where}.table: is named twice"
         seen.add(what)

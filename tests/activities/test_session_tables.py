@@ -25,7 +25,7 @@ from activities.session_tables import (
     see_database,
     write_message,
 )
-from activities.tables import TableAt
+from activities.tables import SETTLED, TableAt
 from lab.estate import Lab
 from tests.conftest import FreshLab
 from tests.running import eventually
@@ -34,6 +34,8 @@ from tests.tables import at, replayed, tell, two_sites, written
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MANY = 100_000
+PAGE_HEADER = 40
+"""Bytes by which the place where the next record goes may lie beyond the end of the last one."""
 ENDS = "timestamptz '2100-01-01 00:00:00Z'"
 SESSIONS = TableAt(table="public.sessions", key="id", expires="ends")
 
@@ -368,6 +370,21 @@ async def test_table_that_is_locked_is_told(sites: Lab) -> None:
     assert (state.answered, state.seen.role) == (True, "primary")
     assert state.seen.tables["public.sessions"].fault.endswith("who has it locked?")
     await replayed(sites)
+
+
+async def test_what_is_seen_before_the_log_has_it_is_waited_for(sites: Lab) -> None:
+    """A client that does not wait for the log: others see its row before a standby can have it."""
+    north = sites.databases["north"]
+    tell(north, "alter system set wal_writer_delay = '500ms'", "select pg_reload_conf()")
+    try:
+        await eventually(lambda: tell(north, "show wal_writer_delay") == "500ms", "it is set")
+        for _ in range(3):
+            write = "insert into sessions (number) values (-1)"
+            end = tell(north, "set synchronous_commit = off", write, "select pg_current_wal_insert_lsn() - '0/0'")
+            told = await tables.ask(at(sites, "north"), [SETTLED])
+            assert told.offset >= int(str(end)) - PAGE_HEADER
+    finally:
+        tell(north, "alter system reset wal_writer_delay", "select pg_reload_conf()")
 
 
 async def test_message_of_a_primary_is_in_no_table(sites: Lab) -> None:
