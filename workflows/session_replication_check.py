@@ -48,7 +48,7 @@ VERDICT = "verdict"
 
 @workflow.defn
 class SessionReplicationCheck(Procedure[Parameters]):
-    """Look at every store, see a session arrive, compare a sample; say what was seen, and what it means."""
+    """Look at stores and tables, see a session arrive, compare a sample; say what was seen, and what it means."""
 
     parameters = Parameters
     looks = True
