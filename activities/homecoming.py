@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
+from activities.comparing import Compared
 from activities.databases import DatabaseSeen, known
 from activities.director import Seen
 from activities.divergence import Divergence, PartedSpec
 from activities.salvage import Salvaged
 from activities.session_keeping import KeepSpec, Snapshot
-from activities.sessions import Compared, Comparison
+from activities.sessions import Comparison
 from activities.sites import NEEDED, Pair, Sites, Stores
 from activities.store_roles import CLOSED, Follow, Unfence
 from activities.stores import Replication

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from activities.comparing import Compared
 from activities.session_keeping import KeepSpec, Snapshot
-from activities.sessions import Compared, Comparison
+from activities.sessions import Comparison
 from activities.sightings import StoreSighting
 from activities.store_roles import CLOSED, LAG, Follow, PromoteSpec, Unfence
 from activities.stores import CatchUp, StoreAt, StoreSpec

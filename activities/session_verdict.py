@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from activities.sessions import Canary, Compared
+from activities.comparing import Compared
+from activities.sessions import Canary
 from activities.sightings import StoreSighting
 from activities.store_roles import CLOSED
 from activities.stores import StoreAt
@@ -88,6 +89,12 @@ def with_others(first: Verdict, *others: Finding) -> Verdict:
     """Return a verdict with what was found elsewhere."""
     found = (*first.findings, *others)
     return first.model_copy(update={"state": worst(found), "findings": found})
+
+
+def joined(*verdicts: Verdict) -> Verdict:
+    """Return one verdict of several, as bad as the worst of them."""
+    found = tuple(finding for one in verdicts for finding in one.findings)
+    return Verdict(state=worst(found), findings=found, losses=tuple(loss for one in verdicts for loss in one.losses))
 
 
 def _silent(seen: SeenSessions) -> Iterator[Finding]:

@@ -7,17 +7,17 @@ the worker while it compares, and are told only as ``masked`` has them, for a se
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import re
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from math import ceil
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from activities import scripts, ssh
+from activities.comparing import MOST, Compared, Reading, Row, compared, difference, goes, named, soon
 from activities.sightings import StoreSighting, sight_store
 from activities.stores import StoreAt, StoreSpec
 from recovery.actions import Probe, Spec
@@ -34,33 +34,6 @@ MANY = 1000
 """Keys of one command where everything is read."""
 ALL = 120
 """Seconds in which everything is read."""
-ROUNDS = 4
-"""How often what clients just write is looked at again, before it is left undecided."""
-NAMED = 20
-"""Keys that are named; the others are counted."""
-SOON = timedelta(seconds=2)
-"""What expires within that is let go: each side sees it end at its own moment."""
-MOST = 4000
-"""Keys that are looked at again where everything was read."""
-
-Difference = Literal["missing", "left over", "other contents", "other expiry"]
-
-
-class Row(NamedTuple):
-    """What a store holds under a key: type, when it expires (ms since 1970; -1: never), a digest of its contents."""
-
-    kind: str
-    expires: int
-    digest: str
-
-
-class Reading(NamedTuple):
-    """What was read, by key in hex; then the offset in the log, and how many keys there are. ``reached`` was before."""
-
-    rows: Mapping[str, Row]
-    offset: int
-    reached: int
-    keys: int
 
 
 class SeeStore(Probe[StoreSpec, StoreSighting]):
@@ -156,23 +129,6 @@ class Comparison(PairOfStores):
     keeps_up: bool = True
 
 
-class Compared(Wire):
-    """What a comparison found: how many were compared, how many of these differ and how, and some of them by name.
-
-    ``undecided`` were being written all the time. ``at`` is when the replica had all of what was read at the primary.
-    ``even`` tells that both had as many keys, ``failed`` why nothing could be compared.
-    """
-
-    failed: str = ""
-
-    compared: int = 0
-    undecided: int = 0
-    differences: dict[Difference, int] = {}
-    named: tuple[str, ...] = ()
-    at: datetime | None = None
-    even: bool = True
-
-
 class CompareSessions(Probe[Comparison, Compared]):
     """Compare what two stores hold; what clients write meanwhile is looked at again, and no difference."""
 
@@ -196,96 +152,28 @@ class CompareSessions(Probe[Comparison, Compared]):
 compare_sessions = CompareSessions()
 
 
-def difference(first: Row | None, second: Row | None) -> Difference | None:
-    """Return how what a replica holds (``second``) is not what its primary does."""
-    if first == second:
-        return None
-    if second is None:
-        return "missing"
-    if first is None:
-        return "left over"
-    return "other contents" if first[::2] != second[::2] else "other expiry"
-
-
-def masked(key: bytes) -> str:
-    """Return the name of a key as people may read it: of what is as long as a token the beginning, and a digest."""
-
-    def short(found: re.Match[str]) -> str:
-        word = found[0]
-        return f"{word[:6]}…{hashlib.sha256(word.encode()).hexdigest()[:8]}"
-
-    return re.sub(r"[A-Za-z0-9_+/=.~-]{16,}", short, key.decode(errors="backslashreplace"))[:120]
-
-
 async def _sampled(spec: Comparison) -> Compared:
     """Draw keys at both, for each may have what the other one lacks; where these have not as many, compare all."""
     drawn = await asyncio.gather(*(_drawn(one, spec) for one in (spec.primary, spec.replica)))
-    found = await _compared(spec, sorted(set().union(*drawn)))
+    found = await _again(spec, sorted(set().union(*drawn)))
     return found if found.even else await _whole(spec)
 
 
 async def _whole(spec: Comparison) -> Compared:
     first, second = await asyncio.gather(_all(spec.primary, spec), _all(spec.replica, spec))
-    total, soon = len(first.keys() | second.keys()), _soon()
+    total, until = len(first.keys() | second.keys()), soon()
     unlike = sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
     if not spec.keeps_up:  # it stands where it stood
-        unlike = [key for key in unlike if not _goes(first.get(key), second.get(key), soon)]
+        unlike = [key for key in unlike if not goes(first.get(key), second.get(key), until)]
         wrong = {key: how for key in unlike if (how := difference(first.get(key), second.get(key)))}
-        return Compared(compared=total, differences=dict(Counter(wrong.values())), named=_named(wrong))
-    found = await _compared(spec, unlike[:MOST])
+        return Compared(compared=total, differences=dict(Counter(wrong.values())), named=named(wrong.items()))
+    found = await _again(spec, unlike[:MOST])
     undecided = found.undecided + len(unlike[MOST:])  # clients may just have written so many: nobody is accused of them
     return found.model_copy(update={"compared": total - undecided, "undecided": undecided})
 
 
-def _soon() -> float:
-    return (datetime.now(UTC) + SOON).timestamp() * 1000
-
-
-def _goes(first: Row | None, second: Row | None, soon: float) -> bool:
-    """Tell whether it expires just now, or has."""
-    return any(row is not None and 0 <= row.expires <= soon for row in (first, second))
-
-
-def _named(wrong: Mapping[str, Difference]) -> tuple[str, ...]:
-    return tuple(f"{masked(bytes.fromhex(key))}: {how}" for key, how in sorted(wrong.items())[:NAMED])
-
-
-async def _compared(spec: Comparison, keys: Sequence[str]) -> Compared:
-    open_, seen = set(keys), dict[str, tuple[Row | None, Row | None]]()
-    decided: dict[str, Difference | None] = {}
-    at: datetime | None = None
-    rounds, counts = 0, Counter[bool]()  # whether both had as many keys, where those of the primary stayed as many
-    while rounds < ROUNDS and (open_ or not (counts[True] or counts[False] > 1)):
-        rounds += 1
-        asked = sorted(open_)
-        before = await _read(spec.primary, asked)
-        replica = await _read(spec.replica, asked, before.offset, spec.seconds)
-        arrived, reached = datetime.now(UTC), replica.reached >= before.offset
-        after, soon = await _read(spec.primary, asked), _soon()
-        at = arrived if reached else at
-        if reached and before.keys == after.keys:
-            counts[before.keys == replica.keys] += 1
-        for key in asked:
-            first, second = before.rows.get(key), replica.rows.get(key)
-            if first != after.rows.get(key) or _goes(first, second, soon):
-                seen.pop(key, None)  # it is being written, or just going
-                continue
-            how = difference(first, second)
-            if how is not None and not reached:
-                continue  # it may still be on its way
-            if how is None or seen.get(key) == (first, second):  # a difference has to be seen twice
-                decided[key] = how
-            seen[key] = (first, second)
-        open_ -= decided.keys()
-    wrong = {key: how for key, how in decided.items() if how is not None}
-    return Compared(
-        compared=len(decided),
-        undecided=len(open_),
-        differences=dict(Counter(wrong.values())),
-        named=_named(wrong),
-        at=at,
-        even=counts[True] > 0 or counts[False] == 0,
-    )
+async def _again(spec: Comparison, keys: Sequence[str]) -> Compared:
+    return await compared(_Side(spec.primary), _Side(spec.replica), keys, spec.seconds)
 
 
 async def _drawn(store: StoreAt, spec: Comparison) -> set[str]:
@@ -298,12 +186,16 @@ async def _drawn(store: StoreAt, spec: Comparison) -> set[str]:
     return set(list(rows(told))[: spec.sample])
 
 
-async def _read(store: StoreAt, keys: Sequence[str], upto: int = 0, seconds: float = 0) -> Reading:
-    read = scripts.lua("sessions")
-    batches = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
-    told = await _asked(store, [f'EVAL_RO "{read}" 0 read {" ".join(batch)}' for batch in batches], upto, seconds)
-    facts = {name: int(value) for name, value in (line.split("\t") for line in told.splitlines()[:HEAD])}
-    return Reading(rows(told), facts["offset"], facts["reached"], facts["keys"])
+class _Side(NamedTuple):
+    store: StoreAt
+
+    async def read(self, keys: Sequence[str], upto: int = 0, seconds: float = 0) -> Reading:
+        read = scripts.lua("sessions")
+        batches = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
+        asked = [f'EVAL_RO "{read}" 0 read {" ".join(batch)}' for batch in batches]
+        told = await _asked(self.store, asked, upto, seconds)
+        facts = {name: int(value) for name, value in (line.split("\t") for line in told.splitlines()[:HEAD])}
+        return Reading(rows(told), facts["offset"], facts["reached"], facts["keys"])
 
 
 async def _all(store: StoreAt, spec: Comparison) -> Mapping[str, Row]:

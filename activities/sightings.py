@@ -62,7 +62,7 @@ class Sight(Probe[Lookout, Sighting]):
         """Look, once."""
         site = ssh.stands()
         try:
-            async with _answering(spec.database.host, spec.login):
+            async with answering(spec.database.host, spec.login):
                 return Sighting(site=site, answered=True, seen=await look(spec.database, spec.owner, seconds=SECONDS))
         except Transient as error:
             return Sighting(site=site, why=error.message)
@@ -93,7 +93,7 @@ class SightStore(Probe[StoreSpec, StoreSighting]):
     async def observe(self, spec: StoreSpec) -> StoreSighting:
         """Look, once."""
         try:
-            async with _answering(spec.store.host, LOGIN):
+            async with answering(spec.store.host, LOGIN):
                 return StoreSighting(answered=True, seen=await stores.look(spec.store, "gate", SECONDS))
         except Transient as error:
             return StoreSighting(why=error.message)
@@ -103,7 +103,7 @@ sight_store = SightStore()
 
 
 @contextlib.asynccontextmanager
-async def _answering(host: HostAt, login: float) -> AsyncIterator[None]:
+async def answering(host: HostAt, login: float) -> AsyncIterator[None]:
     """Look at something on a host that may be lost. Raises Transient when it is."""
     await ssh.reach(host, login)
     try:

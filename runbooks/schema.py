@@ -16,6 +16,12 @@ Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._@+:/ -]*$", max_length=400)]
 Keys = Annotated[str, Field(pattern=r'^[^\x00-\x1f\x7f"]+$', max_length=200)]
 """A pattern of keys in a store, as SCAN knows it: one word of a command, which nothing may end."""
 
+IDENTIFIER = r"(?:[A-Za-z_][A-Za-z0-9_$]*|\"(?:[^\"$\x00-\x1f]|\"\")+\")"
+Column = Annotated[str, Field(pattern=rf"^{IDENTIFIER}$", max_length=130)]
+"""As in SQL: a name in double quotes is taken as it is, any other one in lower case."""
+Table = Annotated[str, Field(pattern=rf"^{IDENTIFIER}\.{IDENTIFIER}$", max_length=260)]
+"""schema.table; as in SQL, a name in double quotes is taken as it is, any other one in lower case."""
+
 
 class Site(Authored):
     """A place that can be lost as a whole. Which site is active is never written here: probes tell.

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from temporalio import workflow
 
+from activities.comparing import Compared
 from activities.databases import DatabaseSeen, look_at_database, missing
 from activities.director import Pointed, Seen, look_at_director
 from activities.divergence import Divergence, export_divergence, look_for_divergence
@@ -29,7 +30,7 @@ from activities.kill_switch import Halted, look_for_kill_switch
 from activities.salvage import Salvaged
 from activities.services import run_services
 from activities.session_keeping import Snapshot, keep_sessions
-from activities.sessions import Compared, compare_sessions
+from activities.sessions import compare_sessions
 from activities.sites import Pair, Sites, Stores
 from activities.store_roles import follow_store, unfence_store
 from activities.stores import Replication, look_at_store

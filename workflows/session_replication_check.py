@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
+from activities.databases import DatabaseAt
+from activities.session_tables import compare_tables, see_database, write_message
 from activities.session_verdict import (
     STATES,
     Finding,
@@ -15,6 +18,7 @@ from activities.session_verdict import (
     State,
     Verdict,
     follows,
+    joined,
     takers,
     verdict,
     with_others,
@@ -23,12 +27,17 @@ from activities.sessions import Comparison, PairOfStores, compare_sessions, see_
 from activities.ssh import HostAt
 from activities.statuses import CommandAsked, UrlAsked, ask_command, ask_url
 from activities.stores import StoreAt, StoreSpec
+from activities.table_pair import DatabasePair
+from activities.table_verdict import SeenTables, figures, of_tables
 from recovery import notices
+from recovery.actions import Probe
 from recovery.models import Start, digest
-from recovery.procedure import Procedure
+from recovery.procedure import Procedure, S, T
 from recovery.report import Report
 from runbooks.procedures.session_replication_check import Parameters
 from runbooks.schema import Host, Store
+
+Figures = dict[str, int]
 
 LOOKS = 25
 """How often one run looks, before the next one goes on: a history stays short."""
@@ -39,7 +48,7 @@ VERDICT = "verdict"
 
 @workflow.defn
 class SessionReplicationCheck(Procedure[Parameters]):
-    """Look at every store, see a session arrive, compare a sample; say what was seen, and what it means."""
+    """Look at stores and tables, see a session arrive, compare a sample; say what was seen, and what it means."""
 
     parameters = Parameters
     looks = True
@@ -72,18 +81,24 @@ class SessionReplicationCheck(Procedure[Parameters]):
         return found.state
 
     async def _round(self, wanted: Parameters, turn: str) -> Verdict:
-        stores = self._stores()
+        limits = Limits(lag_bytes=wanted.lag_bytes, lag_seconds=wanted.lag.total_seconds())
+        said = []
+        if stores := self._stores():
+            said.append(await self._of_stores(wanted, stores, limits, turn))
+        for pair in DatabasePair.all(self.frozen.systems, self.frozen.estate, wanted):
+            said.append(await self._of_tables(pair, limits, turn))
+        found = with_others(joined(*(one for one, _ in said)), *await self._others(wanted, turn))
+        self._figures(found, {name: value for _, figures in said for name, value in figures.items()}, turn)
+        return found
+
+    async def _of_stores(
+        self, wanted: Parameters, stores: Mapping[str, StoreAt], limits: Limits, turn: str
+    ) -> tuple[Verdict, Figures]:
         seen = SeenSessions()
 
         async def sighted(store: StoreAt) -> None:
             spec = StoreSpec(system=store.name, store=store)
-            site = self.frozen.estate["hosts"][store.host.name]["site"]
-            if queue := self.frozen.estate["sites"][site].get("queue"):
-                with contextlib.suppress(FailureError):  # no worker is there
-                    step = f"see {store.name} from {site}{turn}"
-                    seen.stores[store.name] = await self.look(see_store, spec, step, queue=queue)
-                    return
-            seen.stores[store.name] = await self.look(see_store, spec, f"see {store.name}{turn}")
+            seen.stores[store.name] = await self._sighted(see_store, spec, store.host, turn)
 
         await self.together(*(sighted(one) for one in stores.values()))
         found = takers(seen.stores)
@@ -93,10 +108,35 @@ class SessionReplicationCheck(Procedure[Parameters]):
             followed = [one for one in replicas if seen.stores[one.name].seen.role == "replica"]
             for replica in followed:
                 await self._compared(wanted, seen, primary, replica, turn)
-        limits = Limits(lag_bytes=wanted.lag_bytes, lag_seconds=wanted.lag.total_seconds())
-        said = with_others(verdict(stores, seen, limits), *await self._others(wanted, turn))
-        self._figures(said, seen, turn)
-        return said
+        held = {f"keys at {name}": one.seen.keys for name, one in seen.stores.items() if one.answered}
+        compared = {f"sessions compared at {name}": one.compared for name, one in seen.compared.items()}
+        return verdict(stores, seen, limits), held | compared
+
+    async def _sighted(self, probe: Probe[S, T], spec: S, host: HostAt, turn: str) -> T:
+        """Look from the site of a host, if a worker is there, else from here."""
+        site = self.frozen.estate["hosts"][host.name]["site"]
+        if queue := self.frozen.estate["sites"][site].get("queue"):
+            with contextlib.suppress(FailureError):  # no worker is there
+                return await self.look(probe, spec, f"see {spec.system} from {site}{turn}", queue=queue)
+        return await self.look(probe, spec, f"see {spec.system}{turn}")
+
+    async def _of_tables(self, pair: DatabasePair, limits: Limits, turn: str) -> tuple[Verdict, Figures]:
+        seen = SeenTables()
+
+        async def sighted(one: DatabaseAt) -> None:
+            seen.databases[one.name] = await self._sighted(see_database, pair.sees(one), one.host, turn)
+
+        await self.together(*map(sighted, pair.both))
+        given = pair.replays(seen, writes=self.start.mode == "live")  # a check writes nothing
+        if given is not None:
+            found = await self.look(write_message, given, f"{write_message.title(given)}{turn}")
+            seen = seen.model_copy(update={"replayed": found})
+            for spec in pair.compares(seen, given):
+                title = (
+                    f"compare the sessions in {spec.table.table} of {spec.primary.name} and {spec.standby.name}{turn}"
+                )
+                seen.compared[spec.table.table] = await self.look(compare_tables, spec, title)
+        return of_tables(pair.both, seen, limits), figures(seen)
 
     async def _compared(
         self, wanted: Parameters, seen: SeenSessions, primary: StoreAt, replica: StoreAt, turn: str
@@ -143,12 +183,9 @@ class SessionReplicationCheck(Procedure[Parameters]):
         await self.together(*map(command, range(len(wanted.commands))), *map(url, range(len(wanted.urls))))
         return tuple(found[name] for name in sorted(found))
 
-    def _figures(self, said: Verdict, seen: SeenSessions, turn: str) -> None:
+    def _figures(self, said: Verdict, held: Figures, turn: str) -> None:
         """Say in figures what was seen; ``RPO`` is met where no more than its time would be lost."""
         self.measured(f"verdict{turn}", said.state, "", said.state == "replicated")
-        for name, one in seen.stores.items():
-            if one.answered:
-                self.measured(f"keys at {name}{turn}", one.seen.keys, "")
         rpo = self.frozen.objectives.rpo.total_seconds()
         for loss in said.losses:
             if loss.seconds is not None:
@@ -156,11 +193,12 @@ class SessionReplicationCheck(Procedure[Parameters]):
             if loss.sessions is not None:
                 within = loss.sessions == 0 or (loss.seconds is not None and loss.seconds <= rpo)
                 self.measured(f"sessions that {loss.replica} would lose now{turn}", loss.sessions, "", within)
-        for name, compared in seen.compared.items():
-            self.measured(f"sessions compared at {name}{turn}", compared.compared, "")
+        for name, value in held.items():
+            self.measured(f"{name}{turn}", value, "")
 
     def _stores(self) -> dict[str, StoreAt]:
-        known = {name: self.system("stores", name, Store) for name in self.frozen.systems}
+        named = [name for name in self.frozen.systems if name in self.frozen.estate["stores"]]
+        known = {name: self.system("stores", name, Store) for name in named}
         return {name: StoreAt.of(name, one, self.system("hosts", one.host, Host)) for name, one in known.items()}
 
 

@@ -9,15 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationInfo
 
 from recovery.models import Authored, Name, Text
-from runbooks.schema import Estate
+from runbooks.schema import Estate, Table
 
 SYSTEMS = ("databases",)
 ESTATE = ("hosts", "databases")
 GATES = ("keep the copy", "cut over", "copy back")
 OF = {"none": ("keep the copy",), "replace": ("cut over",), "extract": ("copy back",)}
-NAME = r"(?:[A-Za-z_][A-Za-z0-9_$]*|\"(?:[^\"$\x00-\x1f]|\"\")+\")"
-Table = Annotated[str, Field(pattern=rf"^{NAME}\.{NAME}$", max_length=260)]
-"""schema.table; as in SQL, a name in double quotes is taken as it is, any other one in lower case."""
 
 
 def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from activities import homecoming
+from activities.comparing import Compared
 from activities.databases import seen
 from activities.director import Pointed, Seen
 from activities.divergence import Divergence, divergence
 from activities.homecoming import Back
 from activities.salvage import Salvaged, SalvagedTable
 from activities.session_keeping import Snapshot
-from activities.sessions import Compared
 from activities.sites import NEEDED, Sites
 from activities.store_roles import CLOSED
 from activities.stores import replication

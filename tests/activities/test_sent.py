@@ -22,6 +22,14 @@ from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.returning import Return, returns, store_returns
 from activities.services import run_services
 from activities.session_keeping import KeepSpec, keep_sessions
+from activities.session_tables import (
+    PairOfDatabases,
+    TableComparison,
+    TablesSpec,
+    compare_tables,
+    see_database,
+    write_message,
+)
 from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
 from activities.sightings import Lookout, sight, sight_store
 from activities.ssh import HostAt
@@ -30,6 +38,7 @@ from activities.store_roles import fence_store, follow_store, promote_store, unf
 from activities.stores import caught_up as store_caught_up
 from activities.stores import look_at_store, replication
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
+from activities.tables import TableAt, TableSeen
 from recovery.actions import Action, Probe
 from recovery.errors import Drifted, Fatal, Refused, Stale, Transient, kind
 from tests.activities.captured import captured
@@ -49,7 +58,10 @@ WAITS = (
     "valkey.returns",
     "sessions.canary",
     "sessions.compared",
+    "sessions.replayed",
+    "sessions.rows",
 )
+FACTS = '{"kind": "r", "key": "uuid", "unique": true, "readable": true, "blocks": 1, "longest": 1}'
 OWNERS = ("0a1b2c3d", "4e5f6a7b")
 LEADERS = {keep_role.name: "north", follow.name: "south"}
 """At which site there is a primary that a step has the other one follow."""
@@ -74,6 +86,7 @@ async def host(listening: Recorder) -> Recorder:
     listening.answer("service_state", "runs\n")
     listening.answer("store_ask", "reached\t1\noffset\t1\nkeys\t1\n")
     listening.answer("store_all", "offset\t1\ncursor 0\n")
+    listening.answer("table_ask", f"reached\t1\tno\nstate\t{{}}\ntable\tpublic.s\t{FACTS}\noffset\t1\n")
     listening.answer("status", "0\nwell\n")
     listening.answer("divergence", "line\t1\nfork\t\n")
     return listening
@@ -96,6 +109,7 @@ def specs(at: HostAt, owner: str = OWNERS[0]) -> dict[str, Any]:
 def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
     """Return the specs that a move between sites makes, with both of them on this host."""
     sites = moving(HOST.model_copy(update=at.model_dump(exclude={"name", "seen_from"})), owner)
+    table = TableAt(table="public.s", key="id")
     (pair,), (two,), level = sites.databases, sites.stores, sites.levels("south")[0]
     return {
         look_at_database.name: sites.look(pair.old, pair.new),
@@ -117,6 +131,11 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
         keep_sessions.name: KeepSpec(system=two.old.name, store=two.old, run=owner, out="/srv/kept"),
         write_canary.name: PairOfStores(system="sessions", primary=two.old, replica=two.new),
         compare_sessions.name: Comparison(system="sessions", primary=two.old, replica=two.new, whole=True),
+        see_database.name: TablesSpec(system="orders", database=pair.old, tables=(table,)),
+        write_message.name: PairOfDatabases(system="orders", primary=pair.old, standby=pair.new),
+        compare_tables.name: TableComparison(
+            system="orders", primary=pair.old, standby=pair.new, table=table, seen=TableSeen(type="uuid"), whole=True
+        ),
         ask_command.name: CommandAsked(system="elsewhere", host=at, run="true", replicated="."),
         store_caught_up.name: sites.copies(two),
         fence_store.name: sites.store(two.old),
@@ -211,7 +230,7 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     looks = {
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
-        "store_ask", "store_all", "status", "sessions_kept",
+        "store_ask", "store_all", "table_ask", "status", "sessions_kept",
         "extraction", "end_copy_back", "divergence", "end_reading", "pg_state", "store_state", "service_state",
     }  # fmt: skip
     assert {sent.name for sent in host.sent if not sent.job} == looks

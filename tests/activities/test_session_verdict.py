@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from activities.comparing import Compared, masked
 from activities.session_verdict import Limits, Loss, SeenSessions, Verdict, verdict
-from activities.sessions import Canary, Compared, masked, rows
+from activities.sessions import Canary, rows
 from activities.sightings import StoreSighting
 from activities.ssh import HostAt
 from activities.store_roles import CLOSED
