@@ -83,7 +83,11 @@ def masked(key: bytes) -> str:
         word = found[0]
         return f"{word[:6]}…{hashlib.sha256(word.encode()).hexdigest()[:8]}"
 
-    return re.sub(r"[A-Za-z0-9_+/=.~-]{16,}", short, key.decode(errors="backslashreplace"))[:120]
+    text = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode()
+        for one in key.decode(errors="backslashreplace")
+    )
+    return re.sub(r"[A-Za-z0-9_+/=.~-]{16,}", short, text)[:120]
 
 
 def soon() -> float:

@@ -22,6 +22,8 @@ LOGIN = 3.0
 """One that does not let us in for so long is out of reach."""
 AT_ONCE = 0.5
 """One that has just come back lets us in within that; for another one clients do not wait once more."""
+PATIENCE = timedelta(seconds=30)
+"""That nothing answers is told at once; what is tried again is the look of a worker that died."""
 
 
 class Sighting(Wire):
@@ -52,7 +54,7 @@ class Sight(Probe[Lookout, Sighting]):
 
     name = "postgres.sighting"
     limit = timedelta(seconds=13)
-    patience = timedelta(0)
+    patience = PATIENCE
 
     def title(self, spec: Lookout) -> str:
         """Say what is looked for."""
@@ -84,7 +86,7 @@ class SightStore(Probe[StoreSpec, StoreSighting]):
 
     name = "valkey.sighting"
     limit = timedelta(seconds=13)
-    patience = timedelta(0)
+    patience = PATIENCE
 
     def title(self, spec: StoreSpec) -> str:
         """Say what is looked for."""

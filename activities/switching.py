@@ -115,7 +115,10 @@ def _writable(seen: DatabaseSeen) -> bool:
 
 
 class Kept(Wire):
-    """Whether the settings of a standby are kept, and whom it replicates (None: nobody at this moment)."""
+    """Whether the settings of a standby are kept, and whom it replicates.
+
+    None: nobody at this moment, or one that is lost.
+    """
 
     kept: Literal["no", "half", "yes"] = "no"
     role: Literal["primary", "standby", "down"] = "down"
@@ -134,8 +137,8 @@ class KeepRole(SwitchAction[Kept]):
         return f"keep what {spec.system} is, a standby of {spec.other.name}"
 
     def state(self, spec: PairSpec, now: DatabaseSeen) -> Kept:
-        """Return whom it replicates."""
-        return Kept(kept=now.kept, role=now.role, of=now.of if now.streaming else None)
+        """Return whom it replicates; the link to one that is lost may end at any moment, and nobody has done that."""
+        return Kept(kept=now.kept, role=now.role, of=now.of if now.streaming and not spec.lost else None)
 
     def desired(self, spec: PairSpec, before: Kept) -> Kept:
         """Want its settings kept."""

@@ -146,10 +146,16 @@ def _objects(rows: list[dict[str, Any]], said: list[str]) -> list[str]:
 
 
 def _back(report: Report) -> str:
-    """Return what going back would undo."""
-    undone = [f"“{_plain(line.title)}”" for line in reversed(report.steps) if line.state in ("changed", "skipped")]
+    """Return what going back would undo, and what stays all the same."""
+    changed = [line for line in reversed(report.steps) if line.state in ("changed", "skipped")]
+    undone = [f"“{_plain(line.title)}”" for line in changed if not line.kept]
+    stays = [f"“{_plain(line.title)}” stays ({_plain(line.kept)})" for line in changed if line.kept]
     more = f" and {len(undone) - ROWS} more" if len(undone) > ROWS else ""
-    return f"it stops and undoes {', then '.join(undone[:ROWS])}{more}" if undone else "it stops; nothing was changed"
+    if undone:
+        said = f"it stops and undoes {', then '.join(undone[:ROWS])}{more}"
+    else:
+        said = "it stops" if stays else "it stops; nothing was changed"
+    return "; ".join([said, *stays[:ROWS]])
 
 
 def _choice(report: Report, gate: GateLine) -> list[str]:

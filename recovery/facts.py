@@ -60,7 +60,7 @@ class Leased(Fact):
 
 @dataclass(frozen=True)
 class Stepped(Fact):
-    """A step came into ``state``; ``shows`` is what was seen, wanted, or went wrong."""
+    """A step came into ``state``; ``shows`` is what was seen, wanted, or went wrong; ``kept`` why it is not undone."""
 
     step: str
     title: str
@@ -68,6 +68,7 @@ class Stepped(Fact):
     cause: Cause
     shows: dict[str, Any] = field(default_factory=dict)
     failure: str = ""
+    kept: str = ""
 
 
 @dataclass(frozen=True)

@@ -411,7 +411,7 @@ class Procedure(Resets, Generic[P]):
                 action = change.action
                 self._register(Entry(change.step, action.name, order, action.state_type, action.guards))
             self._mark(change)
-            self._step(change.step, "changing", "execute", change.desired)
+            self._step(change.step, "changing", "execute", change.desired, kept=change.action.kept or change.kept)
             try:
                 after: T = await self._apply(change, order)
             except FailureError as failure:

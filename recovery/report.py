@@ -46,7 +46,7 @@ _PHASES: dict[Cause, str] = {
 
 
 class StepLine(Wire):
-    """One step: its state, when that began and ended, what it shows, and what went wrong."""
+    """One step: its state, when that began and ended, what it shows, what went wrong, and why it is not undone."""
 
     step: str
     title: str
@@ -55,6 +55,7 @@ class StepLine(Wire):
     ended: datetime
     shows: dict[str, Any] = {}
     failure: str = ""
+    kept: str = ""
 
 
 class DecisionLine(Wire):
@@ -321,6 +322,7 @@ class Fold:
             ended=fact.at,
             shows=fact.shows or (old.shows if old else {}),
             failure=fact.failure or (old.failure if old else ""),
+            kept=fact.kept or (old.kept if old else ""),
         )
 
     def _gate(self, fact: GateOpened | Decided | GateClosed) -> None:

@@ -356,9 +356,11 @@ class Stepping(Inbox):
         self._start = start
         self._record(Started(workflow.now(), start, info.workflow_type, info.workflow_id, info.run_id))
 
-    def _step(self, step: str, state: StepState, cause: Cause, shows: Any = None, failure: str = "") -> None:
+    def _step(
+        self, step: str, state: StepState, cause: Cause, shows: Any = None, failure: str = "", kept: str = ""
+    ) -> None:
         plain = shows.model_dump(mode="json") if isinstance(shows, Wire) else shows or {}
-        self._record(Stepped(workflow.now(), step, step, state, cause, plain, failure))
+        self._record(Stepped(workflow.now(), step, step, state, cause, plain, failure, kept))
 
     def _end(self, outcome: Outcome, failure: str = "", kind_of: str = "") -> None:
         self._record(Ended(workflow.now(), outcome, failure, kind_of))

@@ -3,7 +3,7 @@
 . ./store.sh
 look
 began=$(date +%s)
-while [ "$(offset)" -lt "$UPTO" ] && [ $(($(date +%s) - began)) -lt "$PATIENCE" ]; do sleep 0.05; look; done
+while [ "$(offset)" -lt "$UPTO" ] && [ $(($(date +%s) - began)) -le "$PATIENCE" ]; do sleep 0.05; look; done
 reached=$(offset)
 said=$(printf '%s\n' "$COMMANDS" | timeout "${LIMIT:-20}" "$CLI" -h "$ADDRESS" -p "$PORT" 2>&1)
 [ $? != 124 ] || later "$at does not answer"

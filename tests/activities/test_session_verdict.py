@@ -24,7 +24,7 @@ def test_name_that_may_be_a_token_is_masked() -> None:
     secret = "c0ffee00c0ffee00c0ffee00"
     assert masked(f"session:{secret}".encode()).startswith("session:c0ffee…")
     assert secret not in masked(f"session:{secret}".encode())
-    assert masked(b"\xff\x00") == "\\xff\x00"
+    assert masked(b"\xff\x00a\nb") == "\\xff\\x00a\\nb"
 
 
 @pytest.mark.parametrize(("text", "error"), [("ERR no", Invalid), ("Error: Server closed", Transient)])

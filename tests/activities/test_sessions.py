@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from activities import ssh
-from activities.sessions import MOST, Comparison, PairOfStores, compare_sessions, see_store, write_canary
+from activities.comparing import MOST
+from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
 from activities.stores import StoreSpec
 from lab import ports
 from lab.estate import Lab

@@ -6,7 +6,8 @@ import pytest
 
 from activities.databases import DatabaseAt, DatabaseSeen
 from activities.ssh import HostAt
-from activities.switching import PairSpec, follow, forget_role, retire
+from activities.switching import PairSpec, follow, forget_role, keep_role, retire
+from recovery.actions import agrees
 
 HOST = HostAt(address="127.0.0.1", port=22, user="u", known_hosts="k", key="k", jobs="/j")
 
@@ -50,3 +51,13 @@ def test_half_forgotten_role_is_forgotten_to_the_end() -> None:
     half = forget_role.state(SPEC, PRIMARY.model_copy(update={"kept": "half"}))
     assert half != forget_role.desired(SPEC, before)
     assert forget_role.partial(SPEC, before, half)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_link_to_a_lost_one_that_ends_by_itself_is_nobodys_doing(lost: bool) -> None:
+    spec = SPEC.model_copy(update={"lost": lost})
+    standby = DatabaseSeen(role="standby", serving=True, of="10.0.0.1:2", streaming=True)
+    before, now = keep_role.state(spec, standby), keep_role.state(spec, standby.model_copy(update={"streaming": False}))
+    assert agrees(before, now) == lost
+    kept = keep_role.state(spec, DatabaseSeen(role="standby", serving=True, kept="yes"))
+    assert agrees(keep_role.desired(spec, before), kept) == lost

@@ -231,7 +231,10 @@ class Round:
         assert missing <= listed, f"lost, and not listed: {sorted(missing - listed)}"
         assert not listed & set(there)
         unsure = {row.number for row in ledger.refused(lab.place.load)}
-        assert listed <= missing | unsure | set(range(self.pinned.first - 100_000, self.pinned.first))
+        pinned = set(range(self.pinned.first - 100_000, self.pinned.first))
+        assert listed <= missing | unsure | pinned, (
+            f"listed, and never lost: {sorted(listed - missing - unsure - pinned)}"
+        )
         self.never_both(taken_over, home)
         await self.stands()
         self.field.lost |= listed

@@ -136,6 +136,15 @@ def test_each_answer_says_what_then() -> None:
     assert "- no decision until 12:00:00 UTC: as if rejected\n" in text
 
 
+def test_what_is_not_undone_is_said_to_stay() -> None:
+    steps = [line.model_copy(update={"kept": "it goes with the folder"}) for line in report().steps]
+    assert "- reject: it stops; “start” stays (it goes with the folder);" in markdown(report(steps=tuple(steps)))
+    first = (steps[0], *report().steps[1:])
+    text = markdown(report(steps=first))
+    assert "it stops and undoes " in text
+    assert text.count("stays (it goes with the folder)") == 1
+
+
 def test_nothing_changed_is_said() -> None:
     assert "- reject: it stops; nothing was changed\n" in markdown(report(steps=()))
 

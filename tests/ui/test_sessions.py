@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from urllib.parse import quote
 
 import pytest
@@ -32,7 +32,7 @@ def stores(lab: Lab) -> Iterator[Pair]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(lab: Lab, stores: Pair, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    runbooks = {
+    runbooks: dict[str, Mapping[str, object]] = {
         "check": test_session_check.CHECK,
         "reattach-south": test_session_recovery.runbook("reattach", "south"),
     }
@@ -67,6 +67,8 @@ async def test_split_is_seen_and_decided_on_in_the_ui(engine: Running, stores: P
     assert "what only it has is overwritten there" in text
     assert "sessions-south has 1 sessions that sessions-north lacks" in text
     assert "as a snapshot" in text
+    assert "reject: it stops; “keep what sessions-south holds” stays" in text
+    assert "“fence sessions-south” stays (two stores took sessions" in text
     assert "9f8e7d6c5b4a39281706" not in text
     await picture(page, "sessions-overwrite")
     assert await run.update("decide", await to_paste(details, 0, reason="it is kept")) == ""
