@@ -76,25 +76,18 @@ local function back(key, how, put)
       if redis.call('EXISTS', was) == 1 then redis.call('RENAME', was, key) end
     else
       redis.call('UNLINK', was)
-      if has ~= 'none' then return 'stayed' end
+      return has ~= 'none'
     end
   end
 end
-local function drain(settle)
-  local found = redis.call('HSCAN', journal, ARGV[3], 'COUNT', ARGV[4])
-  local changed = 0
-  for at = 1, #found[2], 2 do
-    local key = found[2][at]
-    local how, known = string.match(found[2][at + 1], '^(%l+) (.*)$')
-    if how == 'stayed' then
-      say('stayed', hex(key))
-    else
-      changed = changed + 1
-      if settle(key, how, known) == 'stayed' then note(key, 'stayed', known) else redis.call('HDEL', journal, key) end
-      redis.call('HINCRBY', counts, how, -1)
-    end
+local function settle(key, act)
+  local how, known = string.match(redis.call('HGET', journal, key) or '', '^(%l+) (.*)$')
+  if how and how ~= 'stayed' then
+    local stays = act(key, how, known)
+    redis.call('HINCRBY', counts, how, -1)
+    if stays then how = 'stayed' note(key, how, known) else redis.call('HDEL', journal, key) end
   end
-  table.insert(rows, 1, 'cursor ' .. found[1] .. ' ' .. changed)
+  if how == 'stayed' then say(how, hex(key)) end
 end
 local function each(from, step, act)
   for at = from, #ARGV, step do act(bytes(ARGV[at]), ARGV[at + 1], ARGV[at + 2]) end
@@ -143,9 +136,16 @@ function ways.stage()
   if said.err then say('failed', said.err) end
 end
 function ways.commit() each(3, 3, commit) end
-function ways.back() drain(back) end
-function ways.forget() drain(function(key) redis.call('UNLINK', mark .. ':was:' .. key) end) end
-function ways.over() redis.call('UNLINK', journal) redis.call('UNLINK', counts) end
+function ways.back() each(3, 1, function(key) settle(key, back) end) end
+function ways.forget()
+  each(3, 1, function(key) settle(key, function() redis.call('UNLINK', mark .. ':was:' .. key) end) end)
+end
+function ways.over()
+  for _, how in ipairs({'added', 'replaced', 'left', 'expired'}) do
+    if tonumber(redis.call('HGET', counts, how) or 0) ~= 0 then return say('open', how) end
+  end
+  redis.call('UNLINK', journal, counts)
+end
 function ways.counts()
   local found = redis.call('HGETALL', counts)
   for at = 1, #found, 2 do say(found[at], found[at + 1]) end

@@ -1,22 +1,15 @@
-# Have each session that was put into the store taken "back", or "forget" how it was before, one as the other until the end.
+# Have each session that was put into the store taken "back", or "forget" how it was before: HOW says which.
 # What clients have written since stays; it is listed in OUT.stayed.tsv.
-. ./store.sh
+. ./snapshot.sh
 umask 077
-changed=1
-while [ "$changed" != 0 ]; do
-    cursor=0 changed=0
-    : >"$OUT.stayed.new" || fail Fatal "nothing can be written beside $OUT: is the disk full?"
-    while :; do
-        ask eval "$TEXT" 0 "$HOW" "$MARK" "$cursor" 200
-        IFS=' ' read -r word cursor more <<END
-$first
-END
-        [ "$word" = cursor ] || fail Refused "$at does not do that: $(short)"
-        changed=$((changed + more))
-        printf '%s\n' "$told" | sed -n 's/^stayed //p' >>"$OUT.stayed.new"
-        [ "$cursor" != 0 ] || break
-    done
-done
-if [ -s "$OUT.stayed.new" ]; then mv "$OUT.stayed.new" "$OUT.stayed.tsv"; else rm -f "$OUT.stayed.new"; fi
-rm -f "$OUT/begun"
-ask eval "$TEXT" 0 over "$MARK"
+cd "$OUT" || exit
+[ "$(sum plan.tsv)" = "$PLAN" ] || fail Drifted "$OUT/plan.tsv is not what was decided on"
+awk -F '\t' '$2 == "add" || $2 == "replace" { print $1 }' plan.tsv | calls EVAL "$HOW $MARK" 20 >asked
+outside asked | tr -d '\r' >said
+sed -n 's/^stayed //p' said >stayed.tsv
+grep -v '^stayed ' said | refused || exit
+if [ -s stayed.tsv ]; then mv stayed.tsv "$OUT.stayed.tsv"; else rm -f stayed.tsv; fi
+rm -f asked said part todo round.* begun # what remembers it in the store goes last
+printf 'EVAL "%s" 0 over %s\n' "$TEXT" "$MARK" >asked
+outside asked | refused || exit
+rm -f asked

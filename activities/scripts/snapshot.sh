@@ -41,10 +41,14 @@ inside() { ( # "$@" a command, or without one each line of standard input, for t
 outside() { # $1 a file of commands, one a line, for the store
     timeout 600 "$CLI" -h "$ADDRESS" -p "$PORT" <"$1" 2>&1
 }
-calls() { # $1 how the text TEXT is called, $2 words after it, $3 how many at once; standard input: what, one a line
-    CALL="$1 \"$TEXT\" 0 $2" awk -v many="$3" '
-        { line = line " " $0; if (NR % many == 0) { print ENVIRON["CALL"] line; line = "" } }
-        END { if (line != "") print ENVIRON["CALL"] line }'
+calls() { # $1 EVAL or EVAL_RO, $2 words after the text TEXT, $3 how many at once; standard input: what, one a line
+    FULL="$1 \"$TEXT\"" SHORT="EVALSHA${1#EVAL} $(printf '%s' "$TEXT" | sha1sum | cut -c1-40)" WORDS=$2 awk -v many="$3" '
+        function call() { # the store knows the text once it has read it
+            print (called++ ? ENVIRON["SHORT"] : ENVIRON["FULL"]) " 0 " ENVIRON["WORDS"] line
+            line = ""
+        }
+        { line = line " " $0; if (NR % many == 0) call() }
+        END { if (line != "") call() }'
 }
 refused() { # standard input: what was said, and nothing of what is expected; ends the script if that is anything
     said=$(tr -d '\r' | grep -m 1 .) || return 0
