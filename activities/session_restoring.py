@@ -149,7 +149,7 @@ class ReadSnapshot(StoreAction[ReadSpec, Plan]):
 
     async def undo(self, spec: ReadSpec, before: Plan) -> None:
         """Remove the copy and the plan."""
-        await ssh.look(spec.store.host, "drop_plan", {"out": spec.out, "owner": spec.run})
+        await self._back(spec, spec.values(), "drop_plan")
 
 
 read_snapshot = ReadSnapshot()
@@ -224,9 +224,10 @@ put_sessions = PutSessions()
 
 
 class Memory(Wire):
-    """Whether a store still knows how its sessions were before a recovery put others there."""
+    """Whether a store still knows how its sessions were before a recovery put others there, by which ``plan``."""
 
     there: bool = False
+    plan: str = ""
 
 
 class ForgetBefore(StoreAction[PutSpec, Memory]):
@@ -243,15 +244,16 @@ class ForgetBefore(StoreAction[PutSpec, Memory]):
 
     async def observe(self, spec: PutSpec) -> Memory:
         """Ask the store."""
-        return Memory(there=put(await ssh.look(spec.store.host, "sessions_put", spec.values())).stage != "none")
+        found = put(await ssh.look(spec.store.host, "sessions_put", spec.values()))
+        return Memory(there=found.stage != "none", plan=found.plan)
 
     def desired(self, spec: PutSpec, before: Memory) -> Memory:
         """Want nothing of it left."""
-        return Memory()
+        return Memory(plan=before.plan)
 
     def partial(self, spec: PutSpec, before: Memory, now: Memory) -> bool:
         """Know that some of it may be gone; the more that is."""
-        return now.there
+        return now.there and now.plan == before.plan
 
     async def apply(self, spec: PutSpec, before: Memory) -> None:
         """Have it forget."""

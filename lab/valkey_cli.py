@@ -1,12 +1,11 @@
 """A `valkey-cli` for the lab's hosts: the wheel has the server only.
 
-It takes `-h HOST -p PORT -s SOCKET -a PASSWORD -t SECONDS -n DATABASE -e --no-auth-warning --raw` and one command, the password
-also as VALKEYCLI_AUTH or REDISCLI_AUTH, and prints the answer as the real one does when nobody watches: raw, one
-element a line, nothing for nil. An error is printed, too, and the exit code is then 1; the real one says so only with
-`-e`, which a script that relies on it has to give. Without a command it takes one from each line of standard input,
-one after the other over one connection; an error ends nothing then. `--rdb FILE` has it fetch a snapshot as a replica
-does, and write that. Not covered: TLS, clusters, subscriptions,
-pipelines, and everything interactive.
+It takes `-h HOST -p PORT -s SOCKET -a PASSWORD -t SECONDS -n DATABASE -e --no-auth-warning --raw` and one command, the
+password also as VALKEYCLI_AUTH or REDISCLI_AUTH, and prints the answer as the real one does when nobody watches: raw,
+one element a line, nothing for nil. An error is printed, too, and the exit code is then 1; the real one says so only
+with `-e`, which a script that relies on it has to give. Without a command it takes one from each line of standard
+input, one after the other over one connection; an error ends nothing then. `--rdb FILE` has it fetch a snapshot as a
+replica does, and write that. Not covered: TLS, clusters, subscriptions, pipelines, and everything interactive.
 
 It is called many times while clients are shut out, so it loads next to nothing: not even `socket` and `typing`, which
 take longer than the answer of a store (`python -I -S valkey_cli.py`).

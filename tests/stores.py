@@ -174,6 +174,15 @@ def info(store: Valkey) -> dict[str, object]:
         return found
 
 
+def snapshot(store: Valkey, file: Path) -> Path:
+    """Have a store write all that it holds into a file that the host's user can read; return that."""
+    with store.client() as client:
+        client.save()
+    shutil.copy(store.folder / "dump.rdb", file)
+    file.chmod(0o644)
+    return file
+
+
 @contextlib.contextmanager
 def pair(host: HostAt) -> Iterator[Pair]:
     """Run two stores whose files everybody on the host can read."""

@@ -88,6 +88,7 @@ local function settle(key, act)
     if stays then how = 'stayed' note(key, how, known) else redis.call('HDEL', journal, key) end
   end
   if how == 'stayed' then say(how, hex(key)) end
+  redis.call('UNLINK', mark .. ':new:' .. key)
 end
 local function each(from, step, act)
   for at = from, #ARGV, step do act(bytes(ARGV[at]), ARGV[at + 1], ARGV[at + 2]) end
