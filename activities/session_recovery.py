@@ -136,8 +136,8 @@ class Stores:
             yield f"{store}: is a replica; sessions are put where they are taken: name {peer}, or promote {store} first"
         elif found.least == CLOSED:
             yield f"{store}: is fenced; sessions are put where they are taken: name {peer}, or open {store} first"
-        elif found.writes != "taken":
-            yield f"{store}: takes no write just now; see to its replicas (min-replicas-to-write) and its disk first"
+        elif found.least > (near := sum(one.seconds <= found.lag for one in found.replicas)):
+            yield f"{store}: takes no write: it asks for {found.least} replicas, and has {near}; see to these first"
         if found.filling:
             yield f"{store}: is being filled; wait for the end of that"
         if seen.peer.answered and seen.peer.seen.role == "primary" and seen.peer.seen.least != CLOSED:
