@@ -33,6 +33,7 @@ from activities.salvage import salvage
 from activities.services import run_services
 from activities.serving import serves
 from activities.session_keeping import keep_sessions
+from activities.session_restoring import check_put, forget_before, put_sessions, read_snapshot, see_snapshot
 from activities.session_tables import compare_tables, see_database, write_message
 from activities.sessions import compare_sessions, see_store, write_canary
 from activities.sightings import sight, sight_store
@@ -67,12 +68,13 @@ PROBES: Sequence[Probe[Any, Any]] = (
     backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,
     look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch, sight, sight_store,
     returns, store_returns, look_for_divergence, read_record, see_store, write_canary, compare_sessions, ask_command,
-    ask_url, see_database, write_message, compare_tables,
+    ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
     copy_back, point, fence_store, unfence_store, promote_store, follow_store, run_services, keep_role, retire,
     promote_standby, follow, forget_role, export_divergence, keep_sessions,
+    read_snapshot, put_sessions, forget_before,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

@@ -21,8 +21,12 @@ def text(name: str) -> str:
 
 @cache
 def lua(name: str) -> str:
-    """Return the text ``name`` (without ``.lua``) that a store runs, on one line: so it is a word of a command."""
-    return " ".join(line.strip() for line in (FOLDER / f"{name}.lua").read_text().splitlines())
+    """Return the text ``name`` (without ``.lua``) that a store runs, on one line: so it is a word of a command.
+
+    It begins with what all of them share: what a row tells of a key.
+    """
+    files = [FOLDER / f"{one}.lua" for one in ("rows", name)]
+    return " ".join(line.strip() for file in files for line in file.read_text().splitlines())
 
 
 def own(name: str) -> str:

@@ -88,6 +88,15 @@ class Stores:
         seconds = int(self.wanted.catch_up.total_seconds())
         return CatchUp(system=self.peer.name, store=self.peer, run=self.owner, replica=self.store, seconds=seconds)
 
+    def copied(self) -> CatchUp:
+        """Return what to wait for once sessions were put into the store."""
+        seconds = int(self.wanted.catch_up.total_seconds())
+        return CatchUp(system=self.store.name, store=self.store, run=self.owner, replica=self.peer, seconds=seconds)
+
+    def replicated(self) -> Comparison:
+        """Return how the peer is compared then, as a replica of the store."""
+        return self.compared(whole=False).model_copy(update={"primary": self.store, "replica": self.peer})
+
     # --- what stands in the way ---------------------------------------------------------------------------
 
     def blockers(self, seen: Seen) -> list[str]:
@@ -97,8 +106,8 @@ class Stores:
             away = [f"{self.store.name}: cannot be seen ({seen.store.why}); start it, or see to its host"]
         else:
             away = []
-        more = self._reattached(seen) if self.wanted.how == "reattach" else self._promoted(seen)
-        return [*(halted if seen.halted else []), *away, *more]
+        ways = {"reattach": self._reattached, "promote": self._promoted, "restore": self._restored}
+        return [*(halted if seen.halted else []), *away, *ways[self.wanted.how](seen)]
 
     def _reattached(self, seen: Seen) -> Iterator[str]:
         store, peer = self.store.name, self.peer.name
@@ -119,6 +128,21 @@ class Stores:
             yield f"{store}: is a primary already; there is nothing to promote"
         if seen.store.seen.filling:
             yield f"{store}: is being filled, and holds what is old; wait for the end of that"
+
+    def _restored(self, seen: Seen) -> Iterator[str]:
+        store, peer, found = self.store.name, self.peer.name, seen.store.seen
+        if not seen.store.answered:
+            return
+        if found.role != "primary":
+            yield f"{store}: is a replica; sessions are put where they are taken: name {peer}, or promote {store} first"
+        elif found.least == CLOSED:
+            yield f"{store}: is fenced; sessions are put where they are taken: name {peer}, or open {store} first"
+        elif found.least > (near := sum(one.seconds <= found.lag for one in found.replicas)):
+            yield f"{store}: takes no write: it asks for {found.least} replicas, and has {near}; see to these first"
+        if found.filling:
+            yield f"{store}: is being filled; wait for the end of that"
+        if seen.peer.answered and seen.peer.seen.role == "primary" and seen.peer.seen.least != CLOSED:
+            yield f"{peer}: takes sessions, too; reattach one of both first"
 
     # --- what people decide on ----------------------------------------------------------------------------
 

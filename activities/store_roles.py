@@ -38,12 +38,12 @@ class StoreAction(Action[S, T]):
         """End the job, and remove its traces."""
         await ssh.end_job(spec.store.host, self.job(spec))
 
-    async def _run(self, spec: S, values: dict[str, object]) -> None:
-        await ssh.job(spec.store.host, self.job(spec), self.script, spec.store.values() | values)
+    async def _run(self, spec: S, values: dict[str, object], script: str = "") -> None:
+        await ssh.job(spec.store.host, self.job(spec), script or self.script, spec.store.values() | values)
 
-    async def _back(self, spec: S, values: dict[str, object]) -> None:
+    async def _back(self, spec: S, values: dict[str, object], script: str = "") -> None:
         try:
-            await self._run(spec, values)
+            await self._run(spec, values, script)
         except Transient:
             raise  # what runs on the host is found again by the next attempt
         except RecoveryError:

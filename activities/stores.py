@@ -26,6 +26,7 @@ class StoreAt(Wire):
     secret: str = ""
     upstream: str
     copies: str = ""
+    server: str = ""
 
     @classmethod
     def of(cls, name: str, store: Store, host: Host) -> Self:
@@ -34,6 +35,7 @@ class StoreAt(Wire):
         return cls(
             name=name, host=known, cli=store.cli, address=store.address, port=store.port, secret=store.secret or "",
             upstream=f"{store.upstream.address}:{store.upstream.port}", copies=store.copies or "",
+            server=store.server or "",
         )  # fmt: skip
 
     def values(self) -> dict[str, object]:

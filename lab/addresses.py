@@ -44,7 +44,9 @@ def hosts(ports: Mapping[str, int]) -> list[tuple[str, int]]:
     return [(site, ports[name]) for site in SITES for name in (of(site, "ssh"), linked(site, "ssh"))]
 
 
-def values(place: Place, who: Runner, ports: Mapping[str, int], binaries: Path) -> dict[str, object]:
+def values(
+    place: Place, who: Runner, ports: Mapping[str, int], binaries: Path, valkey_server: Path
+) -> dict[str, object]:
     """Return the values of all placeholders of the lab's estate, those of a site that is not there, too."""
     found: dict[str, object] = {
         "LAB_SSH_USER": who.name,
@@ -52,6 +54,7 @@ def values(place: Place, who: Runner, ports: Mapping[str, int], binaries: Path) 
         "LAB_SSH_KEY": place.ssh / "client_key",
         "LAB_PG_BIN": binaries,
         "LAB_VALKEY_CLI": place.programs / "valkey-cli",
+        "LAB_VALKEY_SERVER": valkey_server,
         "LAB_DIRECTOR_PORT": ports["director"],
         "LAB_DIRECTOR_ADMIN_PORT": ports["director-admin"],
     }

@@ -20,7 +20,7 @@ from lab.models import Accident, Program, Status
 from lab.place import SITES, LabError, Place, Runner, lab_root, runner, state_dir, write_private
 from lab.postgres import Postgres, discard_memory
 from lab.processes import Process
-from lab.programs import binaries
+from lab.programs import binaries, valkey_server
 from lab.site import Site, host_programs
 from lab.ssh import make_keys
 
@@ -224,7 +224,8 @@ class Lab:
         return min(found, key=lambda one: (not one.place.data.exists(), one.standby(), not one.running()))
 
     def _write_env(self, who: Runner) -> None:
-        values = addresses.values(self.place, who, self.ports, self.postgres.binaries)
+        store = valkey_server(self.place, who) if self.whole else self.place.programs / "valkey-server"
+        values = addresses.values(self.place, who, self.ports, self.postgres.binaries, store)
         self.state.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{name}={value}\n" for name, value in values.items())
         write_private(self.state / "estate.env", text, 0o644)

@@ -1,12 +1,11 @@
 """A `valkey-cli` for the lab's hosts: the wheel has the server only.
 
-It takes `-h HOST -p PORT -a PASSWORD -t SECONDS -n DATABASE -e --no-auth-warning --raw` and one command, the password
-also as VALKEYCLI_AUTH or REDISCLI_AUTH, and prints the answer as the real one does when nobody watches: raw, one
-element a line, nothing for nil. An error is printed, too, and the exit code is then 1; the real one says so only with
-`-e`, which a script that relies on it has to give. Without a command it takes one from each line of standard input,
-one after the other over one connection; an error ends nothing then. `--rdb FILE` has it fetch a snapshot as a replica
-does, and write that. Not covered: TLS, clusters, subscriptions,
-pipelines, and everything interactive.
+It takes `-h HOST -p PORT -s SOCKET -a PASSWORD -t SECONDS -n DATABASE -e --no-auth-warning --raw` and one command, the
+password also as VALKEYCLI_AUTH or REDISCLI_AUTH, and prints the answer as the real one does when nobody watches: raw,
+one element a line, nothing for nil. An error is printed, too, and the exit code is then 1; the real one says so only
+with `-e`, which a script that relies on it has to give. Without a command it takes one from each line of standard
+input, one after the other over one connection; an error ends nothing then. `--rdb FILE` has it fetch a snapshot as a
+replica does, and write that. Not covered: TLS, clusters, subscriptions, pipelines, and everything interactive.
 
 It is called many times while clients are shut out, so it loads next to nothing: not even `socket` and `typing`, which
 take longer than the answer of a store (`python -I -S valkey_cli.py`).
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 FLAGS = ("-e", "--no-auth-warning", "--raw")
 VALUES = {"-h": "host", "-p": "port", "-a": "password", "--pass": "password", "-t": "seconds", "-n": "database"}
-VALUES["--rdb"] = "snapshot"
+VALUES |= {"--rdb": "snapshot", "-s": "socket"}
 
 Answer = bytes | list["Answer"] | None
 
@@ -72,16 +71,18 @@ def packed(words: Sequence[str]) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
-def connected(host: str, port: int, seconds: str | None) -> _socket.socket:
-    """Return a connection, each wait of which ends after so many seconds. Raises OSError."""
-    found = _socket.socket(_socket.AF_INET6 if ":" in host else _socket.AF_INET, _socket.SOCK_STREAM)
+def connected(given: dict[str, str]) -> _socket.socket:
+    """Return a connection, each wait of which ends after so many seconds, if any were given. Raises OSError."""
+    host, seconds, path = given["host"], given.get("seconds"), given.get("socket")
+    family = _socket.AF_UNIX if path else _socket.AF_INET6 if ":" in host else _socket.AF_INET
+    found = _socket.socket(family, _socket.SOCK_STREAM)
     if seconds:
         import struct
 
         limit = struct.pack("ll", int(float(seconds)), int(float(seconds) % 1 * 1_000_000))
         for option in (_socket.SO_RCVTIMEO, _socket.SO_SNDTIMEO):
             found.setsockopt(_socket.SOL_SOCKET, option, limit)
-    found.connect((host, port))
+    found.connect(path or (host, int(given["port"])))
     return found
 
 
@@ -89,7 +90,7 @@ def ask(given: dict[str, str], commands: Iterable[Sequence[str]]) -> Iterator[An
     """Log in, send the commands and yield their answers. Raises Said (at the login), OSError."""
     first = [["AUTH", given["password"]]] if given.get("password") else []
     first += [["SELECT", given["database"]]] if int(given.get("database", 0)) else []
-    connection = connected(given["host"], int(given["port"]), given.get("seconds"))
+    connection = connected(given)
     with os.fdopen(connection.fileno(), "rb", closefd=False) as stream:
         for login in first:
             connection.sendall(packed(login))
@@ -105,7 +106,7 @@ def ask(given: dict[str, str], commands: Iterable[Sequence[str]]) -> Iterator[An
 
 def fetch(given: dict[str, str]) -> None:
     """Write a snapshot of the store into a file. Raises Said, OSError."""
-    connection = connected(given["host"], int(given["port"]), given.get("seconds"))
+    connection = connected(given)
     with os.fdopen(connection.fileno(), "rb", closefd=False) as stream, open(given["snapshot"], "wb") as file:  # noqa: PTH123
         if given.get("password"):
             connection.sendall(packed(["AUTH", given["password"]]))

@@ -91,7 +91,8 @@ class Store(Authored):
 
     ``cli`` is the host's valkey-cli; ``secret`` a file on the host with the password, if it asks for one;
     ``upstream`` the address at which the peer replicates this one. ``copies`` is a folder on the host in which is kept
-    what only this store has, before it is overwritten. A runbook for sessions alone needs their ``tier``.
+    what only this store has, before it is overwritten, and from which sessions are restored: with ``server``, the
+    host's valkey-server, which reads snapshots. A runbook for sessions alone needs their ``tier``.
     """
 
     host: Name
@@ -103,6 +104,7 @@ class Store(Authored):
     upstream: Address
     tier: Name | None = None
     copies: Path | None = None
+    server: Path | None = None
 
 
 class Service(Authored):

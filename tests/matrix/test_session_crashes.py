@@ -22,8 +22,10 @@ from tests.matrix.cells import Cell, matrix, recorded
 from tests.matrix.disasters import decided
 from tests.matrix.disturbed import PROGRAM
 from tests.running import Recovery, Running, running
-from tests.stores import Pair, catalog, info, lab_host, pair, snapshot_of
+from tests.stores import Pair, catalog, info, lab_host, pair, snapshot, snapshot_of
 from tests.workflows.test_session_recovery import runbook, settled
+from tests.workflows.test_session_restore import LATE
+from tests.workflows.test_session_restore import runbook as restoring
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
@@ -35,6 +37,17 @@ def split(stores: Pair) -> None:
     stores.south.tell("REPLICAOF", "NO", "ONE")
     for number in range(OWN):
         stores.south.tell("SET", f"session:own-{number}", number, "EX", 3600)
+
+
+def lost(stores: Pair) -> None:
+    """Have north lose sessions of which there is a snapshot, and have others instead of some."""
+    for number in range(OWN):
+        stores.north.tell("SET", f"session:own-{number}", number, "PXAT", LATE + 1)
+    snapshot(stores.north, stores.copies / "lost.rdb")
+    for number in range(OWN):
+        stores.north.tell("DEL", f"session:own-{number}")
+    for number in range(OWN // 2):
+        stores.north.tell("SET", f"session:own-{number}", "older", "PXAT", LATE)
 
 
 class Way(NamedTuple):
@@ -49,6 +62,7 @@ WAYS = {
     "reattach a split store": Way(split, "reattach", "north"),
     "promote a replica": Way(lambda stores: None, "promote", "south"),
     "take over from a lost store": Way(lambda stores: stores.north.kill(), "promote", "south"),
+    "restore from a snapshot": Way(lost, "restore", "north"),
 }
 
 
@@ -58,11 +72,6 @@ class Ring(NamedTuple):
     stores: Pair
     engine: Running
     folder: Path
-
-    @property
-    def copies(self) -> Path:
-        """Where what is overwritten is kept."""
-        return self.stores.folder / "copies"
 
     def reset(self) -> None:
         """Have north take sessions again, and south be its copy."""
@@ -74,15 +83,18 @@ class Ring(NamedTuple):
         stores.north.tell("REPLICAOF", "NO", "ONE")
         stores.south.tell("REPLICAOF", *stores.north.at.split(":"))
         stores.linked(stores.south)
-        for folder in self.copies.iterdir():
-            shutil.rmtree(folder)
+        for found in self.stores.copies.iterdir():
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+        for key in stores.north.tell("KEYS", "*own-*"):  # type: ignore[attr-defined]
+            stores.north.tell("DEL", key)
 
     async def conducted(self, way: Way, **hurt: str) -> tuple[Report, Recovery]:
         """Conduct one recovery; a worker that is killed is followed by another one."""
         self.reset()
         way.before(self.stores)
         self.engine.start_worker(**hurt)
-        given = {"runbook": f"lab/{way.how}-south", "reason": "a test", "mode": "live", "requested_by": "alice"}
+        parameters = {"snapshot": f"{self.stores.copies}/lost.rdb"} if way.how == "restore" else {}
+        given = {"runbook": f"lab/{way.how}", "reason": "a test", "requested_by": "alice", "parameters": parameters}
         handle = await self.engine.client.start_workflow(
             "SessionRecovery", given, id=f"lab/{secrets.token_hex(4)}", task_queue=self.engine.settings.task_queue
         )
@@ -107,9 +119,19 @@ class Ring(NamedTuple):
     def stands(self, way: Way) -> None:
         """Assert that the stores are what they have to be, and that all that only one had is kept, once."""
         stores = self.stores
-        if way.serves == "north":
+        if way.how == "restore":
             settled(stores.north, stores.south)
-            (file,) = self.copies.glob("*/sessions.rdb")
+            with stores.south.client() as client:
+                for number in range(OWN):
+                    key = f"session:own-{number}"
+                    assert (client.get(key), client.pexpiretime(key)) == (str(number), LATE + 1)
+                assert not client.keys("recovery:*")
+            assert sorted(path.name[:24] for path in stores.copies.iterdir()) == [
+                "lost.rdb", "sessions-north.replaced-", "sessions-north.restored-"
+            ]  # fmt: skip
+        elif way.serves == "north":
+            settled(stores.north, stores.south)
+            (file,) = stores.copies.glob("*/sessions.rdb")
             shutil.rmtree(self.folder / "snapshot", ignore_errors=True)
             with snapshot_of(file, self.folder) as kept:
                 assert [kept.get(f"session:own-{number}") for number in range(OWN)] == [str(n) for n in range(OWN)]
@@ -117,7 +139,7 @@ class Ring(NamedTuple):
             settled(stores.south, stores.north)
         else:
             assert info(stores.south)["role"] == "master"
-        assert not list(self.copies.glob("*.partial"))
+        assert not list(stores.copies.glob("*.partial"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -126,10 +148,9 @@ async def ring(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
         with stores.north.client() as client:
             fill(client, 200)
         found = Ring(stores, None, tmp_path_factory.mktemp("ring"))  # type: ignore[arg-type]
-        found.copies.mkdir()
-        found.copies.chmod(0o777)
-        runbooks = {f"{way.how}-south": runbook(way.how, "south") for way in WAYS.values()}
-        folder = catalog(found.folder, stores, runbooks, copies=str(found.copies))
+        runbooks = {how: runbook(how, "south") for how in ("reattach", "promote")}
+        runbooks["restore"] = restoring("north")
+        folder = catalog(found.folder, stores, runbooks, copies=str(stores.copies))
         async with running(lab, PROGRAM, False, RECOVERY_CATALOGS=str(folder)) as engine:
             yield found._replace(engine=engine)
 

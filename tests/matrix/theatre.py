@@ -18,6 +18,7 @@ from tests.matrix.scenes_director import PointScene
 from tests.matrix.scenes_extraction import ExtractionScene
 from tests.matrix.scenes_restored import ArchiveScene, InstallScene, OpenScene, PromoteScene
 from tests.matrix.scenes_services import RunServicesScene
+from tests.matrix.scenes_sessions import ForgetBeforeScene, PutSessionsScene, ReadSnapshotScene
 from tests.matrix.scenes_stores import (
     FenceStoreScene,
     FollowStoreScene,
@@ -32,7 +33,7 @@ _ALL: tuple[type[Scene[Any, Any]], ...] = (
     PlaceScene, ReplayScene, CloseScene, SalvageScene, FenceScene, PromoteScene, InstallScene, ArchiveScene, OpenScene,
     BaseBackupScene, ExtractionScene, PointScene, FenceStoreScene, UnfenceStoreScene, PromoteStoreScene,
     FollowStoreScene, RunServicesScene, KeepRoleScene, RetireScene, PromoteStandbyScene, FollowScene, ForgetScene,
-    ExportDivergenceScene, KeepSessionsScene,
+    ExportDivergenceScene, KeepSessionsScene, ReadSnapshotScene, PutSessionsScene, ForgetBeforeScene,
 )  # fmt: skip
 SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in _ALL}
 

@@ -28,7 +28,8 @@ def parameters(runbook: Runbook) -> dict[str, Any]:
     """Return what its procedure requires and ``runbook`` does not say."""
     model = specification(runbook.procedure).Parameters
     schema = model.model_json_schema()
-    return {
+    more = {"snapshot": f"{value('LAB_NORTH_COPIES')}/lost.rdb"} if runbook.parameters.get("how") == "restore" else {}
+    return more | {
         name: _sample(schema["properties"][name])
         for name in schema.get("required", ())
         if name not in runbook.parameters
