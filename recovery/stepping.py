@@ -322,7 +322,7 @@ class Stepping(Inbox):
             argument,
             result_type=gives,
             activity_id=activity_id(f"lease of {system}", what),
-            start_to_close_timeout=timedelta(seconds=20),
+            start_to_close_timeout=timedelta(seconds=5),  # clients may wait for a worker that died while it asked
             schedule_to_close_timeout=timedelta(minutes=5),
             # What is granted while nobody listens any more would be an orphan.
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
