@@ -20,8 +20,9 @@ from activities.session_restoring import (
     see_snapshot,
 )
 from activities.store_roles import StoreAction
+from activities.stores import StoreSpec
 from recovery.models import Wire
-from tests.matrix.scenes_stores import StoreScene, StoreSpec
+from tests.matrix.scenes_stores import StoreScene
 from tests.stores import Valkey, snapshot
 
 S = TypeVar("S", bound=StoreSpec)

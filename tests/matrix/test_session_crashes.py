@@ -93,7 +93,12 @@ class Ring(NamedTuple):
         self.reset()
         way.before(self.stores)
         self.engine.start_worker(**hurt)
-        given = {"runbook": f"lab/{way.how}", "reason": "a test", "mode": "live", "requested_by": "alice"}
+        given: dict[str, object] = {
+            "runbook": f"lab/{way.how}",
+            "reason": "a test",
+            "mode": "live",
+            "requested_by": "alice",
+        }
         given |= {"parameters": {"snapshot": f"{self.stores.copies}/lost.rdb"}} if way.how == "restore" else {}
         handle = await self.engine.client.start_workflow(
             "SessionRecovery", given, id=f"lab/{secrets.token_hex(4)}", task_queue=self.engine.settings.task_queue

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def raw(store: Valkey) -> valkey.Valkey:
     return valkey.Valkey(ports.ADDRESS, store.port, password=store.password or None, socket_timeout=5)
 
 
-def contents(client: valkey.Valkey, soon: float = 0) -> dict[bytes, object]:
+def contents(client: Any, soon: float = 0) -> dict[bytes, object]:
     """Return all that a store holds: by key what it is, and when it expires; but for what does so ``soon``."""
     reading: Mapping[bytes, Any] = {
         b"string": client.get, b"hash": client.hgetall, b"set": lambda key: sorted(client.smembers(key)),
@@ -371,7 +371,7 @@ def turned(file: Path, at: int, to: bytes) -> None:
     file.write_bytes(old[:at] + to + old[at + len(to) :])
 
 
-SPOILT = {
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone": (lambda file: file.unlink(), "snapshot: there is no "),
     "empty": (lambda file: file.write_bytes(b""), "is no snapshot (RDB)"),
     "another file": (lambda file: file.write_bytes(b"hello, world\n" * 9), "is no snapshot (RDB)"),
