@@ -58,7 +58,7 @@ refused() { # standard input: what was said, and nothing of what is expected; en
             ;;
         *OOM*) fail Refused "$at has no room for more sessions: raise its maxmemory" ;;
         *NOREPLICAS* | *READONLY* | *MISCONF*) fail Refused "$at takes no write: $(printf '%.150s' "$said")" ;;
-        *WRONGPASS* | *NOAUTH* | *NOPERM*) fail Refused "$at does not let this login do that: $(printf '%.150s' "$said")" ;;
+        *WRONGPASS* | *NOAUTH* | *NOPERM* | *'ACL failure'*) fail Refused "$at does not let this login do that: $(printf '%.150s' "$said")" ;;
         other\ *) fail Fatal "the snapshot does not hold what it did when it was read" ;;
         *) later "$at does not answer as expected: $(printf '%.150s' "$said")" ;;
     esac
