@@ -69,10 +69,6 @@ class KeepSessions(StoreAction[KeepSpec, Snapshot]):
     async def undo(self, spec: KeepSpec, before: Snapshot) -> None:
         """Do nothing: see ``kept``."""
 
-    def job(self, spec: KeepSpec) -> str:
-        """Return the name of its job on the host."""
-        return f"{spec.system}-{spec.run}.keep"
-
 
 keep_sessions = KeepSessions()
 

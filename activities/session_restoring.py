@@ -132,8 +132,7 @@ class ReadSnapshot(StoreAction[ReadSpec, Plan]):
 
     async def observe(self, spec: ReadSpec) -> Plan:
         """Look at the plan."""
-        told = await ssh.look(spec.store.host, "snapshot_read", {"out": spec.out}, ssh.within(timedelta(minutes=1)))
-        return plan(told)
+        return plan(await ssh.look(spec.store.host, "snapshot_read", {"out": spec.out}))
 
     def desired(self, spec: ReadSpec, before: Plan) -> Plan:
         """Want it whole, of this recovery; what is in it is known after."""

@@ -53,7 +53,7 @@ class StoreAction(Action[S, T]):
 
     def job(self, spec: S) -> str:
         """Return the name of its job on the host."""
-        return f"{spec.system}-{spec.run}.{self.name.removeprefix('valkey.')}"
+        return f"{spec.system}-{spec.run}.{self.name.partition('.')[2]}"
 
 
 class Gate(Wire):

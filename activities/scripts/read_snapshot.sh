@@ -1,7 +1,8 @@
 # Copy SNAPSHOT into OUT, for OWNER, and plan there what of its sessions, whose keys fit MATCH, goes into the store.
 # Of two versions the one whose FIELD (in hex; "-" for none) is higher is the newer, else the one that expires later.
 . ./snapshot.sh
-fold=$OUT.partial
+file=$SNAPSHOT fold=$OUT.partial
+[ ! -d "$SNAPSHOT" ] || file=$SNAPSHOT/sessions.rdb
 full() { fail Fatal "nothing can be written into $fold: is the disk full? Free room under $(dirname "$OUT")"; }
 [ ! -e "$OUT" ] || fail Drifted "$OUT stands there already"
 [ ! -s "$fold/owner" ] || [ "$(cat "$fold/owner")" = "$OWNER" ] || fail Drifted "$fold belongs to another recovery"

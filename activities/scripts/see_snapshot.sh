@@ -1,5 +1,10 @@
 # Tell what the SNAPSHOT of sessions is, and everything that is wrong with it. Changes nothing.
 . ./snapshot.sh
+file=$SNAPSHOT
+[ ! -d "$SNAPSHOT" ] || file=$SNAPSHOT/sessions.rdb
+told_of() { # $1 name of what the manifest beside the snapshot says
+    sed -n "s/^$1\t//p" "$SNAPSHOT/manifest.tsv" 2>/dev/null
+}
 wrong() { printf 'fault\t%s\n' "$1"; exit 0; }
 [ -e "$file" ] || wrong "snapshot: there is no $file"
 [ -f "$file" ] && [ -r "$file" ] || wrong "snapshot: $file cannot be read by $(id -un); let that be its owner"

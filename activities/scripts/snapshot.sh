@@ -1,13 +1,8 @@
-# What the scripts that read a snapshot of sessions share: the file, the server that holds it, and how both are asked.
+# What the scripts that read a snapshot of sessions share: the server that holds it, and how it and the store are asked.
 . ./store.sh
-file=${SNAPSHOT:-}
-[ ! -d "$file" ] || file=$SNAPSHOT/sessions.rdb
 sum() { sha256sum <"$1" | cut -c1-64; }
-told_of() { # $1 name of what the manifest beside the snapshot says
-    sed -n "s/^$1\t//p" "$SNAPSHOT/manifest.tsv" 2>/dev/null
-}
 serve() { # hold what sessions.rdb in this folder does; nobody else reaches that, and it ends with this script
-    held=$PWD
+    held=$(pwd)
     trap leave EXIT
     trap 'exit 143' HUP INT TERM
     rm -f socket

@@ -5,8 +5,8 @@ if [ ! -e "$OUT" ]; then
     exit 0
 fi
 said() { sed -n "s/^$1\t//p" "$OUT/manifest.tsv" 2>/dev/null; }
-is="$(stat -c %s "$OUT/sessions.rdb" 2>/dev/null) $(sha256sum <"$OUT/plan.tsv" 2>/dev/null | cut -c1-64)"
+is="$(stat -c %s "$OUT/sessions.rdb" 2>/dev/null) $(sha256sum "$OUT/plan.tsv" 2>/dev/null | cut -c1-64)"
 [ "$is" = "$(said bytes) $(said plan)" ] && stage=read || stage=damaged
 printf 'stage\t%s\nowner\t%s\n' "$stage" "$(cat "$OUT/owner" 2>/dev/null)"
 cat "$OUT/manifest.tsv" 2>/dev/null || :
-awk -F '\t' '$2 ~ /^(replace|keep|unsure)$/ && named++ < 20 { print "named\t" $1 " " $2 }' "$OUT/plan.tsv" 2>/dev/null
+awk -F '\t' '$2 ~ /^(replace|keep|unsure)$/ && named++ < 20 { print "named\t" $1 " " $2 }' "$OUT/plan.tsv" 2>/dev/null || :

@@ -22,6 +22,16 @@ from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.returning import Return, returns, store_returns
 from activities.services import run_services
 from activities.session_keeping import KeepSpec, keep_sessions
+from activities.session_restoring import (
+    PutSpec,
+    ReadSpec,
+    SnapshotSpec,
+    check_put,
+    forget_before,
+    put_sessions,
+    read_snapshot,
+    see_snapshot,
+)
 from activities.session_tables import (
     PairOfDatabases,
     TableComparison,
@@ -35,8 +45,8 @@ from activities.sightings import Lookout, sight, sight_store
 from activities.ssh import HostAt
 from activities.statuses import CommandAsked, ask_command
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
+from activities.stores import StoreAt, look_at_store, replication
 from activities.stores import caught_up as store_caught_up
-from activities.stores import look_at_store, replication
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
 from activities.tables import TableAt, TableSeen
 from recovery.actions import Action, Probe
@@ -129,6 +139,7 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
         look_at_store.name: sites.store(two.old),
         see_store.name: sites.store(two.old),
         keep_sessions.name: KeepSpec(system=two.old.name, store=two.old, run=owner, out="/srv/kept"),
+        **of_snapshots(two.old, owner),
         write_canary.name: PairOfStores(system="sessions", primary=two.old, replica=two.new),
         compare_sessions.name: Comparison(system="sessions", primary=two.old, replica=two.new, whole=True),
         see_database.name: TablesSpec(system="orders", database=pair.old, tables=(table,)),
@@ -142,6 +153,21 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
         unfence_store.name: sites.unfence(two, replication(captured("store_primary"))),
         promote_store.name: sites.promotes(two).model_copy(update={"peer": None}),
         follow_store.name: sites.follows(two),
+    }
+
+
+def of_snapshots(store: StoreAt, owner: str) -> dict[str, Any]:
+    """Return the specs that restore sessions into a store."""
+    store = store.model_copy(update={"server": "/usr/bin/valkey-server", "copies": "/srv/copies"})
+    of: dict[str, Any] = {"system": store.name, "store": store, "run": owner}
+    puts = PutSpec(**of, out="/srv/copies/out", plan="e3b0")
+    snapshot: dict[str, Any] = {"snapshot": "/srv/copies/lost.rdb"}
+    return {
+        see_snapshot.name: SnapshotSpec(**of, **snapshot),
+        read_snapshot.name: ReadSpec(**of, **snapshot, out="/srv/copies/out", digest="e3b0", keys=7, version="seen"),
+        put_sessions.name: puts,
+        check_put.name: puts,
+        forget_before.name: puts,
     }
 
 
@@ -231,6 +257,7 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
         "store_ask", "store_all", "table_ask", "status", "sessions_kept",
+        "see_snapshot", "snapshot_read", "sessions_put", "check_put",
         "extraction", "end_copy_back", "divergence", "end_reading", "pg_state", "store_state", "service_state",
     }  # fmt: skip
     assert {sent.name for sent in host.sent if not sent.job} == looks

@@ -28,7 +28,7 @@ from recovery.errors import Fatal, RecoveryError, Refused
 from tests.running import eventually
 from tests.stores import Pair, lab_host, pair, snapshot
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 LATE = 2_000_000_000_000
 

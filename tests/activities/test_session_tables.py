@@ -31,7 +31,7 @@ from tests.conftest import FreshLab
 from tests.running import eventually
 from tests.tables import at, replayed, tell, two_sites, written
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 MANY = 100_000
 PAGE_HEADER = 40

@@ -25,7 +25,7 @@ from tests.stores import Pair, Valkey, catalog, lab_host, pair, snapshot, snapsh
 from tests.workflows.test_session_check import figures
 from tests.workflows.test_session_recovery import GATE, HOLD
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 MANY = 3000
 BINARY = b'session:\x00\xff "\\ \n\xc3\xa9'

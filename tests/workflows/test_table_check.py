@@ -19,7 +19,7 @@ from tests.running import ROOT, Recovery, Running, eventually, running
 from tests.switches import at_both_sites
 from tests.tables import replayed, tell, two_sites, written
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 MANY = 100_000
 SOUTH = "orders-south (public.sessions)"
