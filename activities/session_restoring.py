@@ -223,10 +223,14 @@ put_sessions = PutSessions()
 
 
 class Memory(Wire):
-    """Whether a store still knows how its sessions were before a recovery put others there, by which ``plan``."""
+    """Whether a store still knows how its sessions were before a recovery put others there, by which ``plan``.
+
+    ``sessions`` is of how many it knows that.
+    """
 
     there: bool = False
     plan: str = ""
+    sessions: int = 0
 
 
 class ForgetBefore(StoreAction[PutSpec, Memory]):
@@ -244,7 +248,8 @@ class ForgetBefore(StoreAction[PutSpec, Memory]):
     async def observe(self, spec: PutSpec) -> Memory:
         """Ask the store."""
         found = put(await ssh.look(spec.store.host, "sessions_put", spec.values()))
-        return Memory(there=found.stage != "none", plan=found.plan)
+        known = sum(count or 0 for count in (found.added, found.replaced, found.left, found.expired))
+        return Memory(there=found.stage != "none", plan=found.plan, sessions=known)
 
     def desired(self, spec: PutSpec, before: Memory) -> Memory:
         """Want nothing of it left."""
@@ -253,6 +258,10 @@ class ForgetBefore(StoreAction[PutSpec, Memory]):
     def partial(self, spec: PutSpec, before: Memory, now: Memory) -> bool:
         """Know that some of it may be gone; the more that is."""
         return now.there and now.plan == before.plan
+
+    def begun(self, spec: PutSpec, before: Memory, now: Memory) -> bool:
+        """Know it by sessions of which the store has forgotten that already."""
+        return self.partial(spec, before, now) and now.sessions < before.sessions
 
     async def apply(self, spec: PutSpec, before: Memory) -> None:
         """Have it forget."""

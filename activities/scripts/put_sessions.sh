@@ -6,8 +6,8 @@ cd "$OUT" || exit
 [ "$(sum plan.tsv)" = "$PLAN" ] || fail Drifted "$OUT/plan.tsv is not what was decided on"
 look
 [ -z "$of" ] || fail Refused "$at is a replica (of $of); sessions are put where they are taken"
-printf 'EVAL "%s" 0 begin %s\n' "$TEXT" "$MARK" >asked
-outside asked | grep -v '^$' | refused || exit
+# No file before that: where the store knows nothing of it, nobody takes anything away.
+printf 'EVAL "%s" 0 begin %s\n' "$TEXT" "$MARK" | outside /dev/stdin | grep -v '^$' | refused || exit
 : >begun # after that: who finds it, and nothing in the store, knows that what was done was lost there
 serve
 secret=$(printf '%s' "${REDISCLI_AUTH:-}" | od -An -v -tx1 | tr -d ' \n')

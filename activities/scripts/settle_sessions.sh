@@ -9,7 +9,5 @@ outside asked | tr -d '\r' >said
 sed -n 's/^stayed //p' said >stayed.tsv
 grep -v '^stayed ' said | refused || exit
 if [ -s stayed.tsv ]; then mv stayed.tsv "$OUT.stayed.tsv"; else rm -f stayed.tsv; fi
-rm -f asked said part todo round.* begun # what remembers it in the store goes last
-printf 'EVAL "%s" 0 over %s\n' "$TEXT" "$MARK" >asked
-outside asked | refused || exit
-rm -f asked
+rm -f asked said part todo round.* begun socket log # what remembers it in the store goes last
+printf 'EVAL "%s" 0 over %s\n' "$TEXT" "$MARK" | outside /dev/stdin | refused || exit
