@@ -27,7 +27,7 @@ from recovery.models import Start, digest
 from recovery.procedure import Procedure
 from recovery.report import Report
 from runbooks.procedures.session_recovery import OVERWRITE, PROMOTE, RESTORE, Parameters
-from workflows.sessions import prove_sessions
+from workflows.sessions import prove_alike, prove_sessions
 
 SPLIT = "two stores took sessions, or might have: going back would lead to that again"
 UNSEEN = StoreSighting(why="a check could not see it")
@@ -140,4 +140,4 @@ class SessionRecovery(Procedure[Parameters]):
         left = await self.prove(caught_up, stores.copied())
         if left is not None and left.left != 0:
             raise Fatal(f"{stores.peer.name} lacks {left.left} bytes of what {stores.store.name} has; it goes back")
-        await prove_sessions(self, stores.replicated())
+        await prove_alike(self, stores.replicated())

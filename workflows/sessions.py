@@ -19,6 +19,12 @@ async def prove_sessions(procedure: Procedure[Any], given: Comparison) -> None:
         raise Fatal(f"a session does not arrive at {name}: {why}")
     if canary is not None:
         procedure.measured(f"a session arrives at {name} after", canary.seconds, "s", True)
+    await prove_alike(procedure, given)
+
+
+async def prove_alike(procedure: Procedure[Any], given: Comparison) -> None:
+    """Prove that both hold the same, as far as a sample tells; raises Fatal where they do not."""
+    name = given.replica.name
     found = await procedure.prove(compare_sessions, given, f"compare a sample of {given.primary.name} and {name}")
     if found is not None and (found.failed or found.differences):
         raise Fatal(f"{name} is not the same: {found.failed or '; '.join(found.named)}")
