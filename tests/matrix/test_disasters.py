@@ -107,6 +107,7 @@ async def crash_all(
                 await lost_and_home(found, chance.choice(KINDS[1:]), chance, crashes)
 
 
+@pytest.mark.drawn
 async def test_killed_worker_takes_over_and_goes_home_all_the_same(
     field: Field, chance: random.Random, subtests: pytest.Subtests
 ) -> None:
@@ -119,6 +120,7 @@ def keys(field: Field, site: str) -> set[str]:
         return {str(key) for key in client.scan_iter(count=1000)}
 
 
+@pytest.mark.drawn
 async def test_sessions_lost_with_a_site_are_counted_as_clients_were_told_of_them(
     field: Field, chance: random.Random
 ) -> None:
