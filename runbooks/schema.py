@@ -16,6 +16,10 @@ Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._@+:/ -]*$", max_length=400)]
 Keys = Annotated[str, Field(pattern=r'^[^\x00-\x1f\x7f"]+$', max_length=200)]
 """A pattern of keys in a store, as SCAN knows it: one word of a command, which nothing may end."""
 
+_PART = r"\.?[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*"
+Folder = Annotated[str, Field(pattern=rf"^({_PART}(/{_PART})*)?$", max_length=400)]
+"""A folder in a repository, "" for all of it."""
+
 IDENTIFIER = r"(?:[A-Za-z_][A-Za-z0-9_$]*|\"(?:[^\"$\x00-\x1f]|\"\")+\")"
 Column = Annotated[str, Field(pattern=rf"^{IDENTIFIER}$", max_length=130)]
 """As in SQL: a name in double quotes is taken as it is, any other one in lower case."""
@@ -135,6 +139,77 @@ class Director(Authored):
     url: Text
 
 
+class Cluster(Authored):
+    """A Kubernetes cluster, reached as ``kubeconfig`` says, a file beside the worker; ``context`` is one of it."""
+
+    site: Name
+    kubeconfig: Path
+    context: Name | None = None
+
+
+class Files(Authored):
+    """Files that hosts have from a ``folder`` of the repository, in the folder ``to`` on each of them.
+
+    ``reload`` is a command for sh on the host that has what reads them read them again; ``health`` is one that ends
+    with 0 while that is well.
+    """
+
+    hosts: tuple[Name, ...] = Field(min_length=1)
+    folder: Folder = ""
+    to: Path
+    reload: Text | None = None
+    health: Text | None = None
+
+
+class Manifests(Authored):
+    """Objects that a cluster has from the manifests in a ``folder`` of the repository (YAML, JSON).
+
+    ``namespace`` is that of what names none. ``manager`` is the field manager with which deployments apply them: what
+    another one owns is not taken from it unasked.
+    """
+
+    cluster: Name
+    folder: Folder = ""
+    namespace: Name
+    manager: Name
+
+
+class Command(Authored):
+    """Anything else that knows revisions, by commands for sh on a host, with the revision in ``$REVISION``.
+
+    ``check`` prints the revision that is there, ``apply`` brings ``$REVISION`` there, ``verify`` ends with 0 while it
+    is well with that, ``undo`` brings ``$REVISION`` back that was there; without it that is done by ``apply``.
+    """
+
+    host: Name
+    check: Text
+    apply: Text
+    verify: Text
+    undo: Text | None = None
+
+
+class Configuration(Authored):
+    """A configuration whose source of truth is a ``branch`` of a Git repository, and what has it from there.
+
+    ``repository`` is what Git takes for a remote: a folder beside the worker, ssh:// or https://; ``key`` and
+    ``known_hosts`` are files beside the worker for ssh. ``path`` is the folder in it that is this configuration: what
+    lies elsewhere is never touched. ``deployments`` are the notes in which deployments write how they went.
+    Files that match ``secret`` are never shown.
+    """
+
+    repository: Text
+    branch: Name = "main"
+    path: Folder = ""
+    key: Path | None = None
+    known_hosts: Path | None = None
+    deployments: Name = "refs/notes/deployments"
+    secret: tuple[Text, ...] = ()
+    tier: Name
+    files: dict[Name, Files] = {}
+    manifests: dict[Name, Manifests] = {}
+    commands: dict[Name, Command] = {}
+
+
 class Person(Authored):
     """Somebody who may decide, with their roles."""
 
@@ -151,6 +226,8 @@ class Estate(Authored):
     stores: dict[Name, Store] = {}
     services: dict[Name, Service] = {}
     directors: dict[Name, Director] = {}
+    clusters: dict[Name, Cluster] = {}
+    configurations: dict[Name, Configuration] = {}
     tiers: dict[Name, Tier]
     people: dict[Name, Person]
     safety: Rules = Rules()
