@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import fnmatch
 import hashlib
 import os
 import re
@@ -180,6 +181,12 @@ async def blobs_of(repository: Repository, names: Sequence[str]) -> list[bytes]:
         found.append(out[start : start + size])
         at = start + size + 1
     return found
+
+
+def matches(path: str, folder: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a file, by its path below ``folder``, is one of those that are not shown."""
+    whole = f"{folder}/{path}" if folder else path
+    return any(fnmatch.fnmatchcase(whole, pattern.replace("**", "*")) for pattern in patterns)
 
 
 async def have(repository: Repository, revision: str) -> None:
