@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from activities import git
@@ -135,7 +135,6 @@ class Record(Spec):
     repository: Repository
     run: str
     healthy: bool
-    at: str
     told: dict[str, Any] = {}
 
 
@@ -180,7 +179,8 @@ class WritesDown(Action[Record, Written]):
                 return
             mine = hand()
             line = {
-                "id": _id(spec), "health": "healthy" if spec.healthy else "unhealthy", "at": spec.at, **spec.told,
+                "id": _id(spec), "health": "healthy" if spec.healthy else "unhealthy",
+                "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", **spec.told,
                 "hand": f"{spec.system} {mine.epoch} {mine.order} {mine.attempt}",
             }  # fmt: skip
             expected, new = await git.noted(repository, commit, json.dumps(line, ensure_ascii=False))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lab.place import SITES, LabError, Place, Runner, lab_root, runner, state_di
 from lab.postgres import Postgres, discard_memory
 from lab.processes import Process
 from lab.programs import binaries, valkey_server
+from lab.repository import BAD, Repository
 from lab.site import Site, host_programs
 from lab.ssh import make_keys
 
@@ -141,9 +143,20 @@ class Lab:
             sites, active = self.sites.values(), self.primary.place.site
             if not any(site.service.script.exists() for site in sites):
                 self.sites[active].service.want()  # the first time; from then on it is as recoveries left it
+            self._configure(only_new=True)
             begun = [beside.submit(site.start_applications, program, active) for site in sites]
             for one in [*begun, beside.submit(self.director.start, active)]:
                 one.result()
+
+    def _configure(self, *, only_new: bool) -> None:
+        """Deploy the newest configuration; `only_new` where there is none yet."""
+        if not Repository.possible():
+            return
+        repository = Repository(self.place.repository)
+        if not only_new or not repository.folder.exists():
+            repository.create()
+            for site in self.sites.values():
+                site.service.configure(repository.files())
 
     def _start_load(self, rate: float, writers: int, mixed: bool) -> None:
         if mixed and self.whole:
@@ -323,6 +336,8 @@ class Lab:
     def _cause(self, kind: Kind) -> Accident:
         if kind is Kind.PARTITION:
             return accidents.cut(self.place)
+        if kind is Kind.CONFIGURATION:
+            return self._misconfigure()
         if kind in (Kind.NORTH, Kind.SOUTH):
             if kind.value not in self.sites:
                 raise LabError(f"{kind}: this lab has no such site")
@@ -338,6 +353,15 @@ class Lab:
             return accidents.kill(kind, site, sorted(all_of_it, key=lambda process: process != postmaster))
         found = daemons.running(self.place, of(site, "sshd") if kind is Kind.SSH else "load")
         return accidents.kill(kind, site, [found] if found else [])
+
+    def _misconfigure(self) -> Accident:
+        repository = Repository(self.place.repository)
+        if not repository.folder.exists():
+            raise LabError("configuration: this lab has none: it needs two sites, and git on this machine")
+        before = datetime.now(UTC)
+        repository.add([BAD])
+        self._configure(only_new=False)
+        return Accident(kind=Kind.CONFIGURATION, site=None, before=before, happened_at=datetime.now(UTC))
 
     def down(self, purge: bool = True) -> None:
         """Stop everything, restored copies and remote commands too; purge: and delete every file.

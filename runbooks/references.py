@@ -7,7 +7,7 @@ from typing import Any
 
 from runbooks.schema import Database, Estate, Service, Store
 
-SYSTEMS = ("databases", "stores", "services", "directors")
+SYSTEMS = ("databases", "stores", "services", "directors", "configurations")
 
 
 def mismatches(estate: Estate) -> list[str]:
@@ -22,6 +22,7 @@ def mismatches(estate: Estate) -> list[str]:
         *_needs(estate),
         *_pointed(estate),
         *_safe(estate),
+        *_configured(estate),
     ]
 
 
@@ -118,3 +119,30 @@ def _safe(estate: Estate) -> Iterator[str]:
     most, sites = estate.safety.max_fenced, len(estate.sites)
     if "max_fenced" in estate.safety.model_fields_set and most >= sites:
         yield f"safety.max_fenced: the estate has {sites} sites; {sites - 1} at most, so that one is left"
+
+
+def _configured(estate: Estate) -> Iterator[str]:
+    for name, cluster in estate.clusters.items():
+        if cluster.site not in estate.sites:
+            yield f"clusters.{name}.site: the estate has no such site"
+    for name, one in estate.configurations.items():
+        where = f"configurations.{name}"
+        if one.tier not in estate.tiers:
+            yield f"{where}.tier: the estate has no such tier"
+        if not (one.files or one.manifests or one.commands):
+            yield f"{where}: has no files, manifests or commands; without one nothing has it"
+        for group, files in one.files.items():
+            yield from (f"{where}.files.{group}.hosts: {host} is no host of the estate; name one"
+                        for host in files.hosts if host not in estate.hosts)  # fmt: skip
+            if len(set(files.hosts)) < len(files.hosts):
+                yield f"{where}.files.{group}.hosts: one is named twice"
+        for group, manifests in one.manifests.items():
+            if manifests.cluster not in estate.clusters:
+                yield f"{where}.manifests.{group}.cluster: the estate has no such cluster"
+        for group, command in one.commands.items():
+            if command.host not in estate.hosts:
+                yield f"{where}.commands.{group}.host: the estate has no such host"
+        groups = [*one.files, *one.manifests, *one.commands]
+        yield from (f"{where}: {twice} is named twice" for twice in sorted({g for g in groups if groups.count(g) > 1}))
+        yield from (f"{where}: {group} has @ in its name, which stands between files and their host"
+                    for group in groups if "@" in group)  # fmt: skip
