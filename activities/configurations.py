@@ -155,9 +155,10 @@ class Rolling:
         """Return what goes back, what is lost with it, and how everything is."""
         first, *rest = self.waves()
         then = f", then {', '.join(str(len(wave)) for wave in rest)}" if rest else ""
+        stake = f"{self.name} goes back from {found.head[:12]} to {found.good[:12]}, on {len(self.targets)} targets."
         shown = "\n".join(one.shown for one in seen.files if one.shown)
         return Decided(
-            at_stake=f"{self.name} goes back from {found.head[:12]} to {found.good[:12]} on {len(self.targets)} targets.",
+            at_stake=stake,
             in_words=(
                 f"the good revision, {found.good[:12]} ({found.subject}), {found.why}",
                 f"first {', '.join(first[:5])}{' …' if len(first) > 5 else ''}{then}",

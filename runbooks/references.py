@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runbooks.schema import Database, Estate, Service, Store
+from runbooks.schema import Configuration, Database, Estate, Service, Store
 
 SYSTEMS = ("databases", "stores", "services", "directors", "configurations")
 
@@ -126,23 +127,27 @@ def _configured(estate: Estate) -> Iterator[str]:
         if cluster.site not in estate.sites:
             yield f"clusters.{name}.site: the estate has no such site"
     for name, one in estate.configurations.items():
-        where = f"configurations.{name}"
         if one.tier not in estate.tiers:
-            yield f"{where}.tier: the estate has no such tier"
-        if not (one.files or one.manifests or one.commands):
-            yield f"{where}: has no files, manifests or commands; without one nothing has it"
-        for group, files in one.files.items():
-            yield from (f"{where}.files.{group}.hosts: {host} is no host of the estate; name one"
-                        for host in files.hosts if host not in estate.hosts)  # fmt: skip
-            if len(set(files.hosts)) < len(files.hosts):
-                yield f"{where}.files.{group}.hosts: one is named twice"
-        for group, manifests in one.manifests.items():
-            if manifests.cluster not in estate.clusters:
-                yield f"{where}.manifests.{group}.cluster: the estate has no such cluster"
-        for group, command in one.commands.items():
-            if command.host not in estate.hosts:
-                yield f"{where}.commands.{group}.host: the estate has no such host"
-        groups = [*one.files, *one.manifests, *one.commands]
-        yield from (f"{where}: {twice} is named twice" for twice in sorted({g for g in groups if groups.count(g) > 1}))
-        yield from (f"{where}: {group} has @ in its name, which stands between files and their host"
-                    for group in groups if "@" in group)  # fmt: skip
+            yield f"configurations.{name}.tier: the estate has no such tier"
+        yield from (f"configurations.{name}.{fault}" for fault in _targets(estate, one))
+
+
+def _targets(estate: Estate, one: Configuration) -> Iterator[str]:
+    """Yield what is wrong with what has a configuration."""
+    hosts = [(f"files.{group}.hosts", host) for group, files in one.files.items() for host in files.hosts]
+    hosts += [(f"commands.{group}.host", command.host) for group, command in one.commands.items()]
+    yield from (f"{where}: {host} is no host of the estate" for where, host in hosts if host not in estate.hosts)
+    yield from (
+        f"{where}: {host} is named twice" for where, host in dict.fromkeys(hosts) if hosts.count((where, host)) > 1
+    )
+    for group, manifests in one.manifests.items():
+        if manifests.cluster not in estate.clusters:
+            yield f"manifests.{group}.cluster: the estate has no such cluster"
+    groups = [*one.files, *one.manifests, *one.commands]
+    if not groups:
+        yield "files: there are none, nor manifests, nor commands; name what has this configuration"
+    for group in dict.fromkeys(groups):
+        if groups.count(group) > 1:
+            yield f"files, manifests, commands: {group} is named twice"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", group):
+            yield f"files, manifests, commands: {group}: name it with letters, digits, dots and dashes"

@@ -1,4 +1,4 @@
-"""ConfigurationRollback: a configuration goes back to its last good revision, in waves, and returns when it gets worse."""
+"""ConfigurationRollback: a configuration goes back to its last good revision, in waves, unless that makes it worse."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ConfigurationRollback(Procedure[Parameters]):
             after = await self._in_waves(plan, found, seen)
             await self._kept(plan, after)
             await self.do(record, plan.records(found, seen.health, after, start))
-            self._tell(plan, found, seen, after)
+            self._account(plan, found, seen, after)
         return self.report()
 
     async def _seen(self, plan: Rolling, found: Found) -> Seen:
@@ -72,7 +72,7 @@ class ConfigurationRollback(Procedure[Parameters]):
         return Seen(files=tuple(files), commands=commands, health=health.targets if health else {})
 
     async def _in_waves(self, plan: Rolling, found: Found, seen: Seen) -> dict[str, State]:
-        """Bring the good revision to one wave after the other; raise Fatal as soon as something is worse than before."""
+        """Bring the good revision to one wave after the other; raise Fatal once something is worse than before."""
         after: dict[str, State] = {}
         touched: list[str] = []
         for number, wave in enumerate(plan.waves()):
@@ -112,7 +112,7 @@ class ConfigurationRollback(Procedure[Parameters]):
         approved = [said.by for gate in gates for said in gate.decisions if said.verdict == "approve"]
         return message(found, plan.name, self.start, approved or ["nobody"], workflow.info().workflow_id)
 
-    def _tell(self, plan: Rolling, found: Found, seen: Seen, after: dict[str, State]) -> None:
+    def _account(self, plan: Rolling, found: Found, seen: Seen, after: dict[str, State]) -> None:
         well = sum(state.well for state in after.values())
         self.measured("targets that were well before", sum(state.well for state in seen.health.values()))
         self.measured("targets that are well", well, f"of {len(after)}", well == len(after))

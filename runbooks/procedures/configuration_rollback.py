@@ -44,8 +44,9 @@ class Parameters(Authored):
     that are left to come; the last one repeats. A target has to be well within ``settle``, and for ``watch`` from then
     on, before the next wave.
 
-    ``without`` are targets that are left as they are: a host that is gone, say. ``prune`` removes objects of a cluster that the good revision does not have. ``overrule`` are field managers of a
-    cluster whose fields may be taken from them, since they are known: somebody's by hand, say.
+    ``without`` are targets that are left as they are: a host that is gone, say. ``prune`` removes objects of a cluster
+    that the good revision does not have. ``overrule`` are field managers of a cluster whose fields may be taken from
+    them, since they are known: somebody's by hand, say.
     """
 
     revision: Name | None = None
