@@ -103,7 +103,7 @@ class WatchesHealth(Probe[WatchHealth, Watched]):
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-        return Watched(targets=found)
+        return Watched(targets={at.target: found[at.target] for at in spec.targets if at.target in found})
 
 
 watch_health = WatchesHealth()

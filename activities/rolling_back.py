@@ -14,7 +14,7 @@ from activities.git import Moved, Repository
 from recovery.actions import Action, Spec
 from recovery.errors import Drifted, Stale, Transient
 from recovery.fencing import hand
-from recovery.models import Wire, digest
+from recovery.models import Wire
 
 TRIES = 20
 """How often is written while others push."""
@@ -139,9 +139,9 @@ class Record(Spec):
 
 
 class Written(Wire):
-    """The line that stands there: a digest of it, "" for none."""
+    """Whether the line of this recovery stands there."""
 
-    line: str | None = ""
+    written: bool = False
 
 
 class WritesDown(Action[Record, Written]):
@@ -160,11 +160,11 @@ class WritesDown(Action[Record, Written]):
         """Look for the line."""
         await git.refresh(spec.repository)
         lines = await _lines(spec.repository, await _commit(spec))
-        return next((Written(line=digest(line)) for line in lines if line.get("id") == _id(spec)), Written())
+        return Written(written=any(line.get("id") == _id(spec) for line in lines))
 
     def desired(self, spec: Record, before: Written) -> Written:
         """Want one line of this recovery."""
-        return before if before.line else Written(line=None)
+        return Written(written=True)
 
     async def apply(self, spec: Record, before: Written) -> None:
         """Push the note with one line more."""

@@ -68,6 +68,8 @@ def facts_of(shown: dict[str, Any], prefix: str = "") -> list[str]:
             lines += [f"{label}: {', '.join(facts_of(row))}" for row in value]
         elif isinstance(value, list) and name == "in_words":
             lines += [str(one) for one in value]
+        elif isinstance(value, str) and "\n" in value:
+            lines += [f"{label}:", *(f"  {line}" for line in value.splitlines())]
         elif value not in (None, "", [], {}):
             lines.append(f"{label}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
     return lines

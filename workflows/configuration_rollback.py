@@ -113,7 +113,8 @@ class ConfigurationRollback(Procedure[Parameters]):
         return message(found, plan.name, self.start, approved or ["nobody"], workflow.info().workflow_id)
 
     def _account(self, plan: Rolling, found: Found, seen: Seen, after: dict[str, State]) -> None:
-        well = sum(state.well for state in after.values())
         self.measured("targets that were well before", sum(state.well for state in seen.health.values()))
-        self.measured("targets that are well", well, f"of {len(after)}", well == len(after))
+        if after:  # nothing was changed in a check
+            well = sum(state.well for state in after.values())
+            self.measured("targets that are well", well, f"of {len(after)}", well == len(after))
         self.delivered(plan.name, f"{found.good[:12]}, as a new commit on {plan.repository.branch}")
