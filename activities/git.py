@@ -48,6 +48,8 @@ _SAYS: tuple[tuple[str, type[RecoveryError], str], ...] = (
     (r"hook declined|protected branch|gh0\d\d", Refused, "its rules refuse the push; see what they ask for"),
     (r"could not resolve|connection|timed out|unable to access|could not read from remote|hung up|early eof",
      Transient, "cannot be reached"),
+    (r"\.lock': file exists", Transient,
+     "is locked: somebody pushes, or was cut off in it; where no Git is at work there, remove that .lock file"),
     (r"no space left|disk quota", Transient, "cannot be fetched: the disk is full"),
 )  # fmt: skip
 
@@ -205,7 +207,7 @@ async def push(repository: Repository, ref: str, expected: str, commit: str) -> 
     if said.status == 0:
         return
     told = f"{said.err}\n{said.out.decode(errors='replace')}"
-    if re.search(
+    if not re.search(r"\.lock': File exists", told) and re.search(
         r"stale info|fetch first|non-fast-forward|cannot lock ref|failed to update ref|remote rejected.*lock", told
     ):
         raise Moved
@@ -317,12 +319,24 @@ async def _said(
             out, err = await process.communicate(stdin)
     except TimeoutError:
         raise Transient(f"{_named(repository)}: no answer within {SECONDS:g} s") from None
-    finally:  # with what it has started, ssh among it: nothing of it may push once it was given up
+    finally:
         if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await asyncio.shield(process.wait())
+            await asyncio.shield(_end(process))
     return Said(process.returncode or 0, out, err.decode(errors="replace"))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End Git with all that it has started, ssh among it: nothing of it may push once it was given up.
+
+    In order first: killed at once, one that pushes to a folder of this machine leaves its branch locked.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await process.wait()
+                return
 
 
 def _environment(repository: Repository) -> dict[str, str]:
@@ -371,6 +385,8 @@ async def _alone(repository: Repository) -> AsyncIterator[None]:
 
 def _failure(repository: Repository, said: Said) -> RecoveryError:
     """Return what a failed command means to people; what it said is told where nobody knows better."""
+    if said.status < 0:
+        return Transient(f"repository: {_named(repository)}: git was killed (signal {-said.status})")
     for pattern, kind, words in _SAYS:
         if re.search(pattern, said.err, re.IGNORECASE):
             return kind(f"repository: {_named(repository)}, {repository.branch}: {words}")

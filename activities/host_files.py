@@ -214,10 +214,10 @@ class PlacesFiles(Action[PutFiles, Placed]):
     """Replace files on one host, each whole or not at all, and have them read again; what was there is kept."""
 
     name = "files.put"
-    limit = timedelta(minutes=5)
+    limit = timedelta(minutes=2)
     look_limit: ClassVar[timedelta] = timedelta(seconds=40)
-    look_patience: ClassVar[timedelta] = timedelta(minutes=1)
-    expires: ClassVar[timedelta] = timedelta(minutes=2)
+    look_patience: ClassVar[timedelta] = timedelta(seconds=20)
+    expires: ClassVar[timedelta] = timedelta(minutes=1)
     skip: ClassVar[str] = "this host keeps what it has, whatever that is"
 
     def title(self, spec: PutFiles) -> str:

@@ -56,7 +56,7 @@ class Tells(Action[Told, At]):
     name = "command.apply"
     limit = timedelta(minutes=30)
     look_limit: ClassVar[timedelta] = timedelta(seconds=40)
-    look_patience: ClassVar[timedelta] = timedelta(minutes=1)
+    look_patience: ClassVar[timedelta] = timedelta(seconds=20)
     expires: ClassVar[timedelta] = timedelta(minutes=2)
     skip: ClassVar[str] = "this target keeps what it has, whatever that is"
 
@@ -70,9 +70,11 @@ class Tells(Action[Told, At]):
         code, _, rest = (await ssh.look(spec.target.host, "revision", values)).partition("\n")
         begun, _, said = rest.partition("\n")
         found = said.strip()
+        if begun == "begun":  # half changed, it may say anything
+            return At(revision=found if REVISION.fullmatch(found) else "", pending=True)
         if code != "0" or not REVISION.fullmatch(found):
             raise Fatal(f"{spec.target.name}: its check ended with {code}, and told no revision; see commands.check")
-        return At(revision=found, pending=begun == "begun")
+        return At(revision=found)
 
     def desired(self, spec: Told, before: At) -> At:
         """Want the revision."""

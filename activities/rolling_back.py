@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from activities import git
 from activities.git import Moved, Repository
@@ -139,9 +139,9 @@ class Record(Spec):
 
 
 class Written(Wire):
-    """Whether the line of this recovery stands there."""
+    """The line of this recovery: none, its own, or another one in its name."""
 
-    written: bool = False
+    line: Literal["none", "own", "other"] = "none"
 
 
 class WritesDown(Action[Record, Written]):
@@ -160,11 +160,13 @@ class WritesDown(Action[Record, Written]):
         """Look for the line."""
         await git.refresh(spec.repository)
         lines = await _lines(spec.repository, await _commit(spec))
-        return Written(written=any(line.get("id") == _id(spec) for line in lines))
+        found = [line for line in lines if line.get("id") == _id(spec)]
+        own = [line for line in found if _told(spec).items() <= line.items()]
+        return Written(line="own" if own else "other" if found else "none")
 
     def desired(self, spec: Record, before: Written) -> Written:
         """Want one line of this recovery."""
-        return Written(written=True)
+        return Written(line="own")
 
     async def apply(self, spec: Record, before: Written) -> None:
         """Push the note with one line more."""
@@ -179,8 +181,7 @@ class WritesDown(Action[Record, Written]):
                 return
             mine = hand()
             line = {
-                "id": _id(spec), "health": "healthy" if spec.healthy else "unhealthy",
-                "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", **spec.told,
+                **_told(spec), "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
                 "hand": f"{spec.system} {mine.epoch} {mine.order} {mine.attempt}",
             }  # fmt: skip
             expected, new = await git.noted(repository, commit, json.dumps(line, ensure_ascii=False))
@@ -197,6 +198,10 @@ record = WritesDown()
 
 def _id(spec: Record) -> str:
     return f"recovery-{spec.run}"
+
+
+def _told(spec: Record) -> dict[str, Any]:
+    return {"id": _id(spec), "health": "healthy" if spec.healthy else "unhealthy", **spec.told}
 
 
 async def _commit(spec: Record) -> str:

@@ -8,9 +8,7 @@ fail() { # kind, what is wrong
 full() { fail Transient "$1 cannot be written: is the disk full? Free some room"; }
 cd "$TO" 2>/dev/null || fail Drifted "$TO is no folder that this login can enter any more"
 each_of() { # the rows, and what to do with each: SHA-256, mode, owner, path
-    printf '%s' "$1" >"${KEEP%/*}/.rows.$$" || full "$KEEP"
-    while IFS='	' read -r sum mode owner path; do "$2" "$sum" "$mode" "$owner" "$path"; done <"${KEEP%/*}/.rows.$$"
-    rm -f "${KEEP%/*}/.rows.$$"
+    printf '%s' "$1" | while IFS='	' read -r sum mode owner path; do "$2" "$sum" "$mode" "$owner" "$path"; done || exit
 }
 sum_of() { if [ -f "$1" ] && [ ! -L "$1" ]; then sha256sum <"$1" | cut -c1-64; elif [ -e "$1" ] || [ -L "$1" ]; then echo odd; else echo -; fi; }
 known() { # the path, its sum now: one that it had before, or is to have
