@@ -16,6 +16,7 @@ from lab import accidents, addresses, daemons, ledger, link, ports, processes, w
 from lab.addresses import of
 from lab.director import Director
 from lab.kinds import Kind
+from lab.kubernetes import CLUSTER, Kubernetes
 from lab.models import Accident, Program, Status
 from lab.place import SITES, LabError, Place, Runner, lab_root, runner, state_dir, write_private
 from lab.postgres import Postgres, discard_memory
@@ -40,38 +41,41 @@ class Lab:
         self._timings: dict[str, float] = {}
 
     def up(
-        self, load: bool = True, rate: float = 100, writers: int = 2, mixed: bool = False, south: bool = False
-    ) -> Status:
+        self, load: bool = True, rate: float = 100, writers: int = 2, mixed: bool = False, south: bool = False,
+        cluster: bool = False,
+    ) -> Status:  # fmt: skip
         """Make the lab if it is not there, start whatever does not run, and say how long each part took.
 
-        `rate` is in orders per second, of all writers together; a load that runs with other numbers is
-        started anew. Data that was destroyed stays destroyed. `south` adds the second site; it stays from then on.
+        `rate` is in orders per second, of all writers together; a load that runs with other numbers is started anew.
+        Data that was destroyed stays destroyed. `south` adds the second site, `cluster` a Kubernetes cluster: for good.
         Raises BadPlace when no lab can live in that folder, LabError when something does not start.
         """
         began = time.monotonic()
         with self.place.locked():
             self._timings = {}
             who = runner()
-            self._prepare(who, SITES if south else SITES[:1])
-            with ThreadPoolExecutor(2) as beside:
+            self._prepare(who, SITES if south else SITES[:1], cluster)
+            with ThreadPoolExecutor(3) as beside:
                 ssh, application = beside.submit(self._start_ssh), beside.submit(self._make_application, who)
+                clustered = beside.submit(self._start_cluster)
                 self._start_databases()
                 ssh.result()
                 if program := application.result():
                     self._start_applications(program)
+                clustered.result()
             self._write_env(who)
             if load:
                 self._start_load(rate, writers, mixed)
             self._timings["all"] = round(time.monotonic() - began, 2)
             return self.status()
 
-    def _prepare(self, who: Runner, sites: Sequence[str] = SITES[:1]) -> None:
+    def _prepare(self, who: Runner, sites: Sequence[str] = SITES[:1], cluster: bool = False) -> None:
         place = self.place
         known = json.loads(place.marker.read_text()) if place.marker.exists() else {"ports": {}, "sites": []}
-        wanted = sorted({*known["sites"], *sites})
         if missing := [name for name in addresses.PORTS if name not in known["ports"]]:
             known["ports"] |= ports.choose(missing, known["ports"].values())
-        write_private(place.marker, json.dumps({"ports": known["ports"], "sites": wanted}))
+        known |= {"sites": sorted({*known["sites"], *sites}), "cluster": cluster or known.get("cluster", False)}
+        write_private(place.marker, json.dumps(known))
         if not place.secrets.exists():
             words = {role: secrets.token_urlsafe(24) for role in ("postgres", "app", "replicator", "valkey")}
             write_private(place.secrets, json.dumps(words))
@@ -145,6 +149,11 @@ class Lab:
             for one in [*begun, beside.submit(self.director.start, active)]:
                 one.result()
 
+    def _start_cluster(self) -> None:
+        if found := self.cluster:
+            with self._timed("cluster"):
+                found.start()
+
     def _start_load(self, rate: float, writers: int, mixed: bool) -> None:
         if mixed and self.whole:
             raise LabError("customers who order over HTTP change nothing else: a mixed load is for a site alone")
@@ -198,6 +207,11 @@ class Lab:
         ports = self.ports
         apps = {site: ports[of(site, "orders")] for site in SITES}
         return Director(self.place, ports["director"], ports["director-admin"], apps)
+
+    @property
+    def cluster(self) -> Kubernetes | None:
+        """The Kubernetes cluster, if it was asked for."""
+        return Kubernetes(self.place, self.ports) if self._known.get("cluster") else None
 
     @cached_property
     def databases(self) -> Mapping[str, Postgres]:
@@ -257,6 +271,7 @@ class Lab:
         if self.whole:
             yield self._program("link", None, link.state(self.place))
             yield self._program("director", self.ports["director"], self.director.site())
+        yield from map(self._program, CLUSTER if self.cluster else ())
         yield self._program("load")
 
     def _program(self, name: str, port: int | None = None, state: str | None = None) -> Program:
@@ -291,6 +306,7 @@ class Lab:
                 link.ask(self.place, "open")
                 self.director.start(self.primary.place.site)
             self._start_ssh()
+            self._start_cluster()
             shut = {site.name for site in sites if not self.boots(site.name)}
             for site in sites:
                 if site.place.data.exists() and site.name not in shut:
@@ -355,6 +371,7 @@ class Lab:
                 cut = ["link"] if link.state(self.place) != "open" else []
                 daemons.stop(self.place, [*(of(site, "sshd") for site in SITES), *cut])
                 self._stop_databases(quick=purge)
+                daemons.stop(self.place, CLUSTER, 0)
                 processes.stop(processes.members(self.place.root), signal.SIGTERM, 3)
             if purge:
                 self._purge()
