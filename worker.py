@@ -24,11 +24,16 @@ from activities.director import drained, look_at_director, point
 from activities.divergence import export_divergence, look_for_divergence
 from activities.door import close, first_write_seen, open_doors
 from activities.extraction import copy_back, preview
+from activities.finding import find_revision
+from activities.health import watch_health
+from activities.host_files import compare_files, put_files
 from activities.kill_switch import look_for_kill_switch
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
 from activities.returning import returns, store_returns
+from activities.revision_commands import tell
+from activities.rolling_back import record, roll_back
 from activities.salvage import salvage
 from activities.services import run_services
 from activities.serving import serves
@@ -53,6 +58,7 @@ from recovery.notification import Notification
 from recovery.replay import Mismatch, check_open_runs
 from recovery.settings import Settings
 from recovery.undoing import Undoing
+from workflows.configuration_rollback import ConfigurationRollback
 from workflows.data_center_activation import DataCenterActivation
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 from workflows.failback import Failback
@@ -62,19 +68,21 @@ from workflows.session_replication_check import SessionReplicationCheck
 
 WORKFLOWS: Sequence[type] = (
     DatabasePointInTimeRestore, DataCenterActivation, Failback, FenceWatch, SessionReplicationCheck,
-    SessionRecovery, Undoing, SystemLease, Notification, UnknownProcedure,
+    SessionRecovery, ConfigurationRollback, Undoing, SystemLease, Notification, UnknownProcedure,
 )  # fmt: skip
 PROBES: Sequence[Probe[Any, Any]] = (
     backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,
     look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch, sight, sight_store,
     returns, store_returns, look_for_divergence, read_record, see_store, write_canary, compare_sessions, ask_command,
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
+    find_revision, compare_files, watch_health,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
     copy_back, point, fence_store, unfence_store, promote_store, follow_store, run_services, keep_role, retire,
     promote_standby, follow, forget_role, export_divergence, keep_sessions,
     read_snapshot, put_sessions, forget_before,
+    roll_back, put_files, tell, record,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

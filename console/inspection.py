@@ -10,7 +10,7 @@ from pydantic_core import to_jsonable_python
 
 from console.output import span
 from recovery.errors import Invalid
-from runbooks.library import Library, specification
+from runbooks.library import Library, specification, tier_of
 from runbooks.schema import Runbook
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def objectives(library: Library, name: str, runbook: Runbook) -> dict[str, Any]:
     """Return tier, RTO and RPO, or the fault for which they are not known here."""
     try:
         estate = library.estate(name.split("/", maxsplit=1)[0])
-        tier = estate.databases[runbook.systems[0]].tier
+        tier = tier_of(estate, runbook.systems[0])
         return {"tier": tier, "rto": span(estate.tiers[tier].rto), "rpo": span(estate.tiers[tier].rpo)}
     except Invalid as error:
         return {"fault": error.message}

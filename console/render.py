@@ -35,6 +35,9 @@ def page(seen: Seen, link: str) -> Group:
     parts += _bullets("Blockers", report.blockers, "red")
     parts += _bullets("NOT UNDONE", report.residual, "bold red")
     parts += [_steps(report.steps)] if report.steps else []
+    for gate in report.gates:
+        if report.mode == "check" and gate.shown:
+            parts += _bullets(f"What “{gate.gate}” would show", (line for one in gate.shown for line in facts_of(one)))
     parts += _bullets("Gates", (f"{gate.gate}: {gate.closed}" for gate in report.gates if gate.closed))
     parts += _bullets("Holds", (f"{one.step}: {one.closed}" for one in report.holds if one.closed))
     parts += _bullets("Notes", (f"{note.by}: {note.text}" for note in report.notes))

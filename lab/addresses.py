@@ -57,6 +57,7 @@ def values(
         "LAB_PG_BIN": binaries,
         "LAB_VALKEY_CLI": place.programs / "valkey-cli",
         "LAB_VALKEY_SERVER": valkey_server,
+        "LAB_REPOSITORY": place.repository,
         "LAB_DIRECTOR_PORT": ports["director"],
         "LAB_DIRECTOR_ADMIN_PORT": ports["director-admin"],
         "LAB_KUBECONFIG": place.kubernetes / "recovery.kubeconfig",
@@ -83,4 +84,5 @@ def _of_site(place: Place, ports: Mapping[str, int]) -> Iterator[tuple[str, obje
     yield "VALKEY_LINK_PORT", ports[linked(site, "valkey")]
     yield "VALKEY_SECRET", place.valkey / "password"
     yield "ORDERS", place.orders / "orders"
+    yield "ORDERS_CONFIG", place.orders / "config"
     yield "ORDERS_PORT", ports[of(site, "orders")]

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab import accidents, addresses, daemons, ledger, link, ports, processes, workers
+from lab import addresses, breaking, daemons, ledger, link, ports, processes, workers
 from lab.addresses import of
 from lab.director import Director
 from lab.kinds import Kind
@@ -22,6 +22,7 @@ from lab.place import SITES, LabError, Place, Runner, lab_root, runner, state_di
 from lab.postgres import Postgres, discard_memory
 from lab.processes import Process
 from lab.programs import binaries, valkey_server
+from lab.repository import Repository
 from lab.site import Site, host_programs
 from lab.ssh import make_keys
 
@@ -145,6 +146,7 @@ class Lab:
             sites, active = self.sites.values(), self.primary.place.site
             if not any(site.service.script.exists() for site in sites):
                 self.sites[active].service.want()  # the first time; from then on it is as recoveries left it
+            self.configure(only_new=True)
             begun = [beside.submit(site.start_applications, program, active) for site in sites]
             for one in [*begun, beside.submit(self.director.start, active)]:
                 one.result()
@@ -153,6 +155,16 @@ class Lab:
         if found := self.cluster:
             with self._timed("cluster"):
                 found.start()
+
+    def configure(self, *, only_new: bool) -> None:
+        """Deploy the newest configuration; `only_new` where there is none yet."""
+        if not Repository.possible():
+            return
+        repository = Repository(self.place.repository)
+        if not only_new or not repository.folder.exists():
+            repository.create()
+            for site in self.sites.values():
+                site.service.configure(repository.files())
 
     def _start_load(self, rate: float, writers: int, mixed: bool) -> None:
         if mixed and self.whole:
@@ -332,28 +344,9 @@ class Lab:
         if not self.place.marker.exists():
             raise LabError(f"no lab in {self.place.root}: `lab up` makes one")
         with self.place.locked():
-            accident = self._cause(kind)
+            accident = breaking.cause(self, kind)
             ledger.Log(self.place.accidents).add(**accident.model_dump(mode="json"))
             return accident
-
-    def _cause(self, kind: Kind) -> Accident:
-        if kind is Kind.PARTITION:
-            return accidents.cut(self.place)
-        if kind in (Kind.NORTH, Kind.SOUTH):
-            if kind.value not in self.sites:
-                raise LabError(f"{kind}: this lab has no such site")
-            worker = daemons.running(self.place, workers.name(kind.value))
-            return accidents.lose(kind, self.place.at(kind.value), [worker] if worker else [])
-        database = self.primary
-        site = database.place.site
-        if kind in accidents.STATEMENTS:
-            return accidents.destroy(database, kind)
-        if kind is Kind.POSTGRES:
-            postmaster, all_of_it = database.running(), processes.postgres_in(database.place.data)
-            # The postmaster first: it would answer the death of a child with new ones.
-            return accidents.kill(kind, site, sorted(all_of_it, key=lambda process: process != postmaster))
-        found = daemons.running(self.place, of(site, "sshd") if kind is Kind.SSH else "load")
-        return accidents.kill(kind, site, [found] if found else [])
 
     def down(self, purge: bool = True) -> None:
         """Stop everything, restored copies and remote commands too; purge: and delete every file.

@@ -14,3 +14,4 @@ class Kind(StrEnum):
     NORTH = "north"
     SOUTH = "south"
     PARTITION = "partition"
+    CONFIGURATION = "configuration"

@@ -4,9 +4,12 @@
 was there before, 503 when it was refused for certain, and 500 with the error `unknown` when nobody can say.
 `GET /orders/NUMBER` answers with the order, or 404. `GET /health` answers 200 when orders can be taken: the database
 takes writes, and the session store answers as a primary; else 503, and says why. Amounts are in euros, times UTC.
+
+What it may take it reads from `config/orders.conf`, at the start and at SIGHUP, and says in `loaded` how that went.
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -36,6 +39,29 @@ WRITABLE = "select not pg_is_in_recovery() and current_setting('transaction_read
 
 class Unknown(Exception):
     """The connection was lost while an order was on its way: it may have been committed or not."""
+
+
+class Limits:
+    """What the configuration allows: `max_amount=` euros, the most that an order may be worth."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder of the application, and read."""
+        self._file, self._loaded = folder / "config" / "orders.conf", folder / "loaded"
+        self.max_amount = Decimal(1_000_000)
+        self.read()
+
+    def read(self) -> None:
+        """Read it again; what cannot be read changes nothing."""
+        content = self._file.read_bytes() if self._file.exists() else b""
+        try:
+            lines = (line.partition("=") for line in content.decode().splitlines() if line and line[0] != "#")
+            self.max_amount = Decimal({name: value for name, _, value in lines}.get("max_amount", "1000000"))
+            said = "good"
+        except (ValueError, InvalidOperation):
+            said = "bad"
+        partial = self._loaded.with_name("loaded.partial")
+        partial.write_text(f"{said} {hashlib.sha256(content).hexdigest()}\n")
+        partial.replace(self._loaded)
 
 
 class Database:
@@ -78,9 +104,9 @@ class Database:
 class Orders:
     """The application: a database, and a session store that notes who ordered last."""
 
-    def __init__(self, database: Database, store: Valkey) -> None:
+    def __init__(self, database: Database, store: Valkey, limits: Limits) -> None:
         """Take what it works with."""
-        self._database, self._store = database, store
+        self._database, self._store, self._limits = database, store, limits
 
     def application(self) -> web.Application:
         """Return its routes."""
@@ -101,6 +127,8 @@ class Orders:
             number, customer, amount = int(given["number"]), str(given["customer"]), Decimal(given["amount"])
         except (ValueError, TypeError, KeyError, InvalidOperation) as error:
             return _said(400, error=f"number, customer and amount are needed ({type(error).__name__}: {error})")
+        if amount > self._limits.max_amount:
+            return _said(503, error="max_amount", message="orders of this amount are not taken")
         try:
             new = await self._database.place(number, customer, amount)
         except Unknown as error:
@@ -132,7 +160,9 @@ class Orders:
     async def health(self, request: web.Request) -> web.Response:
         """Say whether orders can be taken."""
         database, store = await asyncio.gather(self._writable(), self._primary())
-        return _said(200 if database == store == "good" else 503, database=database, store=store)
+        limits = "good" if self._limits.max_amount > 0 else "takes no orders"
+        well = database == store == limits == "good"
+        return _said(200 if well else 503, database=database, store=store, configuration=limits)
 
     async def _writable(self) -> str:
         try:
@@ -168,7 +198,9 @@ async def serve(folder: Path) -> None:
     store = Valkey(
         port=given["store"], password=given["store_password"], socket_timeout=1, socket_connect_timeout=1
     )  # fmt: skip
-    application = Orders(Database(given["database"]), store).application()
+    limits = Limits(folder)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, limits.read)
+    application = Orders(Database(given["database"]), store, limits).application()
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=2)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", given["port"], reuse_address=True).start()

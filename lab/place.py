@@ -198,6 +198,11 @@ class Place:
         return self.folder / "orders"
 
     @property
+    def repository(self) -> Path:
+        """The Git repository with the configuration of the order applications."""
+        return self.root / "shop.git"
+
+    @property
     def passfile(self) -> Path:
         """The password with which this site's PostgreSQL replicates the other's, 0600, for libpq."""
         return self.home / ".pgpass"
@@ -234,7 +239,7 @@ class Place:
         for site in map(self.at, SITES):
             for folder in (
                 site.folder, site.sockets, site.archive, site.backups, site.copies, site.jobs, site.home,
-                site.valkey, site.orders,
+                site.valkey, site.orders, site.orders / "config",
             ):  # fmt: skip
                 folder.mkdir(mode=0o700, exist_ok=True)
                 who.own(folder)

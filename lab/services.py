@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,13 @@ class Service:
         marks = f"export {MEMBER}='{self.place.root}' {MEMBER_OF}={self.place.site}\n"
         names = f"FOLDER='{self.place.orders}' PROGRAM='{program}'\n"
         self._write(self.script, f"#!/bin/sh\n{marks}{names}{SCRIPT.read_text()}", 0o700)
+
+    def configure(self, files: Mapping[str, bytes]) -> None:
+        """Put its configuration there as a deployment does, and have it read. Raises LabError."""
+        for name, content in files.items():
+            self._write(self.place.orders / "config" / name, content.decode(), 0o644)
+        if self.script.exists() and (done := self._call("reload")).returncode:
+            raise LabError(f"the orders of {self.place.site} do not reload: {done.stderr.decode().strip()}")
 
     def _write(self, path: Path, text: str, mode: int) -> None:
         write_private(path, text, mode)

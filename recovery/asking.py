@@ -45,14 +45,14 @@ class Asking(Stepping):
 
         ``then`` says what approval leads to, as a person would.
         """
-        policy = self._gates[name].policy
+        policy, shown = self._gates[name].policy, tuple(e.model_dump(mode="json") for e in evidence if e is not None)
         if self.start.mode == "check":
             how = f"would ask {policy.approvals} × {' or '.join(policy.roles)}, within {policy.within}"
-            return self._record(GateClosed(workflow.now(), name, how))
+            return self._record(GateClosed(workflow.now(), name, how, evidence=shown))
         if self.start.mode == "drill" and policy.in_drill == "pass":
             return self._record(GateClosed(workflow.now(), name, "passed without people: a drill"))
         await self._heed_reset()
-        await self._ask(name, tuple(e.model_dump(mode="json") for e in evidence if e is not None), then)
+        await self._ask(name, shown, then)
         return None
 
     async def _ask(self, name: str, shown: tuple[dict[str, Any], ...], then: str, again: str = "") -> None:

@@ -68,6 +68,8 @@ def facts_of(shown: dict[str, Any], prefix: str = "") -> list[str]:
             lines += [f"{label}: {', '.join(facts_of(row))}" for row in value]
         elif isinstance(value, list) and name == "in_words":
             lines += [str(one) for one in value]
+        elif isinstance(value, str) and "\n" in value:
+            lines += [f"{label}:", *(f"  {line}" for line in value.splitlines())]
         elif value not in (None, "", [], {}):
             lines.append(f"{label}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
     return lines
@@ -113,6 +115,7 @@ def _evidence(gate: GateLine) -> list[str]:
     """Return what the gate shows, or showed, by shape: single facts as lines, lists of objects as tables."""
     lines: list[str] = []
     tables: list[str] = []
+    texts: list[str] = []
     for name, value in ((name, value) for shown in gate.shown for name, value in shown.items()):
         if name == "at_stake":
             continue
@@ -122,10 +125,20 @@ def _evidence(gate: GateLine) -> list[str]:
             tables += _objects(value, lines)
         elif isinstance(value, list) and any(" " in str(one) for one in value):  # sentences
             lines += [_cell(one) for one in value]
+        elif isinstance(value, str) and "\n" in value:
+            texts.append(_text(name, value))
         elif value not in (None, "", []):
             lines.append(f"{_label(name)}: {_cell(value)}")
     title = f"“{_plain(gate.gate)}”: {_plain(gate.closed)}" if gate.closed else "What was found"
-    return [*_lines(title, lines), *tables] if gate.closed or lines or tables else []
+    return [*_lines(title, lines), *tables, *texts] if gate.closed or lines or tables or texts else []
+
+
+def _text(name: str, text: str) -> str:
+    """Return a text of several lines as it stands, down to where a list would end."""
+    lines = text.replace("`", "'").splitlines()  # nothing in it ends the block
+    shown = [line[:_LONG] for line in lines[: 2 * ROWS]]
+    more = [f"… and {len(lines) - len(shown)} lines more, in the query status"] if len(lines) > len(shown) else []
+    return "\n".join([f"**{_label(name)}**", "", "```", *shown, *more, "```"])
 
 
 def _objects(rows: list[dict[str, Any]], said: list[str]) -> list[str]:

@@ -115,11 +115,12 @@ class Decided(Fact):
 
 @dataclass(frozen=True)
 class GateClosed(Fact):
-    """A gate was decided, or passed without people; ``how`` says which."""
+    """A gate was decided, or passed without people; ``how`` says which, ``evidence`` what people would have seen."""
 
     gate: str
     how: str
     back_to: Cause = "execute"
+    evidence: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

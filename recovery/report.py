@@ -345,11 +345,11 @@ class Fold:
                 old = self.gates.get(decision.gate) or GateLine(gate=decision.gate)
                 line = DecisionLine(by=decision.by, verdict=decision.verdict, at=fact.at, reason=decision.reason)
                 self.gates[decision.gate] = old.model_copy(update={"decisions": (*old.decisions, line)})
-            case GateClosed(gate=name, how=how, back_to=cause):
+            case GateClosed(gate=name, how=how, back_to=cause, evidence=shown):
                 self._turn(cause, fact.at)
                 self.fields["needs"] = ""
                 old = self.gates.get(name) or GateLine(gate=name)
-                self.gates[name] = old.model_copy(update={"closed": how})
+                self.gates[name] = old.model_copy(update={"closed": how, "shown": shown or old.shown})
 
     def _abandon(self, how: str) -> None:
         """Close what nobody will decide any more, so that nobody is asked to."""

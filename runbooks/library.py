@@ -80,7 +80,7 @@ class Library:
         if faults := specification(procedure).faults(runbook.systems, parameters, estate):
             raise Invalid("; ".join(faults))
         people = {name: person.roles for name, person in estate.people.items()}
-        tier = _tier(estate, runbook.systems[0])
+        tier = tier_of(estate, runbook.systems[0])
         frozen = Frozen(
             runbook=start.runbook,
             title=runbook.title,
@@ -162,7 +162,7 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     known = {name for kind in spec.SYSTEMS for name in getattr(estate, kind)}
     kinds = ", ".join(kind[:-1] for kind in spec.SYSTEMS)
     faults = [f"systems: {name} is no {kinds} of the estate" for name in runbook.systems if name not in known]
-    if runbook.systems[0] in known and not _tier(estate, runbook.systems[0]):
+    if runbook.systems[0] in known and not tier_of(estate, runbook.systems[0]):
         faults.append(f"systems: {runbook.systems[0]} comes first; let that be one with a tier, for that counts")
     if len(set(runbook.systems)) < len(runbook.systems):
         faults.append("systems: one is named twice")
@@ -186,9 +186,9 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
         raise Invalid(f"{where}: {'; '.join(faults)}")
 
 
-def _tier(estate: Estate, system: str) -> str:
+def tier_of(estate: Estate, system: str) -> str:
     """Return the tier of a system, "" where it has none."""
-    found = estate.databases.get(system) or estate.stores.get(system)
+    found = estate.databases.get(system) or estate.stores.get(system) or estate.configurations.get(system)
     return (found.tier if found else None) or ""
 
 

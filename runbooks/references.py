@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runbooks.schema import Database, Estate, Service, Store
+from runbooks.schema import Configuration, Database, Estate, Service, Store
 
-SYSTEMS = ("databases", "stores", "services", "directors")
+SYSTEMS = ("databases", "stores", "services", "directors", "configurations")
 
 
 def mismatches(estate: Estate) -> list[str]:
@@ -22,6 +23,7 @@ def mismatches(estate: Estate) -> list[str]:
         *_needs(estate),
         *_pointed(estate),
         *_safe(estate),
+        *_configured(estate),
     ]
 
 
@@ -118,3 +120,34 @@ def _safe(estate: Estate) -> Iterator[str]:
     most, sites = estate.safety.max_fenced, len(estate.sites)
     if "max_fenced" in estate.safety.model_fields_set and most >= sites:
         yield f"safety.max_fenced: the estate has {sites} sites; {sites - 1} at most, so that one is left"
+
+
+def _configured(estate: Estate) -> Iterator[str]:
+    for name, cluster in estate.clusters.items():
+        if cluster.site not in estate.sites:
+            yield f"clusters.{name}.site: the estate has no such site"
+    for name, one in estate.configurations.items():
+        if one.tier not in estate.tiers:
+            yield f"configurations.{name}.tier: the estate has no such tier"
+        yield from (f"configurations.{name}.{fault}" for fault in _targets(estate, one))
+
+
+def _targets(estate: Estate, one: Configuration) -> Iterator[str]:
+    """Yield what is wrong with what has a configuration."""
+    hosts = [(f"files.{group}.hosts", host) for group, files in one.files.items() for host in files.hosts]
+    hosts += [(f"commands.{group}.host", command.host) for group, command in one.commands.items()]
+    yield from (f"{where}: {host} is no host of the estate" for where, host in hosts if host not in estate.hosts)
+    yield from (
+        f"{where}: {host} is named twice" for where, host in dict.fromkeys(hosts) if hosts.count((where, host)) > 1
+    )
+    for group, manifests in one.manifests.items():
+        if manifests.cluster not in estate.clusters:
+            yield f"manifests.{group}.cluster: the estate has no such cluster"
+    groups = [*one.files, *one.manifests, *one.commands]
+    if not groups:
+        yield "files: there are none, nor manifests, nor commands; name what has this configuration"
+    for group in dict.fromkeys(groups):
+        if groups.count(group) > 1:
+            yield f"files, manifests, commands: {group} is named twice"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", group):
+            yield f"files, manifests, commands: {group}: name it with letters, digits, dots and dashes"

@@ -20,6 +20,10 @@ _PART = r"\.?[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*"
 Folder = Annotated[str, Field(pattern=rf"^({_PART}(/{_PART})*)?$", max_length=400)]
 """A folder in a repository, "" for all of it."""
 
+Remote = Annotated[str, Field(pattern=r"^(/[^\s\x00-\x1f]*|(ssh|https)://([A-Za-z0-9._-]+@)?[^\s@]+)$", max_length=500)]
+"""What Git takes for a remote; a password has no place in it."""
+Branch = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
+
 IDENTIFIER = r"(?:[A-Za-z_][A-Za-z0-9_$]*|\"(?:[^\"$\x00-\x1f]|\"\")+\")"
 Column = Annotated[str, Field(pattern=rf"^{IDENTIFIER}$", max_length=130)]
 """As in SQL: a name in double quotes is taken as it is, any other one in lower case."""
@@ -197,12 +201,12 @@ class Configuration(Authored):
     Files that match ``secret`` are never shown.
     """
 
-    repository: Text
-    branch: Name = "main"
+    repository: Remote
+    branch: Branch = "main"
     path: Folder = ""
     key: Path | None = None
     known_hosts: Path | None = None
-    deployments: Name = "refs/notes/deployments"
+    deployments: Annotated[str, Field(pattern=r"^refs/notes/[A-Za-z0-9._/-]+$")] = "refs/notes/deployments"
     secret: tuple[Text, ...] = ()
     tier: Name
     files: dict[Name, Files] = {}

@@ -1,0 +1,348 @@
+"""Files that hosts have from a configuration: how they differ from it, and how they are replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import difflib
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import ClassVar, Self, TypeVar
+
+from activities import git, ssh
+from activities.finding import HIDDEN
+from activities.git import Entry, Source
+from activities.ssh import HostAt
+from recovery.actions import Action, Probe, Spec
+from recovery.errors import RecoveryError, Transient
+from recovery.models import Wire
+from runbooks.schema import Files, Host
+
+AT_ONCE = 50
+"""Hosts that are asked at a time by one activity."""
+MOST_FILES = 500
+"""That one host may get from one rollback."""
+SHOWN = 4000
+"""Characters of a hand-made change that are shown, of each file; at most of so many files."""
+SHOWN_FILES = 5
+PATH = re.compile(r"[^\x00-\x1f\x7f\\-][^\x00-\x1f\x7f\\]*")
+KINDS = {
+    "odd": "is a link or no file; replaced, it would be one: see to it by hand",
+    "unreadable": "cannot be read by the login",
+    "shut": "is read-only for the login; allow it to be written, or see why it is not",
+    "foreign": "belongs to another user, and would not any more; use the login of that user, or of root",
+}
+
+T = TypeVar("T")
+
+
+class FilesAt(Wire):
+    """A host that has files: by which name it is told, where they are, and what has them read again."""
+
+    name: str
+    host: HostAt
+    to: str
+    reload: str = ""
+    health: str = ""
+
+    @classmethod
+    def of(cls, name: str, files: Files, host: str, known: Host) -> Self:
+        """Return one host of a group of the estate."""
+        at = HostAt.model_validate(known.model_dump() | {"name": host})
+        return cls(name=f"{name}@{host}", host=at, to=files.to, reload=files.reload or "", health=files.health or "")
+
+    def keep(self, run: str) -> str:
+        """Return where on the host is kept what there was before a recovery."""
+        return f"{self.host.jobs}/.configurations/{self.name}-{run}"
+
+
+class Put(Wire):
+    """A file as it is to be: the SHA-256 of its content ("" for none), and the rights of a new one."""
+
+    path: str
+    digest: str
+    executable: bool = False
+
+
+class FilesCompared(Wire):
+    """What a host has: ``changes`` make it have the good revision, ``drift`` is what was changed there by hand.
+
+    ``owner`` is whose a new file will be.
+    """
+
+    target: str
+    changes: tuple[Put, ...] = ()
+    drift: tuple[str, ...] = ()
+    shown: str = ""
+    owner: str = ""
+    faults: tuple[str, ...] = ()
+
+
+class HostsCompared(Wire):
+    """The same of each host of a group."""
+
+    hosts: tuple[FilesCompared, ...] = ()
+
+
+class CompareFiles(Spec):
+    """Compare hosts with what they should have now (``head``), and with what they are to have (``good``)."""
+
+    targets: tuple[FilesAt, ...]
+    head: Source
+    good: Source
+    run: str
+    secret: tuple[str, ...] = ()
+
+
+class FilesLook(Probe[CompareFiles, HostsCompared]):
+    """Ask each host; what is wrong with one is told, so that all of it is known at once."""
+
+    name = "files.compare"
+    limit = timedelta(minutes=5)
+    patience = timedelta(minutes=6)
+
+    def title(self, spec: CompareFiles) -> str:
+        """Say what is compared."""
+        return f"compare {names(spec.targets)} with its repository"
+
+    async def observe(self, spec: CompareFiles) -> HostsCompared:
+        """Look at every file of both revisions."""
+        await git.have(spec.good.repository, spec.good.revision)
+        good = await git.listing(spec.good)
+        if wrong := unfit(good):
+            faults = tuple(wrong)
+            return HostsCompared(hosts=tuple(FilesCompared(target=one.name, faults=faults) for one in spec.targets))
+        wanted, now = sums(await git.contents(spec.good)), sums(await git.contents(spec.head))
+        rights = {path: one.mode == "100755" for path, one in good.items()}
+
+        async def one(target: FilesAt) -> FilesCompared:
+            try:
+                seen = await _seen(target, sorted(wanted | now), spec.run)
+                found = compared(target, seen, wanted, now, rights)
+                return found.model_copy(update={"shown": await _by_hand(spec, target, found.drift)})
+            except RecoveryError as error:
+                return FilesCompared(target=target.name, faults=(f"{target.name}: {error.message}",))
+
+        return HostsCompared(hosts=tuple(await bounded(spec.targets, one)))
+
+
+compare_files = FilesLook()
+
+
+class Row(Wire):
+    """A file on a host: ``kind`` ("file", "none", or what keeps it from being replaced), digest and rights."""
+
+    kind: str
+    digest: str = ""
+    rights: str = ""
+
+
+class Seen(Wire):
+    """What a host told."""
+
+    files: dict[str, Row] = {}
+    owner: str = ""
+    pending: bool = False
+
+
+def unfit(good: Mapping[str, Entry]) -> list[str]:
+    """Return what is in a revision, and cannot be put on a host; pure."""
+    wrong = [f"folder: {path} in the good revision is a link or a submodule, not a file" for path, one in good.items()
+             if not one.mode.startswith("100")]  # fmt: skip
+    wrong += [f"folder: {path!r} in the good revision has a name that no host takes" for path in good
+              if not PATH.fullmatch(path)]  # fmt: skip
+    if len(good) > MOST_FILES:
+        wrong.append(f"folder: has {len(good)} files in the good revision, more than {MOST_FILES}; name a smaller one")
+    return wrong[:10] if good else ["folder: the good revision has no files there; name the right one in the estate"]
+
+
+def sums(contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each."""
+    return {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+
+
+def compared(
+    target: FilesAt, seen: Seen, wanted: Mapping[str, str], now: Mapping[str, str], executable: Mapping[str, bool]
+) -> FilesCompared:
+    """Return how a host differs from what it is to have, and from what it should have now; pure."""
+    paths = sorted({*wanted, *now})
+    rows = {path: seen.files.get(path, Row(kind="none")) for path in paths}
+    changes = [path for path in paths if rows[path].digest != wanted.get(path, "")]
+    faults = [f"{target.name}: {target.to}/{path} {KINDS[rows[path].kind]}" for path in changes
+              if rows[path].kind in KINDS]  # fmt: skip
+    return FilesCompared(
+        target=target.name, owner=seen.owner, faults=tuple(faults[:20]),
+        changes=tuple(
+            Put(path=path, digest=wanted.get(path, ""), executable=executable.get(path, False)) for path in changes
+        ),
+        drift=tuple(
+            f"{path}: {'is not there' if rows[path].kind == 'none' else 'has other content'}"
+            for path in paths if rows[path].digest != now.get(path, "")
+        ),
+    )  # fmt: skip
+
+
+class PutFiles(Spec):
+    """Have ``files`` on a host as they are in ``source``; ``owner`` is whose a new one is.
+
+    ``tolerant`` says that what reads them was not well before: going back it need not reload.
+    """
+
+    target: FilesAt
+    source: Source
+    files: tuple[Put, ...]
+    owner: str
+    run: str
+    tolerant: bool = False
+
+
+class Placed(Wire):
+    """The files of a host that a rollback is about, each with digest and rights ("" for none), and whether all is done.
+
+    ``pending`` is what was begun and has not come to its end: a file may be replaced and not yet read again.
+    """
+
+    files: dict[str, str] = {}
+    pending: bool = False
+
+
+class PlacesFiles(Action[PutFiles, Placed]):
+    """Replace files on one host, each whole or not at all, and have them read again; what was there is kept."""
+
+    name = "files.put"
+    limit = timedelta(minutes=5)
+    look_limit: ClassVar[timedelta] = timedelta(seconds=40)
+    look_patience: ClassVar[timedelta] = timedelta(minutes=1)
+    expires: ClassVar[timedelta] = timedelta(minutes=2)
+    skip: ClassVar[str] = "this host keeps what it has, whatever that is"
+
+    def title(self, spec: PutFiles) -> str:
+        """Say what is put where."""
+        return f"put {spec.source.revision[:12]} on {spec.target.name}"
+
+    async def observe(self, spec: PutFiles) -> Placed:
+        """Look at these files."""
+        found = await _seen(spec.target, [one.path for one in spec.files], spec.run)
+        rows = {path: f"{row.digest} {row.rights}".strip() for path, row in found.files.items()}
+        return Placed(files=rows, pending=found.pending)
+
+    def desired(self, spec: PutFiles, before: Placed) -> Placed:
+        """Want the content of the revision; what is there already keeps owner and rights."""
+        return Placed(files={one.path: _wanted(one, before.files.get(one.path, ""), spec.owner) for one in spec.files})
+
+    def partial(self, spec: PutFiles, before: Placed, now: Placed) -> bool:
+        """Know one that was begun, with each file as it was or as it is to be."""
+        ends = [before.files, self.desired(spec, before).files]
+        return now.pending and all(row in [end.get(path) for end in ends] for path, row in now.files.items())
+
+    async def apply(self, spec: PutFiles, before: Placed) -> None:
+        """Send them, and have them put there."""
+        content = await git.contents(spec.source)
+        archive = await asyncio.to_thread(packed, {one.path: content[one.path] for one in spec.files if one.digest})
+        await self._run(spec, before, self.desired(spec, before), archive)
+
+    async def undo(self, spec: PutFiles, before: Placed) -> None:
+        """Put there what was kept."""
+        try:
+            await self._run(spec, self.desired(spec, before), before, "", back=True)
+        except Transient:
+            raise  # what runs on the host is found again by the next attempt
+        except RecoveryError:
+            await self.halt(spec)
+            raise
+        await self.halt(spec)
+
+    async def halt(self, spec: PutFiles) -> None:
+        """End the job, and remove its traces."""
+        await ssh.end_job(spec.target.host, self.job(spec))
+
+    def job(self, spec: PutFiles) -> str:
+        """Return the name of its job on the host."""
+        return f"{spec.target.name}-{spec.run}.files"
+
+    async def _run(self, spec: PutFiles, here: Placed, there: Placed, archive: str, *, back: bool = False) -> None:
+        values = {
+            "to": spec.target.to, "keep": spec.target.keep(spec.run), "before": _rows(here), "wanted": _rows(there),
+            "archive": archive, "reload": spec.target.reload, "back": "yes" if back else "no",
+            "tolerant": "yes" if back and spec.tolerant else "no",
+        }  # fmt: skip
+        await ssh.job(spec.target.host, self.job(spec), "files_put", values)
+
+
+put_files = PlacesFiles()
+
+
+def _wanted(one: Put, before: str, owner: str) -> str:
+    if not one.digest:
+        return ""
+    rights = before.partition(" ")[2] or f"{'755' if one.executable else '644'} {owner}"
+    return f"{one.digest} {rights}"
+
+
+def _rows(placed: Placed) -> str:
+    """Return the files as the script reads them: digest, mode, owner, path, none of them empty."""
+    rows = ((row.split(" ") if row else ["-", "-", "-"], path) for path, row in placed.files.items())
+    return "".join("\t".join([*row, path]) + "\n" for row, path in rows)
+
+
+def packed(contents: Mapping[str, bytes]) -> str:
+    """Return files as a tar archive in base64."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, content in contents.items():
+            about = tarfile.TarInfo(path)
+            about.size, about.mode = len(content), 0o600
+            archive.addfile(about, io.BytesIO(content))
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def names(targets: Sequence[FilesAt]) -> str:
+    """Return the targets as people call them."""
+    shown = ", ".join(one.name for one in targets[:3])
+    return f"{shown} and {len(targets) - 3} more" if len(targets) > 3 else shown
+
+
+async def bounded(items: Iterable[FilesAt], work: Callable[[FilesAt], Awaitable[T]]) -> list[T]:
+    """Do ``work`` for each, so many at a time."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: FilesAt) -> T:
+        async with turns:
+            return await work(item)
+
+    return await asyncio.gather(*map(one, items))
+
+
+async def _seen(target: FilesAt, paths: Sequence[str], run: str) -> Seen:
+    values = {"to": target.to, "keep": target.keep(run), "paths": "".join(f"{path}\n" for path in paths)}
+    files, owner, pending = {}, "", False
+    for line in (await ssh.look(target.host, "files_seen", values)).splitlines():
+        match line.split("\t"):
+            case ["new", owner]:
+                pass
+            case ["pending"]:
+                pending = True
+            case [kind, digest, mode, who, path]:
+                files[path] = Row(kind=kind, digest=digest, rights=f"{mode} {who}".strip())
+    return Seen(files=files, owner=owner, pending=pending)
+
+
+async def _by_hand(spec: CompareFiles, target: FilesAt, drift: Sequence[str]) -> str:
+    """Return what was changed by hand, as differences from the repository; of a secret file only that it was."""
+    paths = [line.partition(": ")[0] for line in drift if line.endswith("has other content")]
+    open_ones = [path for path in paths if not git.matches(path, spec.head.folder, spec.secret)][:SHOWN_FILES]
+    if not open_ones:
+        return ""
+    head = await git.contents(spec.head)
+    parts = []
+    for path in open_ones:
+        live = await ssh.look(target.host, "file_read", {"path_of": f"{target.to}/{path}", "most": SHOWN})
+        was = head.get(path, b"").decode(errors="replace").splitlines()
+        there = f"{path} on {target.name}"
+        lines = difflib.unified_diff(was, live.splitlines(), f"{path} in the repository", there, lineterm="", n=1)
+        parts.append(HIDDEN.sub(r"\1(not shown)", "\n".join(lines))[:SHOWN])
+    return "\n".join(parts)

@@ -1,0 +1,3 @@
+# Run COMMAND, which brings REVISION to SERVICE.
+export REVISION
+. ./service.sh
