@@ -45,7 +45,9 @@ def tree(live: Object, manager: str, *operations: str) -> Tree:
     found: Tree = {}
     for one in entries(live, manager, *operations):
         found = union(found, one.get("fieldsV1") or {})
-    return {step: below for step, below in found.items() if step != "f:status"}
+    if live.get("kind") == "Secret" and "f:stringData" in found:  # written down as it was sent; it is kept as data
+        found = union({"f:data": found["f:stringData"]}, found)
+    return {step: below for step, below in found.items() if step not in ("f:status", "f:stringData")}
 
 
 def union(one: Tree, other: Tree) -> Tree:
@@ -57,15 +59,15 @@ def union(one: Tree, other: Tree) -> Tree:
     return joined
 
 
-def common(one: Tree, other: Tree) -> Tree:
-    """Return what is in both; where one owns all of something, what the other owns in it."""
+def beyond(one: Tree, other: Tree) -> Tree:
+    """Return what is in one and not in the other."""
     found = {}
-    for step in one.keys() & other.keys():
-        mine, theirs = one[step], other[step]
-        both = common(mine, theirs) if mine and theirs else mine or theirs
-        if both or not (mine and theirs):
-            found[step] = both
-    return found
+    for step, below in one.items():
+        if step not in other:
+            found[step] = below
+        elif below and other[step] and (rest := beyond(below, other[step])):
+            found[step] = rest
+    return {} if found.keys() == {"."} else found
 
 
 def taken(live: Object, owned: Tree) -> Object:

@@ -11,7 +11,8 @@ from recovery.errors import Invalid, RecoveryError, Refused, Transient
 OWNER = re.compile(r'conflict with "([^"]*)"')
 BUSY = (408, 429, 500, 502, 503, 504)
 UNTYPED = re.compile(
-    r"(?P<field>\.[^\s:]+): (?P<why>field not declared in schema|duplicate entries for key|expected \w+)"
+    r"(?P<field>\.[^\s:]+): (?P<why>field not declared in schema|duplicate entries for key|expected \w+"
+    r"|element \d+: associative list with keys has an element that omits key field \"?\w+)"
     r"|Go struct field (?P<where>\S+) of type (?P<type>\S+)"
 )
 UNFIT = (

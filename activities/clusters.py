@@ -29,6 +29,8 @@ LIMIT = (5.0, 10.0)
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+"""Merges lists by the keys of their items; for the kinds that are built in."""
 UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "doesn't match", "UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_REQUIRED")
 """In an error of TLS: that one of the two does not know who the other is. Any other is a connection that broke."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -176,11 +177,22 @@ def _manifest(place: str, plain: Any, namespace: str) -> Manifest:
         raise _Fault(f"has metadata.{known[0]}, which is of one cluster alone: take it out")
     where = _word(meta, "namespace", "metadata.") if meta.get("namespace") is not None else namespace
     body = {field: value for field, value in plain.items() if field != "status"}
+    if (version, kind) == ("v1", "Secret"):
+        body = _as_data(body)
     # An empty map of them would own whatever others put into it.
     body["metadata"] = {
         field: value for field, value in meta.items() if value or field not in ("labels", "annotations")
     }
     return Manifest(Ref(version=version, kind=kind, namespace=where, name=name), body, place)
+
+
+def _as_data(secret: Object) -> Object:
+    """Return a Secret with its text as data: as text it could not be compared, since a server keeps none."""
+    text = secret.pop("stringData", None) or {}
+    if not isinstance(text, dict) or not all(isinstance(value, str) for value in text.values()):
+        raise _Fault("has a stringData that is no map of texts")
+    more = {name: base64.b64encode(value.encode()).decode() for name, value in text.items()}
+    return {**secret, "data": {**(secret.get("data") or {}), **more}} if more else secret
 
 
 def _word(of: Object, name: str, below: str = "") -> str:
