@@ -23,8 +23,9 @@ from activities.git import Repository, Source
 from activities.manifest_compare import Compared, CompareSpec
 from activities.manifests import ManifestsAt, ManifestsSpec
 from lab import ports
+from lab.addresses import OF_THE_CLUSTER
 from lab.cluster_access import NAMESPACE
-from lab.kubernetes import ASSETS, PORTS, Kubernetes
+from lab.kubernetes import ASSETS, Kubernetes
 from lab.place import LabError, Place
 
 Object = dict[str, Any]
@@ -42,7 +43,7 @@ CLEARED = ("Deployment", "StatefulSet", "DaemonSet", "Service", "ConfigMap", "Se
 def control_plane() -> Iterator[Kubernetes]:
     """Start one in a folder of its own, and take it down at the end; without its programs the test fails."""
     folder = Path(tempfile.mkdtemp(prefix="lab-kube-"))
-    found = Kubernetes(Place(folder / "lab"), ports.choose(PORTS))
+    found = Kubernetes(Place(folder / "lab"), ports.choose(OF_THE_CLUSTER))
     try:
         found.start()
     except LabError as error:
