@@ -63,7 +63,7 @@ def beyond(one: Tree, other: Tree) -> Tree:
     """Return what is in one and not in the other."""
     found = {}
     for step, below in one.items():
-        if step not in other:
+        if step not in other or (other[step] and not below):
             found[step] = below
         elif below and other[step] and (rest := beyond(below, other[step])):
             found[step] = rest

@@ -216,7 +216,10 @@ class _Plain:
         if self._left < 0 or depth > DEEP:
             raise _Fault("is too large, or nested too deep")
         if isinstance(value, dict):
-            return {_key(key): self.of(inner, depth + 1) for key, inner in value.items()}
+            found = {_key(key): self.of(inner, depth + 1) for key, inner in value.items()}
+            if len(found) < len(value):
+                raise _Fault("has a key that is there twice, as a number and as text")
+            return found
         if isinstance(value, list):
             return [self.of(inner, depth + 1) for inner in value]
         if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
