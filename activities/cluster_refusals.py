@@ -13,7 +13,7 @@ BUSY = (408, 429, 500, 502, 503, 504)
 UNTYPED = re.compile(
     r"(?P<field>\.[^\s:]+): (?P<why>field not declared in schema|duplicate entries for key|expected \w+"
     r"|element \d+: associative list with keys has an element that omits key field \"?\w+)"
-    r"|Go struct field (?P<where>\S+) of type (?P<type>\S+)"
+    r"|Go struct field (?P<where>\S+) of type (?P<type>[\w.\[\]]+)"
 )
 UNFIT = (
     "failed to create typed patch",

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import tempfile
 import time
@@ -25,7 +24,7 @@ from activities.manifests import ManifestsAt, ManifestsSpec
 from lab import ports
 from lab.addresses import OF_THE_CLUSTER
 from lab.cluster_access import NAMESPACE
-from lab.kubernetes import ASSETS, Kubernetes
+from lab.kubernetes import Kubernetes
 from lab.place import LabError, Place
 
 Object = dict[str, Any]
@@ -42,18 +41,15 @@ CLEARED = ("Deployment", "StatefulSet", "DaemonSet", "Service", "ConfigMap", "Se
 @contextlib.contextmanager
 def control_plane() -> Iterator[Kubernetes]:
     """Start one in a folder of its own, and take it down at the end; without its programs the test fails."""
-    folder = Path(tempfile.mkdtemp(prefix="lab-kube-"))
-    found = Kubernetes(Place(folder / "lab"), ports.choose(OF_THE_CLUSTER))
-    try:
-        found.start()
-    except LabError as error:
-        found.stop()
-        pytest.fail(f"Kubernetes tests need a control plane: {error}; .ci/envtest prints where CI has it ({ASSETS})")
-    try:
-        yield found
-    finally:
-        found.stop()
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="lab-kube-") as folder:
+        found = Kubernetes(Place(Path(folder, "lab")), ports.choose(OF_THE_CLUSTER))
+        try:
+            found.start()
+            yield found
+        except LabError as error:
+            pytest.fail(f"Kubernetes tests need a control plane: {error}; .ci/envtest prints where CI has it")
+        finally:
+            found.stop()
 
 
 class Deployed:
