@@ -28,12 +28,15 @@ from activities.finding import find_revision
 from activities.health import watch_health
 from activities.host_files import compare_files, put_files
 from activities.kill_switch import look_for_kill_switch
+from activities.manifest_compare import compare_manifests
+from activities.manifests import apply_manifests
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
 from activities.returning import returns, store_returns
 from activities.revision_commands import tell
 from activities.rolling_back import record, roll_back
+from activities.rollouts import rolled_out
 from activities.salvage import salvage
 from activities.services import run_services
 from activities.serving import serves
@@ -75,14 +78,14 @@ PROBES: Sequence[Probe[Any, Any]] = (
     look_at_store, caught_up, look_at_database, databases.caught_up, look_for_kill_switch, sight, sight_store,
     returns, store_returns, look_for_divergence, read_record, see_store, write_canary, compare_sessions, ask_command,
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
-    find_revision, compare_files, watch_health,
+    find_revision, compare_files, watch_health, compare_manifests, rolled_out,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
     copy_back, point, fence_store, unfence_store, promote_store, follow_store, run_services, keep_role, retire,
     promote_standby, follow, forget_role, export_divergence, keep_sessions,
     read_snapshot, put_sessions, forget_before,
-    roll_back, put_files, tell, record,
+    roll_back, put_files, tell, record, apply_manifests,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

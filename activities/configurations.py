@@ -10,12 +10,15 @@ from activities.finding import Find, Found, Taken
 from activities.git import Repository, Source
 from activities.health import HealthAt, State, WatchHealth
 from activities.host_files import CompareFiles, FilesAt, FilesCompared, PutFiles
+from activities.manifest_compare import Compared, CompareSpec, refs
+from activities.manifests import ManifestsAt, ManifestsSpec
 from activities.revision_commands import At, CommandAt, Told
 from activities.revisions import Wanted
 from activities.rolling_back import Record, RollBack
+from activities.rollouts import RolledOutSpec
 from recovery.models import Start, Wire
 from runbooks.procedures.configuration_rollback import BY, Parameters, meant, targets
-from runbooks.schema import Configuration, Host
+from runbooks.schema import Cluster, Configuration, Host
 
 
 class Decided(Wire):
@@ -32,6 +35,7 @@ class Seen(Wire):
     """How every target differs from the repository, and whether it is well."""
 
     files: tuple[FilesCompared, ...] = ()
+    manifests: dict[str, Compared] = {}
     commands: dict[str, At] = {}
     health: dict[str, State] = {}
     halted: str = ""
@@ -53,6 +57,11 @@ class Rolling:
             for label, group in self.configuration.files.items()
             for at in (FilesAt.of(label, group, host, hosts[host]) for host in group.hosts)
             if at.name in self.targets
+        }
+        self.manifests = {
+            label: ManifestsAt.of(label, group, Cluster.model_validate(estate["clusters"][group.cluster]))
+            for label, group in self.configuration.manifests.items()
+            if label in self.targets
         }
         self.commands = {
             label: CommandAt.of(label, command, hosts[command.host])
@@ -81,8 +90,26 @@ class Rolling:
             for label, group in groups.items()
         ]  # fmt: skip
 
+    def dry(self, name: str, found: Found) -> CompareSpec:
+        """Return how a cluster is compared with the repository."""
+        return CompareSpec(
+            system=self.name, target=self.manifests[name], good=self._source(found.good, name),
+            head=self._source(found.head, name), overrule=self.wanted.overrule, hidden=self.configuration.secret,
+        )  # fmt: skip
+
     def _source(self, revision: str, group: str) -> Source:
-        return Source(repository=self.repository, revision=revision, folder=self.configuration.files[group].folder)
+        folder = (self.configuration.files.get(group) or self.configuration.manifests[group]).folder
+        return Source(repository=self.repository, revision=revision, folder=folder)
+
+    def rolled_out(self, name: str, seen: Compared, *, before: bool = False) -> RolledOutSpec:
+        """Return what of a cluster has to be well; ``before`` what there is of it, at this moment."""
+        objects = tuple(one for one in refs(seen) if one.key not in _new(seen)) if before else refs(seen)
+        settle, stays = (
+            (0.0, 0.0) if before else (self.wanted.settle.total_seconds(), self.wanted.watch.total_seconds())
+        )
+        return RolledOutSpec(
+            system=self.name, target=self.manifests[name], objects=objects, seconds=settle, stays=stays
+        )  # fmt: skip
 
     def tells(self, name: str, revision: str) -> Told:
         """Return how a target is brought to a revision by its own command."""
@@ -133,6 +160,15 @@ class Rolling:
             tolerant=not seen.health.get(name, State(well=True)).well,
         )  # fmt: skip
 
+    def applies(self, name: str, found: Found, seen: Seen) -> ManifestsSpec:
+        """Return what a cluster gets; what the good revision has not is left there unless it is to be pruned."""
+        compared = seen.manifests[name]
+        extra = set() if self.wanted.prune else {one.key for one in compared.objects if one.how == "extra"}
+        return ManifestsSpec(
+            system=self.name, target=self.manifests[name], source=self._source(found.good, name), run=self.run,
+            objects=tuple(one for one in compared.wanted if one.key not in extra), overrule=self.wanted.overrule,
+        )  # fmt: skip
+
     def records(self, found: Found, before: Mapping[str, State], after: Mapping[str, State], start: Start) -> Record:
         """Return what is written down of it."""
         told = {
@@ -149,7 +185,16 @@ class Rolling:
     def blockers(self, seen: Seen) -> list[str]:
         """Return everything that stands in the way, each with what to do about it."""
         halted = [f"the kill switch is on ({seen.halted}); nothing is changed until it is taken away"]
-        return [*(halted if seen.halted else []), *(fault for one in seen.files for fault in one.faults)]
+        manifests = [
+            fault
+            for one in seen.manifests.values()
+            for fault in (
+                *one.faults,
+                *(f"{taken}; leave it, or name that manager in overrule" for taken in one.conflicts),
+            )
+        ]
+        files = [fault for one in seen.files for fault in one.faults]
+        return [*(halted if seen.halted else []), *files, *manifests]
 
     def decided(self, found: Found, seen: Seen) -> Decided:
         """Return what goes back, what is lost with it, and how everything is."""
@@ -163,6 +208,7 @@ class Rolling:
                 f"the good revision, {found.good[:12]} ({found.subject}), {found.why}",
                 f"first {', '.join(first[:5])}{' …' if len(first) > 5 else ''}{then}",
                 *self._lost(found),
+                *self._objects(seen),
                 *self._by_hand(seen),
                 *self._well(seen),
                 *self._elsewhere(found, seen),
@@ -181,6 +227,21 @@ class Rolling:
         for one in seen.files:
             if one.drift:
                 yield f"{one.target} was changed by hand: {'; '.join(one.drift[:8])}; that is replaced, and kept there"
+        for name, at in seen.manifests.items():
+            if at.drift:
+                yield f"{name} was changed by hand: {'; '.join(at.drift[:8])}; that is replaced, and kept there"
+            if at.overruled:
+                yield f"taken from other managers, as asked: {'; '.join(at.overruled[:8])}"
+
+    def _objects(self, seen: Seen) -> Iterator[str]:
+        for name, at in seen.manifests.items():
+            extra = "go" if self.wanted.prune else "stay, though the good revision has them not"
+            data = "stay: they hold data, or are of the whole cluster"
+            said = {"changed": "change", "new": "are made", "extra": extra, "left": data}
+            for how, word in said.items():
+                labels = [one.label for one in at.objects if one.how == how]
+                if labels:
+                    yield f"{name}: {word}: {', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}"
 
     def _well(self, seen: Seen) -> Iterator[str]:
         unwell = [f"{name} ({state.why})" for name, state in seen.health.items() if not state.well]
@@ -196,12 +257,17 @@ class Rolling:
         if self.left:
             yield f"left as they are, as asked: {', '.join(self.left[:8])}"
         done = [one.target for one in seen.files if not one.changes]
+        done += [name for name, at in seen.manifests.items() if all(one.how == "same" for one in at.objects)]
         done += [name for name, at in seen.commands.items() if at.revision == found.good]
         if done:
             yield f"have the good revision already: {', '.join(done[:8])}{' …' if len(done) > 8 else ''}"
         for name, at in seen.commands.items():
             if at.revision not in (found.head, found.good):
                 yield f"{name} says that it has {at.revision[:40]}, which is neither of the two"
+
+
+def _new(seen: Compared) -> set[str]:
+    return {one.key for one in seen.objects if one.how == "new"}
 
 
 def sliced(rest: Sequence[str], sizes: Sequence[int | str]) -> list[list[str]]:

@@ -10,6 +10,7 @@ COPIES = tuple(f"copy_{number}" for number in range(1, 5))
 AT_A_SITE = ("ssh", "postgres", "valkey", "orders", *COPIES)
 OVER_THE_LINK = ("ssh", "postgres", "valkey")
 OF_THE_DIRECTOR = ("director", "director-admin")
+OF_THE_CLUSTER = ("kubernetes", "etcd", "etcd-peer")
 
 
 def of(site: str, name: str) -> str:
@@ -31,6 +32,7 @@ PORTS = (
     *(of(site, name) for site in SITES for name in AT_A_SITE),
     *(linked(site, name) for site in SITES for name in OVER_THE_LINK),
     *OF_THE_DIRECTOR,
+    *OF_THE_CLUSTER,
 )
 
 
@@ -58,6 +60,7 @@ def values(
         "LAB_REPOSITORY": place.repository,
         "LAB_DIRECTOR_PORT": ports["director"],
         "LAB_DIRECTOR_ADMIN_PORT": ports["director-admin"],
+        "LAB_KUBECONFIG": place.kubernetes / "recovery.kubeconfig",
     }
     for site in SITES:
         found |= {f"LAB_{site.upper()}_{name}": value for name, value in _of_site(place.at(site), ports)}

@@ -24,12 +24,13 @@ def up(
     writers: Annotated[int, typer.Option(min=1, max=20)] = 2,
     mixed: Annotated[bool, typer.Option(help="Also change amounts and names of customers.")] = False,
     alone: Annotated[bool, typer.Option("--alone", help="The first site only, without a standby.")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="A Kubernetes cluster, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the lab, or start what does not run."""
     from lab.estate import Lab
 
-    _show(_try(lambda: Lab().up(load, rate, writers, mixed, south=not alone), as_json), as_json)
+    _show(_try(lambda: Lab().up(load, rate, writers, mixed, south=not alone, cluster=cluster), as_json), as_json)
 
 
 @app.command()

@@ -8,21 +8,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab import accidents, addresses, daemons, ledger, link, ports, processes, workers
+from lab import addresses, breaking, daemons, ledger, link, ports, processes, workers
 from lab.addresses import of
 from lab.director import Director
 from lab.kinds import Kind
+from lab.kubernetes import CLUSTER, Kubernetes
 from lab.models import Accident, Program, Status
 from lab.place import SITES, LabError, Place, Runner, lab_root, runner, state_dir, write_private
 from lab.postgres import Postgres, discard_memory
 from lab.processes import Process
 from lab.programs import binaries, valkey_server
-from lab.repository import BAD, Repository
+from lab.repository import Repository
 from lab.site import Site, host_programs
 from lab.ssh import make_keys
 
@@ -42,38 +42,41 @@ class Lab:
         self._timings: dict[str, float] = {}
 
     def up(
-        self, load: bool = True, rate: float = 100, writers: int = 2, mixed: bool = False, south: bool = False
-    ) -> Status:
+        self, load: bool = True, rate: float = 100, writers: int = 2, mixed: bool = False, south: bool = False,
+        cluster: bool = False,
+    ) -> Status:  # fmt: skip
         """Make the lab if it is not there, start whatever does not run, and say how long each part took.
 
-        `rate` is in orders per second, of all writers together; a load that runs with other numbers is
-        started anew. Data that was destroyed stays destroyed. `south` adds the second site; it stays from then on.
+        `rate` is in orders per second, of all writers together; a load that runs with other numbers is started anew.
+        Data that was destroyed stays destroyed. `south` adds the second site, `cluster` a Kubernetes cluster: for good.
         Raises BadPlace when no lab can live in that folder, LabError when something does not start.
         """
         began = time.monotonic()
         with self.place.locked():
             self._timings = {}
             who = runner()
-            self._prepare(who, SITES if south else SITES[:1])
-            with ThreadPoolExecutor(2) as beside:
+            self._prepare(who, SITES if south else SITES[:1], cluster)
+            with ThreadPoolExecutor(3) as beside:
                 ssh, application = beside.submit(self._start_ssh), beside.submit(self._make_application, who)
+                clustered = beside.submit(self._start_cluster)
                 self._start_databases()
                 ssh.result()
                 if program := application.result():
                     self._start_applications(program)
+                clustered.result()
             self._write_env(who)
             if load:
                 self._start_load(rate, writers, mixed)
             self._timings["all"] = round(time.monotonic() - began, 2)
             return self.status()
 
-    def _prepare(self, who: Runner, sites: Sequence[str] = SITES[:1]) -> None:
+    def _prepare(self, who: Runner, sites: Sequence[str] = SITES[:1], cluster: bool = False) -> None:
         place = self.place
         known = json.loads(place.marker.read_text()) if place.marker.exists() else {"ports": {}, "sites": []}
-        wanted = sorted({*known["sites"], *sites})
         if missing := [name for name in addresses.PORTS if name not in known["ports"]]:
             known["ports"] |= ports.choose(missing, known["ports"].values())
-        write_private(place.marker, json.dumps({"ports": known["ports"], "sites": wanted}))
+        known |= {"sites": sorted({*known["sites"], *sites}), "cluster": cluster or known.get("cluster", False)}
+        write_private(place.marker, json.dumps(known))
         if not place.secrets.exists():
             words = {role: secrets.token_urlsafe(24) for role in ("postgres", "app", "replicator", "valkey")}
             write_private(place.secrets, json.dumps(words))
@@ -143,12 +146,17 @@ class Lab:
             sites, active = self.sites.values(), self.primary.place.site
             if not any(site.service.script.exists() for site in sites):
                 self.sites[active].service.want()  # the first time; from then on it is as recoveries left it
-            self._configure(only_new=True)
+            self.configure(only_new=True)
             begun = [beside.submit(site.start_applications, program, active) for site in sites]
             for one in [*begun, beside.submit(self.director.start, active)]:
                 one.result()
 
-    def _configure(self, *, only_new: bool) -> None:
+    def _start_cluster(self) -> None:
+        if found := self.cluster:
+            with self._timed("cluster"):
+                found.start()
+
+    def configure(self, *, only_new: bool) -> None:
         """Deploy the newest configuration; `only_new` where there is none yet."""
         if not Repository.possible():
             return
@@ -212,6 +220,11 @@ class Lab:
         apps = {site: ports[of(site, "orders")] for site in SITES}
         return Director(self.place, ports["director"], ports["director-admin"], apps)
 
+    @property
+    def cluster(self) -> Kubernetes | None:
+        """The Kubernetes cluster, if it was asked for."""
+        return Kubernetes(self.place, self.ports) if self._known.get("cluster") else None
+
     @cached_property
     def databases(self) -> Mapping[str, Postgres]:
         """The PostgreSQL of each site, of one that is not there, too."""
@@ -270,6 +283,7 @@ class Lab:
         if self.whole:
             yield self._program("link", None, link.state(self.place))
             yield self._program("director", self.ports["director"], self.director.site())
+        yield from map(self._program, CLUSTER if self.cluster else ())
         yield self._program("load")
 
     def _program(self, name: str, port: int | None = None, state: str | None = None) -> Program:
@@ -304,6 +318,7 @@ class Lab:
                 link.ask(self.place, "open")
                 self.director.start(self.primary.place.site)
             self._start_ssh()
+            self._start_cluster()
             shut = {site.name for site in sites if not self.boots(site.name)}
             for site in sites:
                 if site.place.data.exists() and site.name not in shut:
@@ -329,39 +344,9 @@ class Lab:
         if not self.place.marker.exists():
             raise LabError(f"no lab in {self.place.root}: `lab up` makes one")
         with self.place.locked():
-            accident = self._cause(kind)
+            accident = breaking.cause(self, kind)
             ledger.Log(self.place.accidents).add(**accident.model_dump(mode="json"))
             return accident
-
-    def _cause(self, kind: Kind) -> Accident:
-        if kind is Kind.PARTITION:
-            return accidents.cut(self.place)
-        if kind is Kind.CONFIGURATION:
-            return self._misconfigure()
-        if kind in (Kind.NORTH, Kind.SOUTH):
-            if kind.value not in self.sites:
-                raise LabError(f"{kind}: this lab has no such site")
-            worker = daemons.running(self.place, workers.name(kind.value))
-            return accidents.lose(kind, self.place.at(kind.value), [worker] if worker else [])
-        database = self.primary
-        site = database.place.site
-        if kind in accidents.STATEMENTS:
-            return accidents.destroy(database, kind)
-        if kind is Kind.POSTGRES:
-            postmaster, all_of_it = database.running(), processes.postgres_in(database.place.data)
-            # The postmaster first: it would answer the death of a child with new ones.
-            return accidents.kill(kind, site, sorted(all_of_it, key=lambda process: process != postmaster))
-        found = daemons.running(self.place, of(site, "sshd") if kind is Kind.SSH else "load")
-        return accidents.kill(kind, site, [found] if found else [])
-
-    def _misconfigure(self) -> Accident:
-        repository = Repository(self.place.repository)
-        if not repository.folder.exists():
-            raise LabError("configuration: this lab has none: it needs two sites, and git on this machine")
-        before = datetime.now(UTC)
-        repository.add([BAD])
-        self._configure(only_new=False)
-        return Accident(kind=Kind.CONFIGURATION, site=None, before=before, happened_at=datetime.now(UTC))
 
     def down(self, purge: bool = True) -> None:
         """Stop everything, restored copies and remote commands too; purge: and delete every file.
@@ -379,6 +364,7 @@ class Lab:
                 cut = ["link"] if link.state(self.place) != "open" else []
                 daemons.stop(self.place, [*(of(site, "sshd") for site in SITES), *cut])
                 self._stop_databases(quick=purge)
+                daemons.stop(self.place, CLUSTER, 0)
                 processes.stop(processes.members(self.place.root), signal.SIGTERM, 3)
             if purge:
                 self._purge()

@@ -133,6 +133,11 @@ class Place:
         return self.root / "director"
 
     @property
+    def kubernetes(self) -> Path:
+        """What the cluster keeps: data of etcd, certificate, and a kubeconfig for each of its users."""
+        return self.root / "kubernetes"
+
+    @property
     def north(self) -> Path:
         """The folder of the site `north`; owned by the runner."""
         return self.root / "north"

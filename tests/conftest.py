@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from lab.estate import Lab
+from lab.kubernetes import Kubernetes
+from tests.clusters import control_plane
 from tests.drawing import draw
 from tests.labs import lab_apart
 
@@ -73,6 +75,13 @@ def lab() -> Iterator[Lab]:
             patch.setenv("RECOVERY_LAB", str(shared.place.root))
             patch.setenv("RECOVERY_STATE", str(shared.state))
             yield shared
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Kubernetes]:
+    """A Kubernetes control plane, one for the whole session."""
+    with control_plane() as found:
+        yield found
 
 
 @pytest.fixture

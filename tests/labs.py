@@ -18,10 +18,16 @@ class OurLab(Lab):
     """A lab under as much load as tests need."""
 
     def up(
-        self, load: bool = True, rate: float = RATE, writers: int = 2, mixed: bool = False, south: bool = False
+        self,
+        load: bool = True,
+        rate: float = RATE,
+        writers: int = 2,
+        mixed: bool = False,
+        south: bool = False,
+        cluster: bool = False,
     ) -> Status:
         """As any lab."""
-        return super().up(load, rate, writers, mixed, south)
+        return super().up(load, rate, writers, mixed, south, cluster)
 
 
 @contextmanager

@@ -142,15 +142,18 @@ class Machine:
         for one in (path, *[up for up in path.parents if self.conf in up.parents]):
             runner().own(one)
 
+    def files(self) -> list[Path]:
+        """Return where its files are."""
+        return [path for path in sorted(self.conf.rglob("*")) if path.is_file()]
+
     def has(self) -> dict[str, str]:
         """Return its files."""
-        found = (path for path in sorted(self.conf.rglob("*")) if path.is_file())
-        return {str(path.relative_to(self.conf)): path.read_text() for path in found}
+        return {str(path.relative_to(self.conf)): path.read_text() for path in self.files()}
 
     def rights(self) -> dict[str, tuple[int, int]]:
         """Return mode and owner of each file."""
-        found = (path for path in sorted(self.conf.rglob("*")) if path.is_file())
-        return {str(path.relative_to(self.conf)): (path.stat().st_mode & 0o777, path.stat().st_uid) for path in found}
+        found = [(path, path.stat()) for path in self.files()]
+        return {str(path.relative_to(self.conf)): (at.st_mode & 0o777, at.st_uid) for path, at in found}
 
     def target(self, host: HostAt, **more: str) -> FilesAt:
         """Return how the engine reaches it."""
@@ -164,24 +167,22 @@ def below(folder: str, files: Tree) -> dict[str, str]:
 
 
 def catalog(
-    folder: Path, host: HostAt, remote: Remote, machines: Mapping[str, Machine], parameters: Mapping[str, Any],
-    **more: Any,
-) -> Path:  # fmt: skip
-    """Write a catalog of one configuration that machines have, and a runbook that rolls it back; return its folder."""
-    reached = host.model_dump(include={"address", "port", "user", "known_hosts", "key", "jobs"})
+    folder: Path, name: str, remote: Remote, machines: Mapping[str, Machine], hosts: Mapping[str, HostAt],
+    parameters: Mapping[str, Any], *, hold: Mapping[str, Any] | None = None, **more: Any,
+) -> None:  # fmt: skip
+    """Write a catalog of one configuration that machines have, and a runbook that rolls it back."""
+    fields = {"address", "port", "user", "known_hosts", "key", "jobs"}
     groups = {
-        f"on-{name}": {
-            "hosts": [name], "folder": "web", "to": str(one.conf), "reload": one.reload, "health": one.health,
+        f"on-{one.name}": {
+            "hosts": [one.name], "folder": "web", "to": str(one.conf), "reload": one.reload, "health": one.health,
         }
-        for name, one in machines.items()
+        for one in machines.values()
     }  # fmt: skip
-    hold = more.pop("hold", None)
-    configuration = {"repository": str(remote.folder), "tier": "gold", "files": groups, **more}
     estate = {
         "title": "A shop",
         "sites": {"north": {"title": "north"}},
-        "hosts": {name: {"site": "north", **reached} for name in machines},
-        "configurations": {"shop": configuration},
+        "hosts": {one: {"site": "north", **hosts[one].model_dump(include=fields)} for one in machines},
+        "configurations": {"shop": {"repository": str(remote.folder), "tier": "gold", "files": groups, **more}},
         "tiers": {"gold": {"rto": "PT1H", "rpo": "PT5S"}},
         "people": {"bob": {"roles": ["dba"]}},
     }
@@ -191,10 +192,9 @@ def catalog(
         "why": "a test", "parameters": {"watch": "PT1S", "settle": "PT2S", **parameters},
         "gates": {"roll back": gate, "keep what is not well": gate}, **({"hold": hold} if hold else {}),
     }  # fmt: skip
-    (folder / "lab").mkdir(parents=True)
-    (folder / "lab" / "estate.yaml").write_text(yaml.safe_dump(estate))
-    (folder / "lab" / "back.yaml").write_text(yaml.safe_dump(runbook))
-    return folder
+    (folder / name).mkdir(parents=True)
+    (folder / name / "estate.yaml").write_text(yaml.safe_dump(estate))
+    (folder / name / "back.yaml").write_text(yaml.safe_dump(runbook))
 
 
 def run() -> str:

@@ -12,8 +12,11 @@ from activities.finding import Found, find_revision
 from activities.health import State, unwell, watch_health, worse
 from activities.host_files import FilesCompared, HostsCompared, compare_files, put_files
 from activities.kill_switch import Halted, look_for_kill_switch
+from activities.manifest_compare import Compared, compare_manifests
+from activities.manifests import apply_manifests
 from activities.revision_commands import At, tell
 from activities.rolling_back import record, roll_back
+from activities.rollouts import RolledOut, rolled_out
 from recovery.actions import Spec
 from recovery.errors import Fatal
 from recovery.models import Start, Wire, digest
@@ -60,16 +63,22 @@ class ConfigurationRollback(Procedure[Parameters]):
     async def _seen(self, plan: Rolling, found: Found) -> Seen:
         """Look at every target: how it differs from the repository, and whether it is well."""
         files: list[FilesCompared] = []
+        manifests: dict[str, Compared] = {}
         commands: dict[str, At] = {}
         for compares in plan.compares(found):
             compared = await self.glance(compare_files, compares, instead=HostsCompared())
             files += compared.hosts
+        for name in plan.manifests:
+            manifests[name] = await self.glance(compare_manifests, plan.dry(name, found), instead=Compared())
         for name in plan.commands:
             spec = plan.tells(name, found.good)
             commands[name] = await self.glance(tell, spec, f"ask {name} for its revision", instead=At())
         asked = plan.watches(plan.targets, "every target, as it is", found, None)
-        health = await self.look(watch_health, asked) if asked.targets else None
-        return Seen(files=tuple(files), commands=commands, health=health.targets if health else {})
+        health = (await self.look(watch_health, asked)).targets if asked.targets else {}
+        for name, compared in manifests.items():
+            before = plan.rolled_out(name, compared, before=True)
+            health |= {name: _state(await self.look(rolled_out, before, f"see how {name} is now"))}
+        return Seen(files=tuple(files), manifests=manifests, commands=commands, health=health)
 
     async def _in_waves(self, plan: Rolling, found: Found, seen: Seen) -> dict[str, State]:
         """Bring the good revision to one wave after the other; raise Fatal once something is worse than before."""
@@ -83,6 +92,10 @@ class ConfigurationRollback(Procedure[Parameters]):
             asked = plan.watches(touched, f"what was changed, after {what}", found, seen)
             watched = await self.prove(watch_health, asked) if asked.targets else None
             after |= watched.targets if watched else {}
+            for one in [one for one in touched if one in plan.manifests]:
+                spec = plan.rolled_out(one, seen.manifests[one])
+                out = await self.prove(rolled_out, spec, f"see {one} rolled out, after {what}")
+                after |= {one: _state(out)} if out else {}
             self._judge(what, seen.health, after, unwell(after) if not number else [])
         return after
 
@@ -90,6 +103,8 @@ class ConfigurationRollback(Procedure[Parameters]):
         async with turns:
             if name in plan.files:
                 await self.do(put_files, plan.puts(name, found, seen))
+            elif name in plan.manifests:
+                await self.do(apply_manifests, plan.applies(name, found, seen))
             else:
                 await self.do(tell, plan.tells(name, found.good))
 
@@ -118,3 +133,7 @@ class ConfigurationRollback(Procedure[Parameters]):
             well = sum(state.well for state in after.values())
             self.measured("targets that are well", well, f"of {len(after)}", well == len(after))
         self.delivered(plan.name, f"{found.good[:12]}, as a new commit on {plan.repository.branch}")
+
+
+def _state(found: RolledOut) -> State:
+    return State(well=found.well, why="; ".join(found.why[:3]))

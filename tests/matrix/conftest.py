@@ -61,11 +61,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def stage(
+    request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stage]:
     """The stage on which actions are tried without Temporal."""
     end_jobs(lab)  # the host may know the hand of a real recovery, to which that of a trial is late
     async with relay(lab.ports["ssh"]) as between:
         found = await Stage.built(lab, between, await restorable(lab), tmp_path_factory.mktemp("stage"))
+        found.cluster = lambda: request.getfixturevalue("cluster")
         async with found.ends:
             yield found
         await ssh.close()

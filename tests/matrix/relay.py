@@ -17,6 +17,7 @@ class Relay:
         self._silent: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.accepted = 0
+        self._refuses = False
 
     def cut(self) -> None:
         """Reset every connection at once, as a firewall that was restarted does."""
@@ -27,8 +28,16 @@ class Relay:
         """Pass on nothing more on the present connections, and close none: half-open. New ones work."""
         self._silent |= self._writers
 
+    def refuse(self, refuses: bool = True) -> None:
+        """Reset every connection, and each new one, until told otherwise: whoever is behind it has gone."""
+        self._refuses = refuses
+        self.cut()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        if self._refuses:
+            writer.transport.abort()
+            return
         try:
             there, to_there = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

@@ -21,6 +21,7 @@ from activities.postgres import CopySpec, PlaceCopy, Placed, ReplayCopy, Replaye
 from activities.side_copy import SideCopy, assess
 from lab import processes
 from lab.estate import Lab
+from lab.kubernetes import Kubernetes
 from recovery.actions import Action, Spec
 from recovery.models import Start, Wire
 from runbooks.library import library
@@ -55,6 +56,8 @@ class Stage:
     """Two stores that the scenes about stores share; ``ends`` takes them down."""
     twins: Twins | None = None
     """Two sites that the scenes about moving between them share; ``ends`` takes them down."""
+    cluster: Callable[[], Kubernetes] | None = None
+    """The control plane of the session, started for who asks first."""
 
     @classmethod
     async def built(cls, lab: Lab, relay: Relay, target: datetime, folder: Path) -> Self:

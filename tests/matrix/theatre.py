@@ -17,6 +17,7 @@ from tests.matrix.scenes_configurations import PutFilesScene, RecordScene, RollB
 from tests.matrix.scenes_cut_over import BaseBackupScene, CloseScene, CutScene, CutStage, FenceScene, SalvageScene
 from tests.matrix.scenes_director import PointScene
 from tests.matrix.scenes_extraction import ExtractionScene
+from tests.matrix.scenes_manifests import ApplyManifestsScene
 from tests.matrix.scenes_restored import ArchiveScene, InstallScene, OpenScene, PromoteScene
 from tests.matrix.scenes_services import RunServicesScene
 from tests.matrix.scenes_sessions import ForgetBeforeScene, PutSessionsScene, ReadSnapshotScene
@@ -35,7 +36,7 @@ _ALL: tuple[type[Scene[Any, Any]], ...] = (
     BaseBackupScene, ExtractionScene, PointScene, FenceStoreScene, UnfenceStoreScene, PromoteStoreScene,
     FollowStoreScene, RunServicesScene, KeepRoleScene, RetireScene, PromoteStandbyScene, FollowScene, ForgetScene,
     ExportDivergenceScene, KeepSessionsScene, ReadSnapshotScene, PutSessionsScene, ForgetBeforeScene,
-    RollBackScene, PutFilesScene, TellScene, RecordScene,
+    RollBackScene, PutFilesScene, TellScene, RecordScene, ApplyManifestsScene,
 )  # fmt: skip
 SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in _ALL}
 
