@@ -7,12 +7,12 @@ import json
 import os
 import sys
 
-from bench import cut_over, loss, restore, sessions, steps, switch
+from bench import cut_over, loss, restore, rollback, sessions, steps, switch
 
 
 def main() -> None:
     """Run every measurement and print one JSON object of them."""
-    names = sys.argv[1:] or ["steps", "restore", "cut_over", "switch", "loss", "sessions"]
+    names = sys.argv[1:] or ["steps", "restore", "cut_over", "switch", "loss", "sessions", "rollback"]
     found: dict[str, dict[str, float]] = {}
     if "steps" in names:
         found["steps"] = asyncio.run(steps.measure())
@@ -26,6 +26,8 @@ def main() -> None:
         found["loss"] = asyncio.run(loss.measure())
     if "sessions" in names:
         found["sessions"] = asyncio.run(sessions.measure())
+    if "rollback" in names:
+        found["rollback"] = asyncio.run(rollback.measure())
     print(json.dumps(found, indent=2), flush=True)
     os._exit(0)  # the SDK's threads may abort an interpreter that shuts down in the ordinary way
 

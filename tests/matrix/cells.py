@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -12,6 +12,10 @@ from temporalio.client import WorkflowHistory
 from recovery.models import Verdict
 
 POINTS = ("before", "within", "after", "reported")
+KILLS = 5
+"""Workers that are killed in one recovery: each kill costs seconds, and so does each recovery."""
+APART = 2
+"""Steps between two of them: who dies once a result is in the history may have gone one or two further by then."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +57,18 @@ def matrix(runs: Mapping[Verdict, Mapping[str, float]], chance: Random) -> list[
     ]
     chance.shuffle(cells)
     return cells
+
+
+def trips(cells: Sequence[Cell], steps: Sequence[str]) -> list[list[Cell]]:
+    """Share out ``cells`` among recoveries of which each is struck up to KILLS times, in the order of ``steps``."""
+    found: list[list[Cell]] = []
+    for cell in cells:
+        at = steps.index(cell.activity)
+        free = (
+            trip
+            for trip in found
+            if len(trip) < KILLS and all(abs(at - steps.index(one.activity)) > APART for one in trip)
+        )
+        trip = next(free, None)
+        found.append([cell]) if trip is None else trip.append(cell)
+    return [sorted(trip, key=lambda cell: steps.index(cell.activity)) for trip in found]
