@@ -152,6 +152,21 @@ async def test_namespace_that_is_not_there_is_told(deployed: Deployed, cluster: 
     assert "lab has no namespace nowhere" in found.faults
 
 
+async def test_update_is_no_drift_until_a_value_differs(deployed: Deployed) -> None:
+    """Who updates owns what the server filled in, too."""
+    deployed.update(workload("shop", "shop:2"))
+    rollback = Rollback(deployed, (workload("shop"),), (workload("shop", "shop:2"),))
+    assert (await rollback.compared()).drift == ()
+    deployed.edit("Deployment", "shop", {"spec": {"replicas": 3}}, manager=deployed.manager)
+    found = await rollback.compared()
+    assert found.drift == ("deployment/shop: .spec.replicas is not what the newest revision says",)
+    spec, seen = await rollback.applied()
+    shown = (deployed.get("Deployment", "shop") or {})["spec"]
+    assert (shown["replicas"], shown["template"]["spec"]["containers"][0]["image"]) == (1, "shop:1")
+    await apply_manifests.undo(spec, seen)
+    assert (deployed.get("Deployment", "shop") or {})["spec"]["replicas"] == 3
+
+
 # --- apply and undo -------------------------------------------------------------------------------------------------
 
 

@@ -65,7 +65,8 @@ class ApplyManifestsScene(Scene[ManifestsSpec, Applied]):
         await asyncio.to_thread(self._deploy)
         overrule = ("scaler",)
         compared = await compare_manifests.observe(self.deployed.compare(good, head, overrule=overrule))
-        assert (compared.faults, compared.conflicts, compared.drift) == ((), (), ())
+        in_the_way = (*compared.faults, *compared.conflicts, *compared.drift)
+        assert not in_the_way, in_the_way
         assert compared.overruled == ("deployment/shop: .spec.replicas is owned by scaler",)
         return self.deployed.spec(good, compared, overrule=overrule)
 
