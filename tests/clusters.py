@@ -134,20 +134,28 @@ class Deployed:
             for kind in CLEARED
             if kind != "Pod"
             for one in self.ask("GET", PLURALS[kind])["items"]
-            if one["metadata"]["name"] not in ("recovery-hands", "kube-root-ca.crt")
-            and "service-account-token" not in one.get("type", "")
+            if one["metadata"]["name"] != "recovery-hands" and not automatic(one)
         }
 
     def clear(self) -> None:
-        """Take everything out of the namespace."""
-        for kind in CLEARED:
-            for one in self.ask("GET", PLURALS[kind])["items"]:
-                if one["metadata"]["name"] != "kube-root-ca.crt" and "token" not in one.get("type", ""):
-                    body = {"metadata": {"finalizers": None}}
-                    with contextlib.suppress(urllib.error.HTTPError):
-                        if one["metadata"].get("finalizers"):
-                            self.ask("PATCH", f"{PLURALS[kind]}/{one['metadata']['name']}", body)
-                        self.ask("DELETE", f"{PLURALS[kind]}/{one['metadata']['name']}?gracePeriodSeconds=0")
+        """Take everything out of the namespace, and wait until it is gone: what still goes takes new ones with it."""
+        until(lambda: sum(map(self._cleared, CLEARED)) == 0, "the namespace is empty", 60)
+
+    def _cleared(self, kind: str) -> int:
+        """Delete what there is of a kind, and return how many there were."""
+        names = [one["metadata"] for one in self.ask("GET", PLURALS[kind])["items"] if not automatic(one)]
+        for meta in names:
+            path = f"{PLURALS[kind]}/{meta['name']}"
+            with contextlib.suppress(urllib.error.HTTPError):  # gone meanwhile
+                if meta.get("finalizers"):
+                    self.ask("PATCH", path, {"metadata": {"finalizers": None}})
+                self.ask("DELETE", f"{path}?gracePeriodSeconds=0")
+        return len(names)
+
+
+def automatic(one: Object) -> bool:
+    """Tell whether the cluster itself makes an object, again and again."""
+    return one["metadata"]["name"] == "kube-root-ca.crt" or one.get("type") == "kubernetes.io/service-account-token"
 
 
 VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "selfLink")

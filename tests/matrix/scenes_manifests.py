@@ -96,8 +96,8 @@ class ApplyManifestsScene(Scene[ManifestsSpec, Applied]):
         self.deployed.edit("ConfigMap", "settings", {"data": {"limit": "7"}})
 
     async def meddle_after(self, spec: ManifestsSpec) -> None:
-        """Somebody deletes what was made."""
-        self.deployed.ask("DELETE", self.deployed.path(config_map("new", {})))
+        """Somebody edits another value: one that was deleted would be what it was."""
+        self.deployed.edit("ConfigMap", "new", {"data": {"back": "by hand"}})
 
     async def strike(self, accident: str, spec: ManifestsSpec, chance: Random) -> None:
         """Cause the accident once something is kept, after a few more writes or at once."""
