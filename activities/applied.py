@@ -154,8 +154,9 @@ def changes(before: Object, after: Object, name: str, *, hidden: str = "") -> st
 
 def fields(before: Any, after: Any, path: str = "") -> Iterator[str]:
     """Yield the path of each field that differs, as ``.spec.replicas``; a list is one field."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for name in sorted(before.keys() | after.keys()):
-            yield from fields(before.get(name, _NOTHING), after.get(name, _NOTHING), f"{path}.{name}")
+    one, other = ({} if side is _NOTHING else side for side in (before, after))
+    if before != after and isinstance(one, Mapping) and isinstance(other, Mapping) and (one or other):
+        for name in sorted(one.keys() | other.keys()):
+            yield from fields(one.get(name, _NOTHING), other.get(name, _NOTHING), f"{path}.{name}")
     elif before != after:
         yield path

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from temporalio.exceptions import ApplicationError
+
 from recovery.errors import Invalid, RecoveryError, Refused, Transient
 
 OWNER = re.compile(r'conflict with "([^"]*)"')
@@ -29,7 +31,11 @@ PLACE = re.compile(r"(?:/namespaces/(?P<namespace>[^/?]+))?/(?P<resource>[a-z.]+
 
 
 class Missing(Invalid):
-    """There is no such object, or no such namespace."""
+    """There is no such object, or no such namespace. Temporal carries it as Invalid."""
+
+    def __init__(self, message: str) -> None:
+        """Say which."""
+        ApplicationError.__init__(self, message, type=Invalid.__name__, non_retryable=True)
 
 
 class Owned(NamedTuple):
@@ -40,11 +46,14 @@ class Owned(NamedTuple):
 
 
 class Conflict(Transient):
-    """The object has changed since it was read; or, with ``owned``, others own what was to be written."""
+    """The object has changed since it was read; or, with ``owned``, others own what was to be written.
+
+    Temporal carries it as Transient.
+    """
 
     def __init__(self, message: str, owned: tuple[Owned, ...] = ()) -> None:
         """Say what, and whose it is."""
-        super().__init__(message)
+        ApplicationError.__init__(self, message, type=Transient.__name__)
         self.owned = owned
 
 

@@ -149,7 +149,7 @@ def _connect(at: ClusterAt) -> ApiClient:
             at.context or None,
             configuration,
             persist_config=False,
-            temp_file_path=str(Settings.from_environment().state / "kube"),  # keys that it holds: not into /tmp
+            temp_file_path=str(Settings.from_environment().folder("kube")),  # keys that it holds: not into /tmp
         )
     except ConfigException as error:
         raise Invalid(f"kubeconfig: {at.kubeconfig} of {at.name} does not do: {_harmless(error, at)}") from None

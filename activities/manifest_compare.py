@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import ClassVar, Literal
 
 from activities import cluster_hands, clusters, git
-from activities.applied import body, changes, fields, mark, tree
+from activities.applied import body, changes, entries, fields, mark, tree
 from activities.cluster_refusals import Conflict, Missing, Owned
 from activities.clusters import APPLY, ClusterAt, Object
 from activities.git import Source
@@ -165,9 +165,12 @@ class _Look:
             self.drift.append(f"{self._ref.label}: what the newest revision says of it was never taken by the cluster")
             return
         owned = tree(after, self._manager, "Apply")
-        if mark(live, manager=self._manager) == mark(after, owned):
+        # Who updates owns what the server filled in, too: of them only what the revision says can be compared.
+        updates = entries(live, self._manager, "Update")
+        mine = owned if updates else tree(live, self._manager)
+        if mark(live, mine) == mark(after, owned):
             return
-        now, said = body(live, tree(live, self._manager)), body(after, owned)
+        now, said = body(live, mine), body(after, owned)
         which = [] if self._hidden else list(fields(said, now))
         told = ", ".join(which[:5]) + (f" and {len(which) - 5} more" if len(which) > 5 else "")
         self.drift.append(f"{self._ref.label}: {told or 'what the manager owns'} is not what the newest revision says")

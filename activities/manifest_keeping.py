@@ -114,12 +114,17 @@ def keep(live: Object | None, manager: str, overruled: Collection[str], *, goes:
     return Kept(digest=mark(live, manager=manager), body=body(live, tree(live, manager)), others=tuple(parts))
 
 
+def lacks(live: Object, part: Part) -> Object:
+    """Return what another manager owned and owns no more (``fieldsV1``)."""
+    return beyond(part.owned, tree(live, part.manager, part.operation))
+
+
 def lost(live: Object, part: Part) -> Object | None:
     """Return what another manager has to write to own again what it owned; None where it owns that.
 
     Of what it applied server-side all of it has to be applied again, or it would let go of the rest.
     """
-    missing = beyond(part.owned, tree(live, part.manager, part.operation))
+    missing = lacks(live, part)
     if not missing:
         return None
     return part.body if part.operation == "Apply" else body(part.body, missing)

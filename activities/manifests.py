@@ -145,8 +145,9 @@ class ApplyManifests(Action[ManifestsSpec, Applied]):
             return
         spec.keeping.check(kept, before.objects)
         for one in sorted(spec.changed.values(), key=lambda one: (one.turn, one.key), reverse=True):
-            if mark(live[one.key], manager=spec.target.manager) != before.objects[one.key]:
-                await restore(_write(spec, one, live, forth=False), kept[one.key])
+            write = _write(spec, one, live, forth=False)
+            if write.mark != before.objects[one.key] or kept[one.key].others:
+                await restore(write, kept[one.key])
         await self.halt(spec)
         await spec.keeping.drop()
 

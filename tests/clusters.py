@@ -33,9 +33,11 @@ CORE, APPS = f"/api/v1/namespaces/{NAMESPACE}", f"/apis/apps/v1/namespaces/{NAME
 PLURALS = {
     "ConfigMap": f"{CORE}/configmaps", "Secret": f"{CORE}/secrets", "Service": f"{CORE}/services",
     "PersistentVolumeClaim": f"{CORE}/persistentvolumeclaims", "Deployment": f"{APPS}/deployments",
-    "StatefulSet": f"{APPS}/statefulsets", "DaemonSet": f"{APPS}/daemonsets", "Pod": f"{CORE}/pods",
+    "StatefulSet": f"{APPS}/statefulsets", "DaemonSet": f"{APPS}/daemonsets", "ReplicaSet": f"{APPS}/replicasets", "Pod": f"{CORE}/pods",
 }  # fmt: skip
-CLEARED = ("Deployment", "StatefulSet", "DaemonSet", "Service", "ConfigMap", "Secret", "PersistentVolumeClaim", "Pod")
+CLEARED = ("Deployment", "StatefulSet", "DaemonSet", "Service", "ConfigMap", "Secret", "PersistentVolumeClaim")
+MADE = ("ReplicaSet", "Pod")
+"""What controllers make: their garbage collector is slow on a machine that does much else."""
 
 
 @contextlib.contextmanager
@@ -132,22 +134,31 @@ class Deployed:
         return {
             f"{kind}/{one['metadata']['name']}": plain(one)
             for kind in CLEARED
-            if kind != "Pod"
             for one in self.ask("GET", PLURALS[kind])["items"]
-            if one["metadata"]["name"] not in ("recovery-hands", "kube-root-ca.crt")
-            and "service-account-token" not in one.get("type", "")
+            if one["metadata"]["name"] != "recovery-hands" and not automatic(one)
         }
 
     def clear(self) -> None:
-        """Take everything out of the namespace."""
-        for kind in CLEARED:
-            for one in self.ask("GET", PLURALS[kind])["items"]:
-                if one["metadata"]["name"] != "kube-root-ca.crt" and "token" not in one.get("type", ""):
-                    body = {"metadata": {"finalizers": None}}
-                    with contextlib.suppress(urllib.error.HTTPError):
-                        if one["metadata"].get("finalizers"):
-                            self.ask("PATCH", f"{PLURALS[kind]}/{one['metadata']['name']}", body)
-                        self.ask("DELETE", f"{PLURALS[kind]}/{one['metadata']['name']}?gracePeriodSeconds=0")
+        """Take everything out of the namespace, and wait until it is gone: what still goes takes new ones with it."""
+        until(lambda: sum(map(self._cleared, CLEARED)) == 0, "the namespace is empty", 60)
+        for kind in MADE:
+            self._cleared(kind)
+
+    def _cleared(self, kind: str) -> int:
+        """Delete what there is of a kind, and return how many there were."""
+        names = [one["metadata"] for one in self.ask("GET", PLURALS[kind])["items"] if not automatic(one)]
+        for meta in names:
+            path = f"{PLURALS[kind]}/{meta['name']}"
+            with contextlib.suppress(urllib.error.HTTPError):  # gone meanwhile
+                if meta.get("finalizers"):
+                    self.ask("PATCH", path, {"metadata": {"finalizers": None}})
+                self.ask("DELETE", f"{path}?gracePeriodSeconds=0")
+        return len(names)
+
+
+def automatic(one: Object) -> bool:
+    """Tell whether the cluster itself makes an object, again and again."""
+    return one["metadata"]["name"] == "kube-root-ca.crt" or one.get("type") == "kubernetes.io/service-account-token"
 
 
 VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "selfLink")

@@ -38,6 +38,8 @@ def test_refusal_says_what_to_do(case: dict[str, Any]) -> None:
     found = cluster_refusals.of("lab", case["method"], case["path"], case["status"], case["body"])
     assert type(found) is KINDS[case["kind"]]
     assert found.message == case["message"]
+    assert found.type in ("Refused", "Invalid", "Transient")
+    assert found.non_retryable == (found.type != "Transient")
 
 
 @pytest.mark.parametrize("case", DATA, ids=[case["name"] for case in DATA])
