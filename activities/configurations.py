@@ -111,9 +111,10 @@ class Rolling:
             system=self.name, target=self.manifests[name], objects=objects, seconds=settle, stays=stays
         )  # fmt: skip
 
-    def tells(self, name: str, revision: str) -> Told:
-        """Return how a target is brought to a revision by its own command."""
-        return Told(system=self.name, target=self.commands[name], revision=revision, run=self.run)
+    def tells(self, name: str, found: Found, seen: Seen | None = None) -> Told:
+        """Return how a target is brought to the good revision by its own command, as it was ``seen``."""
+        at = seen.commands[name].revision if seen else ""
+        return Told(system=self.name, target=self.commands[name], revision=found.good, seen=at, run=self.run)
 
     def watches(self, names: Sequence[str], what: str, found: Found, seen: Seen | None) -> WatchHealth:
         """Return how targets are watched once they have the good revision; as they are where nothing was ``seen``."""
@@ -146,8 +147,8 @@ class Rolling:
     def rolls(self, found: Found, message: str, at: datetime) -> RollBack:
         """Return the commit in the repository."""
         return RollBack(
-            system=self.name, repository=self.repository, wanted=found.good_tree, good=found.good, run=self.run,
-            at=int(at.timestamp()), message=message,
+            system=self.name, repository=self.repository, seen=found.head_tree, wanted=found.good_tree,
+            good=found.good, run=self.run, at=int(at.timestamp()), message=message,
         )  # fmt: skip
 
     def puts(self, name: str, found: Found, seen: Seen) -> PutFiles:

@@ -18,7 +18,7 @@ from activities.finding import HIDDEN
 from activities.git import Entry, Source
 from activities.ssh import HostAt
 from recovery.actions import Action, Probe, Spec
-from recovery.errors import RecoveryError, Transient
+from recovery.errors import Drifted, RecoveryError, Transient
 from recovery.models import Wire
 from runbooks.schema import Files, Host
 
@@ -61,10 +61,14 @@ class FilesAt(Wire):
 
 
 class Put(Wire):
-    """A file as it is to be: the SHA-256 of its content ("" for none), and the rights of a new one."""
+    """A file as it is to be: the SHA-256 of its content ("" for none), and the rights of a new one.
+
+    ``seen`` is that of what was there when people decided.
+    """
 
     path: str
     digest: str
+    seen: str = ""
     executable: bool = False
 
 
@@ -177,7 +181,10 @@ def compared(
     return FilesCompared(
         target=target.name, owner=seen.owner, faults=tuple(faults[:20]),
         changes=tuple(
-            Put(path=path, digest=wanted.get(path, ""), executable=executable.get(path, False)) for path in changes
+            Put(
+                path=path, digest=wanted.get(path, ""), seen=rows[path].digest,
+                executable=executable.get(path, False),
+            ) for path in changes
         ),
         drift=tuple(
             f"{path}: {'is not there' if rows[path].kind == 'none' else 'has other content'}"
@@ -240,7 +247,11 @@ class PlacesFiles(Action[PutFiles, Placed]):
         return now.pending and all(row in [end.get(path) for end in ends] for path, row in now.files.items())
 
     async def apply(self, spec: PutFiles, before: Placed) -> None:
-        """Send them, and have them put there."""
+        """Send them, and have them put there, unless one was changed since people decided."""
+        now = {path: row.partition(" ")[0] for path, row in before.files.items()}
+        if others := [one.path for one in spec.files if now.get(one.path) not in (one.seen, one.digest)]:
+            names = ", ".join(others[:5])
+            raise Drifted(f"{spec.target.name}: somebody else has changed {names} since; nothing was overwritten")
         content = await git.contents(spec.source)
         archive = await asyncio.to_thread(packed, {one.path: content[one.path] for one in spec.files if one.digest})
         await self._run(spec, before, self.desired(spec, before), archive)

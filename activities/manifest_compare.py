@@ -137,22 +137,23 @@ class _Look:
         digest = mark(after, owned)
         left = live is None and self._ref.kind in DATA
         how: How = "new" if live is None else "same" if mark(live, manager=self._manager) == digest else "changed"
-        self._tell(how, digest, diff if how != "same" else "", left=left)
+        self._tell(how, digest, diff if how != "same" else "", seen=mark(live, manager=self._manager), left=left)
 
     async def _extra(self, live: Object | None, where: clusters.Resource) -> None:
         if live is None:
             return
         if self._ref.kind in DATA or not self._namespaced:
-            self._tell("left", "", "", left=True)
+            self._tell("left", "", "", seen="", left=True)
             return
         if not await clusters.allowed(self._at, "delete", self._ref.version, where, self._ref.namespace):
             self.faults.append(f"{self._ref.label}: this worker may not delete {where.plural} in {self._ref.namespace}")
         was = body(live, tree(live, self._manager))
-        self._tell("extra", "", changes(was, {}, self._ref.label, hidden=self._hidden), left=False)
+        gone = changes(was, {}, self._ref.label, hidden=self._hidden)
+        self._tell("extra", "", gone, seen=mark(live, manager=self._manager), left=False)
 
-    def _tell(self, how: How, digest: str, diff: str, *, left: bool) -> None:
+    def _tell(self, how: How, digest: str, diff: str, *, seen: str, left: bool) -> None:
         ref = self._ref.model_dump()
-        self.difference = Difference(**ref, digest=digest, left=left, how=how, diff=diff)
+        self.difference = Difference(**ref, digest=digest, seen=seen, left=left, how=how, diff=diff)
 
     async def _drifted(self, live: Object | None, head: Manifest) -> None:
         """Tell whether what is deployed is what the head says; a head that was never valid is not deployed."""

@@ -40,10 +40,12 @@ class ManifestsAt(Wire):
 class Wanted(Ref):
     """An object, and the digest of what the manager owns of it after the apply; "" for one that is to go.
 
-    One that is ``left`` holds data: it is made if it is not there, and never deleted, by an undo neither.
+    ``seen`` is that digest as it was when people decided. One that is ``left`` holds data: it is made if it is not
+    there, and never deleted, by an undo neither.
     """
 
     digest: str
+    seen: str = ""
     left: bool = False
 
 
@@ -122,6 +124,11 @@ class ApplyManifests(Action[ManifestsSpec, Applied]):
 
     async def apply(self, spec: ManifestsSpec, before: Applied) -> None:
         """Keep what is there, apply what the revision has, delete what it has no more."""
+        since = [
+            one.label for one in spec.changed.values() if before.objects.get(one.key) not in (one.seen, one.digest)
+        ]
+        if since:
+            raise Drifted(f"{', '.join(since[:5])}: somebody else has changed it since; nothing was overwritten")
         manifests = await wanted_manifests(spec)
         live = await _known(spec, before)
         await self.halt(spec)

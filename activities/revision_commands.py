@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from activities import ssh
 from activities.ssh import HostAt
 from recovery.actions import Action, Spec
-from recovery.errors import Fatal, RecoveryError, Transient
+from recovery.errors import Drifted, Fatal, RecoveryError, Transient
 from recovery.models import Wire
 from runbooks.schema import Command, Host
 
@@ -36,10 +36,11 @@ class CommandAt(Wire):
 
 
 class Told(Spec):
-    """Have a target at ``revision``; ``run`` is the recovery."""
+    """Have a target at ``revision``; ``run`` is the recovery. ``seen`` is what it had when people decided, if known."""
 
     target: CommandAt
     revision: str
+    seen: str = ""
     run: str
 
 
@@ -85,7 +86,9 @@ class Tells(Action[Told, At]):
         return now.pending
 
     async def apply(self, spec: Told, before: At) -> None:
-        """Run its command."""
+        """Run its command, unless it was brought another revision since people decided."""
+        if spec.seen and before.revision not in (spec.seen, spec.revision):
+            raise Drifted(f"{spec.target.name}: somebody else has brought {before.revision} since; nothing was changed")
         await self._run(spec, spec.target.apply, spec.revision)
 
     async def undo(self, spec: Told, before: At) -> None:

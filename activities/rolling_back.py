@@ -26,12 +26,14 @@ SEEN = 200
 
 
 class RollBack(Spec):
-    """Have the configuration ``wanted`` (a tree) at the top of its branch.
+    """Have the configuration ``wanted`` (a tree) at the top of its branch, instead of ``seen``.
 
-    ``at`` is the time of the commit, in seconds since 1970; ``message`` says who, why, and from what to what.
+    On that people decided. ``at`` is the time of the commit, in seconds since 1970; ``message`` says who, why, and
+    from what to what.
     """
 
     repository: Repository
+    seen: str
     wanted: str
     good: str
     at: int
@@ -66,7 +68,11 @@ class RollsBack(Action[RollBack, Branch]):
         return Branch(tree=spec.wanted)
 
     async def apply(self, spec: RollBack, before: Branch) -> None:
-        """Push a commit with that."""
+        """Push a commit with that, unless another configuration was pushed since people decided."""
+        if before.tree not in (spec.seen, spec.wanted):
+            raise Drifted(
+                f"{spec.system}: somebody else has pushed another configuration since; nothing was overwritten"
+            )
         await _moved(spec, before.tree, spec.wanted, spec.message)
 
     async def undo(self, spec: RollBack, before: Branch) -> None:

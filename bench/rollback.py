@@ -107,7 +107,7 @@ def _git(folder: Path, *words: str, text: str = "") -> str:
 def _estate(folder: Path) -> str:
     """Write the repository and the catalog; return the good revision."""
     subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", folder / "shop.git"], check=True)
-    commits = []
+    commits: list[str] = []
     for content in ("works\n", "broken\n"):
         blob = _git(folder, "hash-object", "-w", "--stdin", text=content)
         tree = _git(folder, "mktree", text=f"100644 blob {blob}\tapp.conf\n")

@@ -71,12 +71,12 @@ class ConfigurationRollback(Procedure[Parameters]):
         for name in plan.manifests:
             manifests[name] = await self.glance(compare_manifests, plan.dry(name, found), instead=Compared())
         for name in plan.commands:
-            spec = plan.tells(name, found.good)
+            spec = plan.tells(name, found)
             commands[name] = await self.glance(tell, spec, f"ask {name} for its revision", instead=At())
         asked = plan.watches(plan.targets, "every target, as it is", found, None)
         health = (await self.look(watch_health, asked)).targets if asked.targets else {}
-        for name, compared in manifests.items():
-            before = plan.rolled_out(name, compared, before=True)
+        for name, objects in manifests.items():
+            before = plan.rolled_out(name, objects, before=True)
             health |= {name: _state(await self.look(rolled_out, before, f"see how {name} is now"))}
         return Seen(files=tuple(files), manifests=manifests, commands=commands, health=health)
 
@@ -106,7 +106,7 @@ class ConfigurationRollback(Procedure[Parameters]):
             elif name in plan.manifests:
                 await self.do(apply_manifests, plan.applies(name, found, seen))
             else:
-                await self.do(tell, plan.tells(name, found.good))
+                await self.do(tell, plan.tells(name, found, seen))
 
     def _judge(self, what: str, before: dict[str, State], after: dict[str, State], not_cured: Sequence[str]) -> None:
         if bad := worse(before, after):

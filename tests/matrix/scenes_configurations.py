@@ -124,7 +124,8 @@ class RollBackScene(GitScene[RollBack, Branch]):
         """Nothing has to be done."""
         shop = shop_of(self.stage)
         return RollBack(
-            system="shop", drill=True, repository=self.remote.repository, wanted=self.remote.tree(shop.good),
+            system="shop", drill=True, repository=self.remote.repository, seen=self.remote.tree(shop.bad),
+            wanted=self.remote.tree(shop.good),
             good=shop.good, at=1_790_000_000, message="Roll back\n\nfor a test", run=run(),
         )  # fmt: skip
 
@@ -171,12 +172,16 @@ class PutFilesScene(JobScene[PutFiles, Placed]):
         self.machine.have(BAD)
         source = Source(repository=shop.remote.repository, revision=shop.good)
         digests = sums(await git.contents(source))
+        seen = sums({path: content.encode() for path, content in BAD.items()})
         paths = sorted({"app.conf", "left.conf", *digests})
         who = runner()
         return PutFiles(
             system="shop", drill=True, run=run(), source=source, owner=f"{who.uid}:{who.gid}",
             target=self.machine.target(host_of(self.stage)), files=tuple(
-                Put(path=path, digest=digests.get(path, ""), executable=path.endswith(".sh")) for path in paths
+                Put(
+                    path=path, digest=digests.get(path, ""), seen=seen.get(path, ""),
+                    executable=path.endswith(".sh"),
+                ) for path in paths
             ),
         )  # fmt: skip
 

@@ -283,7 +283,6 @@ async def test_change_by_hand_after_the_gate_is_not_overwritten(shop: Shop) -> N
     await eventually(lambda: shop.machines["one"].loaded == GOOD["app.conf"], "the canary is changed")
     shop.machines["three"].write("app.conf", "mended by hand\n")
     report = await recovery.ended(90)
-    assert (report.outcome, report.residual) == ("recovered", ()) or report.kind == "Drifted", report.failure
     shown = {**BAD, "app.conf": "mended by hand\n"}
     assert (report.kind, shop.machines["three"].has()) == ("Drifted", shown)
     assert shop.machines["one"].has() == BAD
