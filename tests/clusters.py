@@ -33,9 +33,12 @@ CORE, APPS = f"/api/v1/namespaces/{NAMESPACE}", f"/apis/apps/v1/namespaces/{NAME
 PLURALS = {
     "ConfigMap": f"{CORE}/configmaps", "Secret": f"{CORE}/secrets", "Service": f"{CORE}/services",
     "PersistentVolumeClaim": f"{CORE}/persistentvolumeclaims", "Deployment": f"{APPS}/deployments",
-    "StatefulSet": f"{APPS}/statefulsets", "DaemonSet": f"{APPS}/daemonsets", "Pod": f"{CORE}/pods",
+    "StatefulSet": f"{APPS}/statefulsets", "DaemonSet": f"{APPS}/daemonsets",
+    "ReplicaSet": f"{APPS}/replicasets", "Pod": f"{CORE}/pods",
 }  # fmt: skip
-CLEARED = ("Deployment", "StatefulSet", "DaemonSet", "Service", "ConfigMap", "Secret", "PersistentVolumeClaim", "Pod")
+CLEARED = ("Deployment", "StatefulSet", "DaemonSet", "Service", "ConfigMap", "Secret", "PersistentVolumeClaim")
+MADE = ("ReplicaSet", "Pod")
+"""What controllers make: their garbage collector is slow on a machine that does much else."""
 
 
 @contextlib.contextmanager
@@ -132,7 +135,6 @@ class Deployed:
         return {
             f"{kind}/{one['metadata']['name']}": plain(one)
             for kind in CLEARED
-            if kind != "Pod"
             for one in self.ask("GET", PLURALS[kind])["items"]
             if one["metadata"]["name"] != "recovery-hands" and not automatic(one)
         }
@@ -140,6 +142,8 @@ class Deployed:
     def clear(self) -> None:
         """Take everything out of the namespace, and wait until it is gone: what still goes takes new ones with it."""
         until(lambda: sum(map(self._cleared, CLEARED)) == 0, "the namespace is empty", 60)
+        for kind in MADE:
+            self._cleared(kind)
 
     def _cleared(self, kind: str) -> int:
         """Delete what there is of a kind, and return how many there were."""
