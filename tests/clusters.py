@@ -33,8 +33,8 @@ CORE, APPS = f"/api/v1/namespaces/{NAMESPACE}", f"/apis/apps/v1/namespaces/{NAME
 PLURALS = {
     "ConfigMap": f"{CORE}/configmaps", "Secret": f"{CORE}/secrets", "Service": f"{CORE}/services",
     "PersistentVolumeClaim": f"{CORE}/persistentvolumeclaims", "Deployment": f"{APPS}/deployments",
-    "StatefulSet": f"{APPS}/statefulsets", "DaemonSet": f"{APPS}/daemonsets", "ReplicaSet": f"{APPS}/replicasets",
-    "Pod": f"{CORE}/pods",
+    "StatefulSet": f"{APPS}/statefulsets", "DaemonSet": f"{APPS}/daemonsets",
+    "ReplicaSet": f"{APPS}/replicasets", "Pod": f"{CORE}/pods",
 }  # fmt: skip
 CLEARED = ("Deployment", "StatefulSet", "DaemonSet", "Service", "ConfigMap", "Secret", "PersistentVolumeClaim")
 MADE = ("ReplicaSet", "Pod")

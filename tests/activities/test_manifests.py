@@ -16,6 +16,7 @@ from recovery.errors import Drifted, Fatal, Invalid, Refused
 from tests.clusters import Deployed, claim, config_map, plain, secret, service, until, workload
 
 Object = dict[str, Any]
+pytestmark = pytest.mark.drawn
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_user_may_do_what_is_theirs(cluster: Kubernetes, user: str, method: str,
     assert found == code
 
 
+@pytest.mark.soak
 def test_killed_api_keeps_what_it_was_told(deployed: Deployed) -> None:
     deployed.apply(config_map("kept", {"a": "b"}))
     pid = deployed.cluster.running()["kube-apiserver"]
