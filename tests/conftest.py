@@ -51,6 +51,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly what was not tried."""
+    left = [one for one in terminalreporter.stats.get("skipped", ()) if "control plane" in str(one.longrepr)]
+    if left:
+        terminalreporter.section("KUBERNETES WAS NOT TESTED", yellow=True)
+        terminalreporter.line(f"{len(left)} tests need its control plane: set KUBEBUILDER_ASSETS, see README.md")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Share out the tests by what they have in common."""

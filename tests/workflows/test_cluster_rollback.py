@@ -44,7 +44,7 @@ class Estate:
     def have(self, good: Sequence[Object], bad: Sequence[Object], files: str = "works well\n", **more: Any) -> None:
         """Commit both, deploy the bad one, and write the catalog."""
         for objects, text in ((good, files), (bad, "works badly\n")):
-            tree = {**below("web", {"app.conf": text}), "k8s/all.yaml": yaml.safe_dump_all(objects)}
+            tree = below("web", {"app.conf": text}) | {"k8s/all.yaml": str(yaml.safe_dump_all(objects))}
             revision = self.remote.commit(tree)
             self.good = self.good or revision
         self.deployed.apply(*bad)
