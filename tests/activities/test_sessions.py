@@ -32,6 +32,10 @@ from tests.stores import Pair, Valkey, lab_host, pair
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MANY = 3000
+RATE = 1000
+"""Times a second that a client writes. As fast as it can, it writes each session anew while the stores are read once,
+on a machine that is busy: what is being written all the time can not be compared.
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
@@ -90,7 +94,7 @@ def written(stores: Pair, many: int = MANY) -> Iterator[list[int]]:
 
     def write() -> None:
         with stores.north.client() as client:
-            while not stop.is_set():
+            while not stop.wait(1 / RATE):
                 number = chance.randrange(many)
                 pipe = client.pipeline(transaction=False)
                 pipe.delete(f"session:{number}") if chance.random() < 0.1 else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +30,10 @@ from tests.workflows.test_session_restore import runbook as restoring
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 OWN = 20
+KILLS = 5
+"""Workers that are killed in one recovery: each kill costs seconds, and so does each recovery."""
+APART = 2
+"""Steps between two of them: who dies once a result is in the history may have gone one or two further by then."""
 
 
 def split(stores: Pair) -> None:
@@ -88,17 +92,18 @@ class Ring(NamedTuple):
         for key in stores.north.tell("KEYS", "*own-*"):  # type: ignore[attr-defined]
             stores.north.tell("DEL", key)
 
-    async def conducted(self, way: Way, **hurt: str) -> tuple[Report, Recovery]:
-        """Conduct one recovery; a worker that is killed is followed by another one."""
+    async def conducted(self, way: Way, cells: Sequence[Cell] = ()) -> tuple[Report, Recovery]:
+        """Conduct one recovery; each worker is killed at one of the ``cells``, and followed by another one."""
         self.reset()
         way.before(self.stores)
-        self.engine.start_worker(**hurt)
+        hurts = iter([self._hurt(cell) for cell in cells])
+        self.engine.start_worker(**next(hurts, {}))
         parameters = {"snapshot": f"{self.stores.copies}/lost.rdb"} if way.how == "restore" else {}
         given = {"runbook": f"lab/{way.how}", "reason": "a test", "requested_by": "alice", "parameters": parameters}
         handle = await self.engine.client.start_workflow(
             "SessionRecovery", given, id=f"lab/{secrets.token_hex(4)}", task_queue=self.engine.settings.task_queue
         )
-        keeping = asyncio.create_task(self._keep())
+        keeping = asyncio.create_task(self._keep(hurts))
         try:
             return await decided(Recovery(handle), by="bob"), Recovery(handle)
         except BaseException:
@@ -110,11 +115,23 @@ class Ring(NamedTuple):
                 await keeping
             self.engine.kill_worker()
 
-    async def _keep(self) -> None:
+    async def _keep(self, hurts: Iterator[dict[str, str]]) -> None:
         while True:
             if self.engine.died() is not None:
-                self.engine.start_worker()
+                self.engine.start_worker(**next(hurts, {}))
             await asyncio.sleep(0.05)
+
+    def _hurt(self, cell: Cell) -> dict[str, str]:
+        once = self.struck(cell)
+        once.unlink(missing_ok=True)
+        return {
+            "HURT_ACTIVITY": cell.activity, "HURT_POINT": cell.point, "HURT_SECONDS": str(cell.seconds),
+            "HURT_ONCE": str(once),
+        }  # fmt: skip
+
+    def struck(self, cell: Cell) -> Path:
+        """Return the file that is there once a worker was killed at ``cell``."""
+        return self.folder / re.sub(r"\W", "_", f"struck-{cell.activity}-{cell.point}")
 
     def stands(self, way: Way) -> None:
         """Assert that the stores are what they have to be, and that all that only one had is kept, once."""
@@ -155,23 +172,34 @@ async def ring(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
             yield found._replace(engine=engine)
 
 
+def trips(cells: Sequence[Cell], steps: Sequence[str]) -> list[list[Cell]]:
+    """Share out ``cells`` among recoveries of which each is struck up to KILLS times, in the order of ``steps``."""
+    found: list[list[Cell]] = []
+    for cell in cells:
+        at = steps.index(cell.activity)
+        free = (
+            trip
+            for trip in found
+            if len(trip) < KILLS and all(abs(at - steps.index(one.activity)) > APART for one in trip)
+        )
+        trip = next(free, None)
+        found.append([cell]) if trip is None else trip.append(cell)
+    return [sorted(trip, key=lambda cell: steps.index(cell.activity)) for trip in found]
+
+
 async def crash(
     ring: Ring, way: Way, chance: random.Random, subtests: pytest.Subtests, most: int | None = None
 ) -> None:
     calm, recovery = await ring.conducted(way)
     assert calm.outcome == "recovered", calm.failure
     ring.stands(way)
-    cells: list[Cell] = matrix({"approve": recorded(await recovery.handle.fetch_history())}, chance)
+    steps = recorded(await recovery.handle.fetch_history())
+    cells = matrix({"approve": steps}, chance)
     assert len(cells) > 30
-    for number, cell in enumerate(islice(cells, most)):
-        with subtests.test(str(cell)):
-            once = ring.folder / f"struck-{number}-{cell.point}"
-            once.unlink(missing_ok=True)
-            report, _ = await ring.conducted(
-                way, HURT_ACTIVITY=cell.activity, HURT_POINT=cell.point, HURT_SECONDS=str(cell.seconds),
-                HURT_ONCE=str(once),
-            )  # fmt: skip
-            assert once.exists()
+    for trip in trips(cells[:most], list(steps)):
+        with subtests.test(", ".join(map(str, trip))):
+            report, _ = await ring.conducted(way, trip)
+            assert [cell for cell in trip if not ring.struck(cell).exists()] == []
             assert (report.outcome, report.residual) == ("recovered", ()), report.failure
             ring.stands(way)
 
