@@ -18,6 +18,7 @@ import pytest_asyncio
 from lab.estate import Lab
 from recovery.report import Report
 from tests.activities.test_sessions import fill
+from tests.conftest import SEED
 from tests.matrix.cells import Cell, matrix, recorded
 from tests.matrix.disasters import decided
 from tests.matrix.disturbed import PROGRAM
@@ -32,6 +33,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 OWN = 20
 KILLS = 5
 """Workers that are killed in one recovery: each kill costs seconds, and so does each recovery."""
+PARTS = 4
+"""Of one way: each part takes some minutes by itself."""
 APART = 2
 """Steps between two of them: who dies once a result is in the history may have gone one or two further by then."""
 
@@ -187,16 +190,14 @@ def trips(cells: Sequence[Cell], steps: Sequence[str]) -> list[list[Cell]]:
     return [sorted(trip, key=lambda cell: steps.index(cell.activity)) for trip in found]
 
 
-async def crash(
-    ring: Ring, way: Way, chance: random.Random, subtests: pytest.Subtests, most: int | None = None
-) -> None:
+async def crash(ring: Ring, way: Way, chance: random.Random, subtests: pytest.Subtests, share: slice) -> None:
     calm, recovery = await ring.conducted(way)
     assert calm.outcome == "recovered", calm.failure
     ring.stands(way)
     steps = recorded(await recovery.handle.fetch_history())
     cells = matrix({"approve": steps}, chance)
     assert len(cells) > 30
-    for trip in trips(cells[:most], list(steps)):
+    for trip in trips(cells[share], list(steps)):
         with subtests.test(", ".join(map(str, trip))):
             report, _ = await ring.conducted(way, trip)
             assert [cell for cell in trip if not ring.struck(cell).exists()] == []
@@ -208,12 +209,13 @@ async def crash(
 async def test_killed_worker_recovers_sessions_all_the_same(
     ring: Ring, chance: random.Random, way: str, subtests: pytest.Subtests
 ) -> None:
-    await crash(ring, WAYS[way], chance, subtests, 1)
+    await crash(ring, WAYS[way], chance, subtests, slice(1))
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("way", WAYS)
 async def test_worker_killed_anywhere_recovers_sessions_all_the_same(
-    ring: Ring, chance: random.Random, way: str, subtests: pytest.Subtests
+    ring: Ring, way: str, part: int, subtests: pytest.Subtests
 ) -> None:
-    await crash(ring, WAYS[way], chance, subtests)
+    await crash(ring, WAYS[way], random.Random(f"{SEED}/{way}"), subtests, slice(part, None, PARTS))
