@@ -36,8 +36,8 @@ from recovery.settings import Settings
 SESSIONS = 100_000
 RATE = 1000
 """Sessions a second that the client writes; each takes its turn, so that one that is late is seen."""
-PAIRS = 24
-"""How often it is measured with a check and without one, in turns, for each layout of the cores."""
+SECONDS, PAIRS = 20, 8
+"""For how long, and how often, it is measured with a check and without one, in turns, for each layout of the cores."""
 CORES = os.sched_getaffinity(0)
 LAYOUTS = ("on shared cores", "store and client on a core of their own")
 Written = Sequence[tuple[float, float]]
@@ -49,6 +49,11 @@ class Window(NamedTuple):
 
     began: float
     ended: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+        return self.ended - self.began
 
     def times(self, written: Written) -> list[float]:
         """Return what the sessions took that were sent in it."""
@@ -62,6 +67,11 @@ class Turns:
     beside: list[Window] = field(default_factory=list)
     without: list[Window] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> float:
+        """How long it was measured beside a check."""
+        return sum(one.seconds for one in self.beside)
+
     def told(self, written: Written) -> dict[str, float]:
         """Return what a client noticed: the ratios are of all pairs together, their spread is that of single pairs."""
         pairs = [
@@ -70,11 +80,11 @@ class Turns:
         beside, without = ([took for pair in pairs for took in pair[at]] for at in (0, 1))
         slow = [p99(one) / p99(other) for one, other in pairs]
         rates = [
-            len(one) / (first.ended - first.began) / (len(other) / (then.ended - then.began))
+            len(one) / first.seconds / (len(other) / then.seconds)
             for (one, other), first, then in zip(pairs, self.beside, self.without, strict=True)
         ]
         return {
-            "seconds beside a check": round(sum(one.ended - one.began for one in self.beside), 1),
+            "seconds beside a check": round(self.seconds, 1),
             "p99 without a check, ms": round(p99(without) * 1000, 3),
             "p99 beside a check, ms": round(p99(beside) * 1000, 3),
             "p99 ratio (goal: at most 1.03)": round(p99(beside) / p99(without), 3),
@@ -114,12 +124,12 @@ async def measure() -> dict[str, object]:
                 _pin(lab, engine, writer.pid, apart=layout == LAYOUTS[1])
                 with _store(lab) as store:
                     store.config_resetstat()
-                    for _ in range(PAIRS):
+                    while len(found.beside) < PAIRS or found.seconds < SECONDS:
                         found.beside.append(window := await _window(client))
-                        found.without.append(await _window(None, window.ended - window.began))
+                        found.without.append(await _window(None, window.seconds))
                     commands[layout] = _commands(store)
             written = await asyncio.to_thread(writer.told)
-    took = [window.ended - window.began for found in turns.values() for window in found.beside]
+    took = [window.seconds for found in turns.values() for window in found.beside]
     return {
         "check of 100,000 sessions with its sample, s (goal: under 5)": round(median(took), 2),
         "check of 100,000 sessions with its sample, most, s": round(max(took), 2),
