@@ -111,7 +111,7 @@ class SessionReplicationCheck(Procedure[Parameters]):
         held = {f"keys at {name}": one.seen.keys for name, one in seen.stores.items() if one.answered}
         for name, one in seen.compared.items():
             held[f"sessions compared at {name}"] = one.compared
-            held |= {f"sessions that were just being written at {name}": one.undecided} if one.undecided else {}
+            held |= {f"sessions not compared at {name}, just being written": one.undecided} if one.undecided else {}
         return verdict(stores, seen, limits), held
 
     async def _sighted(self, probe: Probe[S, T], spec: S, host: HostAt, turn: str) -> T:
