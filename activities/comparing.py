@@ -108,8 +108,8 @@ def named(wrong: Iterable[tuple[str, Difference]]) -> tuple[str, ...]:
 async def compared(primary: Reader, replica: Reader, keys: Sequence[str], seconds: float) -> Compared:
     """Compare what both hold under these keys; a difference counts when two rounds have seen the same.
 
-    A round reads the primary, then the replica once it has come as far, and the primary again: what it changed in
-    between is asked again. ``seconds`` are waited for the replica.
+    A round reads the primary, then the replica once it has come as far, and what differs at the primary again: what it
+    changed in between is asked again. ``seconds`` are waited for the replica.
     """
     open_, seen = set(keys), dict[str, tuple[Row | None, Row | None]]()
     decided: dict[str, Difference | None] = {}
@@ -121,20 +121,21 @@ async def compared(primary: Reader, replica: Reader, keys: Sequence[str], second
         before = await primary.read(asked)
         there = await replica.read(asked, before.offset, seconds)
         arrived, reached = datetime.now(UTC), there.reached >= before.offset
-        after, until = await primary.read(asked), soon()
+        unlike = [key for key in asked if before.rows.get(key) != there.rows.get(key)]
+        after, until = await primary.read(unlike), soon()
         at = arrived if reached else at
         if reached and before.keys == after.keys:
             counts[before.keys == there.keys] += 1
-        for key in asked:
+        decided |= dict.fromkeys(open_.difference(unlike))
+        for key in unlike:
             first, second = before.rows.get(key), there.rows.get(key)
             if first != after.rows.get(key) or goes(first, second, until):
                 seen.pop(key, None)  # it is being written, or just going
                 continue
-            how = difference(first, second)
-            if how is not None and not reached:
+            if not reached:
                 continue  # it may still be on its way
-            if how is None or seen.get(key) == (first, second):  # a difference has to be seen twice
-                decided[key] = how
+            if seen.get(key) == (first, second):  # a difference has to be seen twice
+                decided[key] = difference(first, second)
             seen[key] = (first, second)
         open_ -= decided.keys()
     wrong = {key: how for key, how in decided.items() if how is not None}

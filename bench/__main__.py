@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 
 from bench import cut_over, loss, restore, rollback, sessions, steps, switch
 
@@ -13,7 +14,7 @@ from bench import cut_over, loss, restore, rollback, sessions, steps, switch
 def main() -> None:
     """Run every measurement and print one JSON object of them."""
     names = sys.argv[1:] or ["steps", "restore", "cut_over", "switch", "loss", "sessions", "rollback"]
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, Mapping[str, object]] = {}
     if "steps" in names:
         found["steps"] = asyncio.run(steps.measure())
     if "restore" in names:

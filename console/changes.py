@@ -33,8 +33,12 @@ class Change:
         return {**asdict(self), "at": self.at.isoformat()}
 
 
-def changes(before: Report | None, now: Report) -> Iterator[Change]:
-    """Yield what ``now`` says that ``before`` did not."""
+def changes(before: Report | None, now: Report) -> list[Change]:
+    """Return what ``now`` says that ``before`` did not, as it happened."""
+    return sorted(_changes(before, now), key=lambda change: change.at)
+
+
+def _changes(before: Report | None, now: Report) -> Iterator[Change]:
     old_steps = {line.step: line for line in before.steps} if before else {}
     for line in now.steps:
         if line.step not in old_steps or old_steps[line.step].state != line.state:

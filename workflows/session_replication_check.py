@@ -109,8 +109,10 @@ class SessionReplicationCheck(Procedure[Parameters]):
             for replica in followed:
                 await self._compared(wanted, seen, primary, replica, turn)
         held = {f"keys at {name}": one.seen.keys for name, one in seen.stores.items() if one.answered}
-        compared = {f"sessions compared at {name}": one.compared for name, one in seen.compared.items()}
-        return verdict(stores, seen, limits), held | compared
+        for name, one in seen.compared.items():
+            held[f"sessions compared at {name}"] = one.compared
+            held |= {f"sessions not compared at {name}, just being written": one.undecided} if one.undecided else {}
+        return verdict(stores, seen, limits), held
 
     async def _sighted(self, probe: Probe[S, T], spec: S, host: HostAt, turn: str) -> T:
         """Look from the site of a host, if a worker is there, else from here."""

@@ -1,5 +1,12 @@
-local digits = {}
-for byte = 0, 255 do digits[string.char(byte)] = string.format('%02x', byte) end
+local function known(find)
+  return setmetatable({}, {__index = function(all, one)
+    local found = find(one)
+    all[one] = found
+    return found
+  end})
+end
+local digits = known(function(one) return string.format('%02x', string.byte(one)) end)
+local chars = known(function(pair) return string.char(tonumber(pair, 16)) end)
 local function whole(parts)
   for at, part in ipairs(parts) do parts[at] = #part .. ':' .. part end
   return table.concat(parts)
@@ -28,9 +35,7 @@ local function content(key, kind)
   return flat(redis.call('XRANGE', key, '-', '+'))
 end
 local function hex(text) return (string.gsub(text, '.', digits)) end
-local function bytes(text)
-  return (string.gsub(text, '%x%x', function(pair) return string.char(tonumber(pair, 16)) end))
-end
+local function bytes(text) return (string.gsub(text, '%x%x', chars)) end
 local function row(key)
   local kind = redis.call('TYPE', key).ok
   if kind == 'none' then return end

@@ -48,7 +48,7 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
     wanted = Parameters.model_validate(frozen.parameters)
     page = Page(Sites(frozen.systems, frozen.estate, wanted, RUN))
     lines: dict[str, Iterable[str]] = {
-        "hosts": page.hosts(), "values": page.values(), "scripts": scripts(SCRIPTS), "look": page.look(),
+        "hosts": hosts(page.used), "values": written(page.values()), "scripts": scripts(SCRIPTS), "look": page.look(),
         "sound": page.sound(), "found": page.found(), "halt": page.halt(), "keep": page.keep(), "shut": page.shut(),
         "stops": page.stops(), "fence": page.fence(), "promote": page.promote(), "starts": page.starts(),
         "open": page.open(), "validate": page.validate(), "follow": page.follow(), "tidy": page.tidy(),
@@ -86,6 +86,19 @@ def scripts(names: Iterable[str]) -> Iterator[str]:
         yield from (f"cat >\"$WORK/{name}.sh\" <<'{END}'", content.rstrip(), END)
 
 
+def hosts(used: Iterable[HostAt]) -> Iterator[str]:
+    """Yield how each host is reached."""
+    for host in used:
+        login = shlex.quote(f"{host.user}@{host.address}")
+        yield f'at_{named(host.name)}() {{ $SSH -p {host.port} {login} "$@"; }}'
+
+
+def written(told: Iterable[tuple[str, Mapping[str, object]]]) -> Iterator[str]:
+    """Yield what writes what scripts are told about each system into files."""
+    for name, values in told:
+        yield from (f"cat >\"$WORK/{name}.values\" <<'{END}'", *heads(values), END)
+
+
 class Found(str):
     """What the shell fills in, from what was found when the page is used."""
 
@@ -93,7 +106,7 @@ class Found(str):
 def on(host: HostAt, system: str, script: str, **given: object) -> str:
     """Return the line that runs a script on a host for a system."""
     words = [f"{key}={_word(value)}" for key, value in given.items()]
-    return " ".join(["on", _name(host.name), system, script, *words])
+    return " ".join(["on", named(host.name), system, script, *words])
 
 
 def _word(value: object) -> str:
@@ -105,7 +118,8 @@ def must(found: str, wanted: str, advice: str) -> str:
     return f"must {found} {wanted} {shlex.quote(advice)}"
 
 
-def _name(text: str) -> str:
+def named(text: str) -> str:
+    """Return a name as the shell takes one."""
     return re.sub(r"\W", "_", text)
 
 
@@ -136,18 +150,8 @@ class Page:
         """Return every system, as its file of what was seen is named."""
         return [*(one.name for one in self._kept()), *(one.name for one in self.services), *self.sites.directors]
 
-    def hosts(self) -> Iterator[str]:
-        """Yield how each host is reached."""
-        for host in self.used:
-            login = shlex.quote(f"{host.user}@{host.address}")
-            yield f'at_{_name(host.name)}() {{ $SSH -p {host.port} {login} "$@"; }}'
-
-    def values(self) -> Iterator[str]:
+    def values(self) -> Iterator[tuple[str, Mapping[str, object]]]:
         """Yield what scripts are told about each system."""
-        for name, values in self._values():
-            yield from (f"cat >\"$WORK/{name}.values\" <<'{END}'", *heads(values), END)
-
-    def _values(self) -> Iterator[tuple[str, Mapping[str, object]]]:
         for host in self.used:
             yield host.name, {"jobs": host.jobs}
         for pair in self.sites.databases:
@@ -194,10 +198,10 @@ class Page:
         yield '[ -n "$STOPPED" ] || [ ! -e "$WORK/decided" ] || mv "$WORK/decided" "$WORK/decided.$(date +%s)"'
         yield "goes_on && {"
         for two in self.sites.stores:
-            yield f"""    printf "GATE_{_name(two.old.name)}='%s'\\n" "$(seen {two.old.name} gate)\""""
+            yield f"""    printf "GATE_{named(two.old.name)}='%s'\\n" "$(seen {two.old.name} gate)\""""
         for name in self.sites.directors:
             kept = f"""$(sed 's/"upstreams"://' "$WORK/{name}.seen")"""
-            yield f"""    printf "POINTS_{_name(name)}='%s'\\n" "{kept}\""""
+            yield f"""    printf "POINTS_{named(name)}='%s'\\n" "{kept}\""""
         yield '} >"$WORK/found"'
         yield '. "$WORK/found"'
 
@@ -230,7 +234,7 @@ class Page:
         """Yield what fences stores and databases of the old site, and proves that nothing was left."""
         seconds = int(self.sites.wanted.catch_up.total_seconds())
         for two in self.sites.stores:
-            gate = Found(f"$GATE_{_name(two.old.name)}")
+            gate = Found(f"$GATE_{named(two.old.name)}")
             yield from _lag(two)
             yield on(
                 two.old.host, two.old.name, "store_gate", EXPECTED=gate, LEAST=CLOSED, LAG=Found("$LAG"), CLOSED="yes",
@@ -352,7 +356,7 @@ class Page:
         for level in self.sites.levels(self.sites.old):
             yield from _run(level)
         for name in self.sites.directors:
-            yield f'point {self._director(name)} "$POINTS_{_name(name)}"'
+            yield f'point {self._director(name)} "$POINTS_{named(name)}"'
         yield from (on(pair.new.host, pair.new.name, "restore_role") for pair in self.sites.databases)
         yield from (on(host, host.name, "resume") for host in self.halted)
 
@@ -370,7 +374,7 @@ def _see(one: DatabaseAt, reach: str = "") -> str:
 
 
 def _await(seconds: int, what: str, how: str, pair: Pair | Stores) -> str:
-    names = f"{_name(pair.old.host.name)} {pair.old.name} {_name(pair.new.host.name)} {pair.new.name}"
+    names = f"{named(pair.old.host.name)} {pair.old.name} {named(pair.new.host.name)} {pair.new.name}"
     return f"await {seconds} {shlex.quote(what)} {how} {names}"
 
 
@@ -380,7 +384,7 @@ def _run(level: ServicesSpec) -> Iterator[str]:
 
 
 def _unfence(two: Stores) -> Iterator[str]:
-    gate = f"GATE_{_name(two.old.name)}"
+    gate = f"GATE_{named(two.old.name)}"
     yield from _lag(two)
     yield on(
         two.old.host, two.old.name, "store_gate", EXPECTED=Found(f"{CLOSED} $LAG"), LEAST=Found(f"${{{gate}% *}}"),
@@ -390,7 +394,7 @@ def _unfence(two: Stores) -> Iterator[str]:
 
 def _lag(two: Stores) -> Iterator[str]:
     """Yield how the lag is found with which the old store is fenced: with 0 it would take every write."""
-    yield f"LAG=${{GATE_{_name(two.old.name)}#* }}"
+    yield f"LAG=${{GATE_{named(two.old.name)}#* }}"
     yield f'[ "$LAG" != 0 ] || LAG={LAG}'
 
 

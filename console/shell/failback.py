@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from activities.homecoming import keeps, parted
 from activities.sites import Sites
 from activities.store_roles import CLOSED, LAG
-from console.shell.data_center_activation import PLAIN, RUN, Found, Page, must, on, scripts, where
+from console.shell.data_center_activation import PLAIN, RUN, Found, Page, hosts, must, on, scripts, where, written
 from recovery.models import Frozen
 from runbooks.procedures.failback import Parameters
 
@@ -35,9 +35,9 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
     wanted = Parameters.model_validate(frozen.parameters)
     page = HomePage(Sites(frozen.systems, frozen.estate, wanted, RUN))
     lines: dict[str, Iterable[str]] = {
-        "hosts": page.hosts(), "values": page.values(), "scripts": scripts(SCRIPTS), "look": page.look_home(),
-        "sound": page.fenced(), "read": page.read(), "export": page.export(), "halt": page.halt(),
-        "rebuild": page.rebuild(), "tidy": page.tidy_home(),
+        "hosts": hosts(page.used), "values": written(page.values()), "scripts": scripts(SCRIPTS),
+        "look": page.look_home(), "sound": page.fenced(), "read": page.read(), "export": page.export(),
+        "halt": page.halt(), "rebuild": page.rebuild(), "tidy": page.tidy_home(),
     }  # fmt: skip
     return {name: "\n".join(found) for name, found in lines.items()} | {
         **where(page.sites, frozen),
@@ -48,10 +48,11 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
 class HomePage(Page):
     """The lines of shell of each step; ``new`` is the site that was lost."""
 
-    def _values(self) -> Iterator[tuple[str, Mapping[str, object]]]:
+    def values(self) -> Iterator[tuple[str, Mapping[str, object]]]:
+        """Yield what scripts are told about each system, and where what only the lost site has is kept."""
         outs = {pair.new.name: parted(self.sites, pair).out for pair in self.sites.databases}
         outs |= {two.new.name: keeps(self.sites, two).out for two in self.sites.stores}
-        for name, values in super()._values():
+        for name, values in super().values():
             yield name, {**values, "out": outs[name], "owner": RUN} if name in outs else values
 
     def look_home(self) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from activities.session_restoring import (
 )
 from lab.estate import Lab
 from recovery.errors import Fatal, RecoveryError, Refused
+from tests.matrix.relay import relay
 from tests.running import eventually
 from tests.stores import Pair, lab_host, pair, snapshot
 
@@ -179,3 +181,24 @@ async def test_login_that_may_not_rename_is_told_before_anything_is_changed(stor
         client.execute_command("ACL", "SETUSER", "default", "+@all")
         await put_sessions.undo(spec, before)
         assert (client.keys(), client.get("session:1")) == (["session:1"], "2")
+
+
+def newer(said: bytes) -> bytes:
+    """Return what a server of a later version would have said: it ends each value with the version of its format."""
+    return re.sub(rb"..(.{8}\r\n\$7\r\nREPLACE)", b"\xff\x7f\\1", said, flags=re.DOTALL)
+
+
+async def test_server_that_is_newer_than_the_store_is_told(stores: Pair) -> None:
+    with stores.north.client() as client:
+        client.set("session:1", "snapshot", pxat=LATE)
+        file = snapshot(stores.north, stores.copies / "lost.rdb")
+        client.set("session:1", "store", pxat=LATE - 1)
+        spec, _ = await planned(stores, file)
+        before = await put_sessions.observe(spec)
+        async with relay(stores.north.port, newer) as between:
+            there = spec.store.model_copy(update={"port": between.port})
+            with pytest.raises(Fatal, match="name a server of its own version, or of an older one"):
+                await put_sessions.apply(spec.model_copy(update={"store": there}), before)
+        assert client.get("session:1") == "store"
+        await put_sessions.undo(spec, before)
+        assert (client.keys(), client.get("session:1")) == (["session:1"], "store")

@@ -45,7 +45,7 @@ def lines(before: Report | None, now: Report) -> Sequence[str]:
 
 def test_each_change_of_a_step_is_one_line() -> None:
     first = report(steps=(step("look", "looking"),))
-    then = report(steps=(step("look", "seen", 1.25), step("place", "changing")))
+    then = report(steps=(step("look", "seen", 1.25), step("place", "changing", 1.25)))
     assert lines(None, first) == ["… look: looking"]
     assert lines(first, first) == []
     assert lines(first, then) == ["✓ look: seen after 1.2 s", "… place: changing"]
@@ -65,6 +65,15 @@ def test_gates_open_are_decided_and_close() -> None:
     assert lines(None, opened) == ["? “keep” waits for 1 × dba until 23:00:00Z"]
     assert lines(opened, closed) == ["bob approves “keep”", "“keep”: bob approves"]
     assert lines(None, closed) == ["bob approves “keep”", "“keep”: bob approves"]
+
+
+def test_changes_are_told_as_they_happened() -> None:
+    decided = (DecisionLine(by="bob", verdict="approve", at=T + timedelta(seconds=2)),)
+    steps = (step("look", "seen", 1), step("put", "changed", 3))
+    now = report(steps=steps, gates=(gate(decisions=decided, closed="bob approves"),))
+    assert lines(None, now) == [
+        "✓ look: seen after 1.0 s", "bob approves “keep”", "“keep”: bob approves", "✓ put: changed after 3.0 s",
+    ]  # fmt: skip
 
 
 def test_blockers_and_refusals_are_told_once() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from lab import ledger
 from lab.estate import Lab
 from tests.copies import drop_all
+from tests.matrix.two_sites import session_store
 from tests.recovery.test_undoing import reset
 from tests.running import ROOT, Recovery, Running, eventually, running
 
@@ -181,14 +182,56 @@ async def recovered_home(engine: Running) -> Recovery:
     return recovery
 
 
+async def checked_sessions(engine: Running) -> Recovery:
+    """Both sites have the sessions."""
+    return await _sessions(engine, "SessionReplicationCheck", "check-sessions")
+
+
+async def recovered_reattached(engine: Running) -> Recovery:
+    """Both stores took sessions; that of south is kept, and becomes the replica again."""
+    with session_store(engine_lab(engine).sites["south"]) as south:
+        south.replicaof("NO", "ONE")
+        south.mset({f"session:only-south-{number}": number for number in range(20)})
+    recovery = await _sessions(engine, "SessionRecovery", "reattach-sessions-south")
+    await recovery.approve()
+    return recovery
+
+
+async def recovered_restored(engine: Running) -> Recovery:
+    """Sessions were lost at north, and go back from a snapshot."""
+    north = engine_lab(engine).sites["north"]
+    lost = [f"session:lost-{number}" for number in range(20)]
+    with session_store(north) as client:
+        client.mset(dict.fromkeys(lost, "here"))
+        client.save()
+        client.delete(*lost)
+    (folder := north.place.copies / "lost").mkdir()
+    for path in (folder, snapshot := Path(shutil.copy(north.place.valkey / "dump.rdb", folder))):
+        north.who.own(path)
+    recovery = await _sessions(engine, "SessionRecovery", "restore-sessions", snapshot=str(snapshot))
+    await recovery.approve()
+    return recovery
+
+
+async def recovered_promoted(engine: Running) -> Recovery:
+    """South's store takes sessions instead of north's, which has everything and can be fenced."""
+    recovery = await _sessions(engine, "SessionRecovery", "promote-sessions-south")
+    await recovery.approve()
+    return recovery
+
+
 async def _activate(engine: Running, site: str) -> Recovery:
     return await _start(engine, "DataCenterActivation", f"activate-{site}", watch="PT1S")
 
 
-async def _start(engine: Running, procedure: str, runbook: str, **parameters: str) -> Recovery:
+async def _sessions(engine: Running, procedure: str, runbook: str, **parameters: str) -> Recovery:
+    return await _start(engine, procedure, runbook, "sessions", **parameters)
+
+
+async def _start(engine: Running, procedure: str, runbook: str, system: str = "orders", **parameters: str) -> Recovery:
     asked = {"runbook": f"lab/{runbook}", "reason": "a test", "requested_by": "alice", "parameters": parameters}
     queue = engine.settings.task_queue
-    return Recovery(await engine.client.start_workflow(procedure, asked, id="lab/orders", task_queue=queue))
+    return Recovery(await engine.client.start_workflow(procedure, asked, id=f"lab/{system}", task_queue=queue))
 
 
 def _just_now() -> datetime:
@@ -203,6 +246,7 @@ def engine_lab(engine: Running) -> Lab:
 Scene = Callable[[Running], Awaitable[Recovery]]
 SWITCHES: tuple[Scene, ...] = (recovered_switched, compensated_switched)
 LOSSES: tuple[Scene, ...] = (recovered_taken_over, recovered_home)
+SESSIONS: tuple[Scene, ...] = (checked_sessions, recovered_reattached, recovered_restored, recovered_promoted)
 SCENES: tuple[Scene, ...] = (
     recovered, compensated, cancelled, drilled, checked, failed, compensated_reset, compensated_undone,
     recovered_extracted, compensated_shut, recovered_replaced, cancelled_committed,
@@ -259,7 +303,7 @@ async def _play(scene: Scene, engine: Running) -> None:
 
 async def main(names: Sequence[str]) -> None:
     """Write ``<outcome>[-<story>].json`` beside this file for every scene, or for those of these names."""
-    for scenes, south in ((SCENES, False), (SWITCHES, True), (LOSSES, True)):
+    for scenes, south in ((SCENES, False), (SWITCHES, True), (LOSSES, True), (SESSIONS, True)):
         if wanted := [scene for scene in scenes if not names or _named(scene) in names]:
             await record(wanted, south)
 

@@ -1,17 +1,17 @@
-"""A TCP relay in front of a server, whose connections a test can cut, or let fall silent."""
+"""A TCP relay in front of a server, whose connections a test can cut, let fall silent, or have say something else."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 
 class Relay:
     """Pass bytes both ways, until told otherwise."""
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, port: int, said: Callable[[bytes], bytes] = bytes) -> None:
+        self._target, self._said = port, said
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent: set[asyncio.StreamWriter] = set()
@@ -44,17 +44,19 @@ class Relay:
             writer.transport.abort()
             return
         self._writers |= {writer, to_there}
-        for source, sink in ((reader, to_there), (there, writer)):
-            task = asyncio.create_task(self._pass_on(source, sink))
+        for source, sink, said in ((reader, to_there, self._said), (there, writer, bytes)):
+            task = asyncio.create_task(self._pass_on(source, sink, said))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, said: Callable[[bytes], bytes]
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 if sink in self._silent:
                     continue
-                sink.write(data)
+                sink.write(said(data))
                 await sink.drain()
         if sink not in self._silent:
             sink.transport.abort()
@@ -67,9 +69,9 @@ class Relay:
 
 
 @contextlib.asynccontextmanager
-async def relay(port: int) -> AsyncIterator[Relay]:
-    """Listen on a port of its own, ``.port``, in front of 127.0.0.1:``port``."""
-    found = Relay(port)
+async def relay(port: int, said: Callable[[bytes], bytes] = bytes) -> AsyncIterator[Relay]:
+    """Listen on a port of its own, ``.port``, in front of 127.0.0.1:``port``; ``said`` changes what is sent."""
+    found = Relay(port, said)
     server = await asyncio.start_server(found._serve, "127.0.0.1", 0)
     async with server:
         found.port = server.sockets[0].getsockname()[1]

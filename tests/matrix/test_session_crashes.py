@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,8 @@ import pytest_asyncio
 from lab.estate import Lab
 from recovery.report import Report
 from tests.activities.test_sessions import fill
-from tests.matrix.cells import Cell, matrix, recorded
+from tests.conftest import SEED
+from tests.matrix.cells import Cell, matrix, recorded, trips
 from tests.matrix.disasters import decided
 from tests.matrix.disturbed import PROGRAM
 from tests.running import Recovery, Running, running
@@ -30,6 +31,8 @@ from tests.workflows.test_session_restore import runbook as restoring
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 OWN = 20
+PARTS = 4
+"""Of one way: each part takes some minutes by itself."""
 
 
 def split(stores: Pair) -> None:
@@ -88,17 +91,18 @@ class Ring(NamedTuple):
         for key in stores.north.tell("KEYS", "*own-*"):  # type: ignore[attr-defined]
             stores.north.tell("DEL", key)
 
-    async def conducted(self, way: Way, **hurt: str) -> tuple[Report, Recovery]:
-        """Conduct one recovery; a worker that is killed is followed by another one."""
+    async def conducted(self, way: Way, cells: Sequence[Cell] = ()) -> tuple[Report, Recovery]:
+        """Conduct one recovery; each worker is killed at one of the ``cells``, and followed by another one."""
         self.reset()
         way.before(self.stores)
-        self.engine.start_worker(**hurt)
+        hurts = iter([self._hurt(cell) for cell in cells])
+        self.engine.start_worker(**next(hurts, {}))
         parameters = {"snapshot": f"{self.stores.copies}/lost.rdb"} if way.how == "restore" else {}
         given = {"runbook": f"lab/{way.how}", "reason": "a test", "requested_by": "alice", "parameters": parameters}
         handle = await self.engine.client.start_workflow(
             "SessionRecovery", given, id=f"lab/{secrets.token_hex(4)}", task_queue=self.engine.settings.task_queue
         )
-        keeping = asyncio.create_task(self._keep())
+        keeping = asyncio.create_task(self._keep(hurts))
         try:
             return await decided(Recovery(handle), by="bob"), Recovery(handle)
         except BaseException:
@@ -110,11 +114,23 @@ class Ring(NamedTuple):
                 await keeping
             self.engine.kill_worker()
 
-    async def _keep(self) -> None:
+    async def _keep(self, hurts: Iterator[dict[str, str]]) -> None:
         while True:
             if self.engine.died() is not None:
-                self.engine.start_worker()
+                self.engine.start_worker(**next(hurts, {}))
             await asyncio.sleep(0.05)
+
+    def _hurt(self, cell: Cell) -> dict[str, str]:
+        once = self.struck(cell)
+        once.unlink(missing_ok=True)
+        return {
+            "HURT_ACTIVITY": cell.activity, "HURT_POINT": cell.point, "HURT_SECONDS": str(cell.seconds),
+            "HURT_ONCE": str(once),
+        }  # fmt: skip
+
+    def struck(self, cell: Cell) -> Path:
+        """Return the file that is there once a worker was killed at ``cell``."""
+        return self.folder / re.sub(r"\W", "_", f"struck-{cell.activity}-{cell.point}")
 
     def stands(self, way: Way) -> None:
         """Assert that the stores are what they have to be, and that all that only one had is kept, once."""
@@ -155,23 +171,17 @@ async def ring(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
             yield found._replace(engine=engine)
 
 
-async def crash(
-    ring: Ring, way: Way, chance: random.Random, subtests: pytest.Subtests, most: int | None = None
-) -> None:
+async def crash(ring: Ring, way: Way, chance: random.Random, subtests: pytest.Subtests, share: slice) -> None:
     calm, recovery = await ring.conducted(way)
     assert calm.outcome == "recovered", calm.failure
     ring.stands(way)
-    cells: list[Cell] = matrix({"approve": recorded(await recovery.handle.fetch_history())}, chance)
+    steps = recorded(await recovery.handle.fetch_history())
+    cells = matrix({"approve": steps}, chance)
     assert len(cells) > 30
-    for number, cell in enumerate(islice(cells, most)):
-        with subtests.test(str(cell)):
-            once = ring.folder / f"struck-{number}-{cell.point}"
-            once.unlink(missing_ok=True)
-            report, _ = await ring.conducted(
-                way, HURT_ACTIVITY=cell.activity, HURT_POINT=cell.point, HURT_SECONDS=str(cell.seconds),
-                HURT_ONCE=str(once),
-            )  # fmt: skip
-            assert once.exists()
+    for trip in trips(cells[share], list(steps)):
+        with subtests.test(", ".join(map(str, trip))):
+            report, _ = await ring.conducted(way, trip)
+            assert [cell for cell in trip if not ring.struck(cell).exists()] == []
             assert (report.outcome, report.residual) == ("recovered", ()), report.failure
             ring.stands(way)
 
@@ -180,12 +190,13 @@ async def crash(
 async def test_killed_worker_recovers_sessions_all_the_same(
     ring: Ring, chance: random.Random, way: str, subtests: pytest.Subtests
 ) -> None:
-    await crash(ring, WAYS[way], chance, subtests, 1)
+    await crash(ring, WAYS[way], chance, subtests, slice(1))
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("way", WAYS)
 async def test_worker_killed_anywhere_recovers_sessions_all_the_same(
-    ring: Ring, chance: random.Random, way: str, subtests: pytest.Subtests
+    ring: Ring, way: str, part: int, subtests: pytest.Subtests
 ) -> None:
-    await crash(ring, WAYS[way], chance, subtests)
+    await crash(ring, WAYS[way], random.Random(f"{SEED}/{way}"), subtests, slice(part, None, PARTS))

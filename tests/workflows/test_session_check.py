@@ -117,7 +117,7 @@ def cut(stores: Pair) -> None:
 
 @pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.soak) for number in range(1, 100))])
 async def test_healthy_pair_under_load_is_replicated(engine: Running, stores: Pair, number: int) -> None:
-    with written(stores, MANY) as count:
+    with written(stores, MANY, number) as count:
         verdict, report = await checked(engine)
         assert count[0] > 20
     assert (verdict, report.blockers) == ("replicated", ())
