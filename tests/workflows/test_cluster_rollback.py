@@ -62,11 +62,11 @@ class Estate:
 
     async def start(self, mode: str = "live", **parameters: Any) -> Recovery:
         """Start the rollback."""
+        parameters = {"revision": self.good, **parameters}
         given = {"runbook": "lab/back", "reason": "it broke", "mode": mode, "requested_by": "alice"}
-        given |= {"parameters": {"revision": self.good, **parameters}}
         queue = self.engine.settings.task_queue
         handle = await self.engine.client.start_workflow(
-            "ConfigurationRollback", given, id="lab/shop", task_queue=queue
+            "ConfigurationRollback", given | {"parameters": parameters}, id="lab/shop", task_queue=queue
         )
         return Recovery(handle)
 
