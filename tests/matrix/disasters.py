@@ -129,6 +129,11 @@ class Field(Pitch):
         """Return the worker of a site."""
         return self._engines[SITES.index(site)]
 
+    async def close(self) -> None:
+        """Take everything down: the next lab begins to number its orders anew, and has lost none."""
+        await super().close()
+        self.lost.clear()
+
     @contextlib.asynccontextmanager
     async def round(self) -> AsyncIterator[Round]:
         """Have one round; whatever goes wrong in it spoils the field."""
@@ -225,6 +230,7 @@ class Round:
         assert (home.outcome, home.residual) == ("recovered", ()), (home.failure, self.field.engine.log()[-3000:])
         listed, lab = set(numbers(home)), self.lab
         acknowledged = {row.number for row in ledger.acknowledged(lab.place.load)}  # first: orders go on
+        assert not listed & self.field.lost, "lost twice"
         there = two_sites.rows(lab, self.old)
         assert len(there) == len(set(there))
         missing = (acknowledged | set(self.pinned.taken)) - set(there) - self.field.lost

@@ -8,12 +8,12 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from temporalio.client import WorkflowUpdateFailedError
@@ -48,6 +48,23 @@ def catalog(folder: Path) -> Path:
     return folder
 
 
+class Crash(NamedTuple):
+    """A worker killed at ``point`` of an activity of a ``procedure`` (a pattern), so many seconds into it."""
+
+    procedure: str
+    activity: str
+    point: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.procedure}: {self.activity} {self.point}"
+
+    def words(self, once: Path) -> dict[str, str]:
+        """Return what a worker reads; it makes the file ``once`` when it strikes."""
+        said = {"HURT_WORKFLOW": self.procedure, "HURT_ACTIVITY": self.activity, "HURT_POINT": self.point}
+        return said | {"HURT_SECONDS": str(self.seconds), "HURT_ONCE": str(once)}
+
+
 @dataclass
 class Pitch:
     """A lab of two sites on which recoveries switch again and again; what spoils it has it made anew."""
@@ -61,6 +78,7 @@ class Pitch:
     _lab: Lab | None = None
     _engines: tuple[Running, ...] = ()
     _count: int = 0
+    _planned: dict[Crash, Path] = field(default_factory=dict)
 
     @property
     def lab(self) -> Lab:
@@ -85,6 +103,7 @@ class Pitch:
         own = self.folder / str(self._count)
         catalogs = self.catalog(own / "catalogs")
         self._plan, self._failing, self._struck = own / "hurt.json", own / "failing.json", own / "struck"
+        self._struck.mkdir()
         self._open = AsyncExitStack()
         self._lab = self._open.enter_context(lab_apart())
         await asyncio.to_thread(self._lab.up, south=True, rate=self.rate)
@@ -110,12 +129,23 @@ class Pitch:
 
     def hurt(self, activity: str, point: str, seconds: float) -> None:
         """Have the worker that runs an activity killed, once."""
-        said = {"HURT_ACTIVITY": activity, "HURT_POINT": point, "HURT_SECONDS": str(seconds)}
-        self._plan.write_text(json.dumps(said | {"HURT_ONCE": str(self._struck)}))
+        self.hurt_all([Crash("*", activity, point, seconds)])
+
+    def hurt_all(self, crashes: Sequence[Crash]) -> None:
+        """Have the workers that run these activities killed, once at each."""
+        self.unhurt()
+        self._planned = {crash: self._struck / str(number) for number, crash in enumerate(crashes)}
+        whole = self._plan.with_suffix(".new")  # workers read it while it is written
+        whole.write_text(json.dumps([crash.words(once) for crash, once in self._planned.items()]))
+        whole.replace(self._plan)
 
     def struck(self) -> bool:
-        """Tell whether a worker was killed."""
-        return self._struck.exists()
+        """Tell whether a worker was killed at each."""
+        return not self.spared()
+
+    def spared(self) -> list[Crash]:
+        """Return what was planned, and has not struck."""
+        return [crash for crash, once in self._planned.items() if not once.exists()]
 
     @contextlib.asynccontextmanager
     async def scene(self) -> AsyncIterator[Match]:
@@ -132,8 +162,9 @@ class Pitch:
 
     def unhurt(self) -> None:
         """Have nothing be hurt any more, and nothing fail."""
-        for file in (self._plan, self._failing, self._struck):
+        for file in (self._plan, self._failing, *self._planned.values()):
             file.unlink(missing_ok=True)
+        self._planned = {}
 
     @contextlib.asynccontextmanager
     async def _workers_back(self) -> AsyncIterator[None]:
