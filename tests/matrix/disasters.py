@@ -159,6 +159,8 @@ class Round:
     pinned: Pinned
     known: int
     began: datetime
+    patience: float = PATIENCE
+    """Seconds in which each recovery has to end."""
 
     @classmethod
     def of(cls, field: Field) -> Round:
@@ -198,7 +200,7 @@ class Round:
     async def take_over(self, outage: datetime, **parameters: str) -> Report:
         """Have the other site take over; who is asked says yes, and that it goes back where it can not go on."""
         runbook, given = f"take-over-{self.new}", {"outage_started_at": outage.isoformat(), "parameters": parameters}
-        return await decided(await self.start("DataCenterActivation", runbook, **given), back=True)
+        return await decided(await self.start("DataCenterActivation", runbook, **given), self.patience, back=True)
 
     async def come_back(self) -> None:
         """Have the lost site come back, with its worker, as its own start-up has it."""
@@ -219,11 +221,11 @@ class Round:
     async def fenced(self) -> Report:
         """Wait until the lost site is fenced."""
         watch = self.field.engine.client.get_workflow_handle(f"lab/fence-{self.old}")
-        return await Recovery(watch).ended(PATIENCE)
+        return await Recovery(watch).ended(self.patience)
 
     async def home(self) -> Report:
         """Go home; who is asked says yes."""
-        return await decided(await self.start("Failback", f"fail-back-{self.old}"))
+        return await decided(await self.start("Failback", f"fail-back-{self.old}"), self.patience)
 
     async def accounted(self, taken_over: Report, home: Report) -> set[int]:
         """Assert that each acknowledged order is there or listed, and nothing doubled or left; return the listed."""
@@ -284,7 +286,7 @@ async def decided(recovery: Recovery, seconds: float = PATIENCE, *, back: bool =
                         await recovery.approve(by)
                     elif report and report.hold:
                         await recovery.resolve("compensate", by=by)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.25)  # each question costs the worker time
     except TimeoutError:
         raise AssertionError(report) from None
     return await recovery.ended(seconds)

@@ -10,7 +10,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,10 +28,10 @@ from tests.matrix import two_sites
 from tests.matrix.cells import recorded
 from tests.matrix.failing_worker import Failing
 from tests.matrix.ground import PATIENT, SILENT
+from tests.matrix.nursery import Nursed, Nursery
 from tests.running import ROOT, Recovery, Running, eventually, running
 
 PROCEDURE = "DataCenterActivation"
-PROGRAM = ["-m", "tests.matrix.struck_worker"]
 PATIENCE = 240.0
 """Seconds in which a switch has to end, on a machine that has other work to do."""
 
@@ -110,11 +110,15 @@ class Pitch:
         self.at_first = await asyncio.to_thread(two_sites.shown, self._lab)
         given = {"HURT_PLAN": self._plan, "FAILING": self._failing, "RECOVERY_CATALOGS": catalogs}
         more = {name: str(path) for name, path in given.items()}
-        north = await self._open.enter_async_context(running(self._lab, PROGRAM, True, **more, RECOVERY_SITE="north"))
-        south = replace(north, process=None, environment={**north.environment, "RECOVERY_SITE": "south"})
-        self._open.callback(south.kill_worker)
-        south.start_worker()
-        self._engines = (north, south)
+        found = await self._open.enter_async_context(running(self._lab, None, False, **more))
+        nursery = Nursery.opened()
+        self._open.callback(nursery.close)
+        self._engines = tuple(
+            Nursed(found.client, found.settings, {**found.environment, "RECOVERY_SITE": site}, nursery=nursery)
+            for site in SITES
+        )
+        for engine in self._engines:
+            engine.start_worker()
 
     async def close(self) -> None:
         """Take everything down."""

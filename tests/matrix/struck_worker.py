@@ -48,5 +48,10 @@ class Strikes(Interceptor):
         return Striking(next, Path(os.environ["HURT_PLAN"]))
 
 
+async def run() -> None:
+    """Work until told to end."""
+    await worker.main([Strikes(), Faults()])
+
+
 if __name__ == "__main__":
-    asyncio.run(worker.main([Strikes(), Faults()]))
+    asyncio.run(run())

@@ -37,7 +37,7 @@ FENCING = (
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
-    found = Field(tmp_path_factory.mktemp("field"))
+    found = Field(tmp_path_factory.mktemp("field"), rate=20)
     yield found
     await found.close()
 
@@ -98,6 +98,7 @@ def batch(number: int, chance: random.Random) -> tuple[Kind, list[Crash]]:
 async def killed_on_the_way(field: Field, kind: Kind, crashes: Sequence[Crash], chance: random.Random) -> None:
     print(*crashes, sep="\n")
     async with field.round() as found:
+        found.patience += 30 * len(crashes)
         # What is cut off first has orders that the other site lacks: they are exported.
         await lost_and_home(found, kind, chance, crashes)
 
