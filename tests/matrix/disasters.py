@@ -219,9 +219,9 @@ class Round:
                 time.sleep(0.2)
 
     async def fenced(self) -> Report:
-        """Wait until the lost site is fenced."""
+        """Wait until the lost site is fenced; nobody is asked."""
         watch = self.field.engine.client.get_workflow_handle(f"lab/fence-{self.old}")
-        return await Recovery(watch).ended(self.patience)
+        return await decided(Recovery(watch), self.patience)
 
     async def home(self) -> Report:
         """Go home; who is asked says yes."""
