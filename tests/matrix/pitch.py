@@ -118,6 +118,7 @@ class Pitch:
             for site in SITES
         )
         for engine in self._engines:
+            self._open.callback(engine.kill_worker)  # waits for its end: until then it keeps Temporal
             engine.start_worker()
 
     async def close(self) -> None:
