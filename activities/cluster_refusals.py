@@ -38,6 +38,14 @@ class Missing(Invalid):
         ApplicationError.__init__(self, message, type=Invalid.__name__, non_retryable=True)
 
 
+class Denied(Refused):
+    """This worker may not do that. Temporal carries it as Refused."""
+
+    def __init__(self, message: str) -> None:
+        """Say what, and where."""
+        ApplicationError.__init__(self, message, type=Refused.__name__, non_retryable=True)
+
+
 class Owned(NamedTuple):
     """A field that another manager owns."""
 
@@ -100,7 +108,7 @@ def _denied(cluster: str, method: str, path: str, status: int, said: str) -> Ref
             f"{cluster} forbids {verb} of {resource} {place} by a policy; see its admission rules and quotas"
         )
     user = f"user {known['user']}" if known else "this worker"
-    return Refused(f"{cluster}: {user} may not {verb} {resource} {place}; see its roles (RBAC)")
+    return Denied(f"{cluster}: {user} may not {verb} {resource} {place}; see its roles (RBAC)")
 
 
 def _faults(told: Mapping[str, Any], said: str) -> str:

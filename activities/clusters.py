@@ -15,7 +15,7 @@ from kubernetes.config import ConfigException, load_kube_config
 from urllib3.exceptions import HTTPError
 
 from activities import cluster_refusals
-from activities.cluster_refusals import Missing
+from activities.cluster_refusals import Denied, Missing
 from recovery.errors import Fatal, Invalid, Refused, Transient
 from recovery.models import Wire
 from recovery.settings import Settings
@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 LIMIT = (5.0, 10.0)
 """Seconds to reach the API server, and to wait for its answer."""
+STARTING, PAUSE = 10, 0.5
+"""How often, and after how many seconds each time, is asked again where a server that is not ready forbids."""
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -80,6 +82,13 @@ async def ask(
     """
     client = await _client(at)
     where = f"{path}?{urlencode(query)}" if query else path
+    for _ in range(STARTING):
+        try:
+            return await _threaded(lambda: _request(at, client.api, method, where, body, kind))
+        except Denied:
+            if await _threaded(lambda: _ready(client.api)):
+                break
+            await asyncio.sleep(PAUSE)
     return await _threaded(lambda: _request(at, client.api, method, where, body, kind))
 
 
@@ -165,6 +174,18 @@ def _harmless(error: ConfigException, at: ClusterAt) -> str:
     if at.context and at.context in said:
         return f"it has no context {at.context}"
     return "it names no cluster, user or context that it holds"
+
+
+def _ready(api: ApiClient) -> bool:
+    """Tell whether an API server is through with its start: before, it knows no roles, and forbids everything."""
+    try:
+        answer = api.call_api(
+            *api.param_serialize("GET", "/readyz", auth_settings=["BearerToken"]), _request_timeout=LIMIT
+        )
+        answer.read()
+    except (ApiException, HTTPError, OSError):
+        return False
+    return bool(answer.status == 200)
 
 
 def _request(at: ClusterAt, api: ApiClient, method: str, path: str, body: Object | None, kind: str) -> Object:

@@ -22,8 +22,8 @@ LOGIN = 3.0
 """One that does not let us in for so long is out of reach."""
 AT_ONCE = 0.5
 """One that has just come back lets us in within that; for another one clients do not wait once more."""
-PATIENCE = timedelta(seconds=30)
-"""That nothing answers is told at once; what is tried again is the look of a worker that died."""
+PATIENCE = timedelta(minutes=2)
+"""That nothing answers is told at once; what is tried again is the look of a worker that died, and has to come back."""
 
 
 class Sighting(Wire):

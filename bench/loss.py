@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import os
 import shutil
-import subprocess
 import time
 from datetime import UTC, datetime
 from statistics import median
 
 from temporalio.client import Client, WorkflowFailureError
 
-from bench.restore import worker
+from bench.restore import begun, worker
 from bench.switch import lab_apart, point, replicated, run, store
 from lab import ledger
 from lab.addresses import linked, other
@@ -67,7 +66,8 @@ async def _engine(client: Client, lab: Lab, variables: dict[str, str]) -> float:
     old, new = _sites(lab)
     workers = {site: worker({**variables, "RECOVERY_SITE": site}) for site in SITES}
     try:
-        await asyncio.to_thread(_begun, workers)
+        for one in workers.values():  # nothing that is measured waits for a worker that starts
+            await asyncio.to_thread(begun, one)
         workers[old.name].kill()
         began = await asyncio.to_thread(_lose, lab, old)
         start = Start(
@@ -94,12 +94,6 @@ async def _engine(client: Client, lab: Lab, variables: dict[str, str]) -> float:
         for one in workers.values():
             one.terminate()
             one.wait()
-
-
-def _begun(workers: dict[str, subprocess.Popen[bytes]]) -> None:
-    time.sleep(4)  # nothing that is measured waits for a worker that starts
-    if any(one.poll() is not None for one in workers.values()):
-        raise RuntimeError("a worker has ended")
 
 
 def _sites(lab: Lab) -> tuple[Site, Site]:

@@ -65,8 +65,14 @@ async def measure() -> dict[str, float]:
 def worker(variables: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start the worker of this checkout."""
     return subprocess.Popen(
-        [sys.executable, "worker.py"], cwd=ROOT, env={**os.environ, **variables}, stdout=subprocess.DEVNULL
+        [sys.executable, "worker.py"], cwd=ROOT, env={**os.environ, **variables}, stdout=subprocess.PIPE
     )
+
+
+def begun(working: subprocess.Popen[bytes]) -> None:
+    """Wait until a worker polls; before that it replays what is open. Raises RuntimeError if it ends instead."""
+    if working.stdout is None or not working.stdout.readline().startswith(b"worker: polling"):
+        raise RuntimeError("a worker has ended")
 
 
 @contextmanager

@@ -29,6 +29,9 @@ T = TypeVar("T", bound=Wire)
 M = TypeVar("M", bound=Authored)
 R = TypeVar("R")
 
+NEWS = timedelta(seconds=30)
+"""For how long what was seen before an order is news while something else is waited for: people may be asked then."""
+
 
 class _Enough(Exception):
     """A check has seen what it can see."""
@@ -170,16 +173,17 @@ class Procedure(Resets, Generic[P]):
         dark: bool = False,
         queue: str | None = None,
         kept: str = "",
+        once: Callable[[], Coroutine[Any, Any, Any]] | None = None,
     ) -> T:
         """Bring a system into the state that ``action`` desires, proven; its undo is registered before.
 
         ``dark`` marks the step that shuts clients out. ``commits`` says what the step opens to clients: it is the
         point of no return, recorded in the event that schedules it; nothing is compensated after it. ``queue`` is that
         of a site from which alone the system may be reached, also to undo it. ``kept`` says why this is not undone.
+        ``once`` is waited for between the look and the order: what has to be so before it acts, but not to look.
         """
         step = self._name(step or action.title(spec))
-        began = workflow.now()
-        before = await self._look(action, spec, step, "execute", queue)
+        began, before = await self._before(action, spec, step, queue, once)
         # A drill puts everything back: there is no point of no return in it, and nobody to shut out.
         commits, dark = (commits, dark) if self.start.mode == "live" else ("", False)
         change = Change(action, spec, step, began, before, action.desired(spec, before), commits, dark, queue, kept)
@@ -195,6 +199,24 @@ class Procedure(Resets, Generic[P]):
             self._step(step, "would change", "execute", change.desired)
             return change.desired
         return await self._change(change)
+
+    async def _before(
+        self,
+        action: Action[S, T],
+        spec: S,
+        step: str,
+        queue: str | None,
+        once: Callable[[], Coroutine[Any, Any, Any]] | None,
+    ) -> tuple[datetime, T]:
+        """Look at what is to be changed, beside what has to be so first; again where that took too long to be news."""
+        began = workflow.now()
+        before = await self._look(action, spec, step, "execute", queue)
+        if once is None:
+            return began, before
+        await once()
+        if workflow.now() - began < NEWS:
+            return began, before
+        return await self._before(action, spec, step, queue, None)
 
     async def together(self, *branches: Coroutine[Any, Any, Any]) -> None:
         """Run branches side by side, their steps as ever; raises the first failure once all have come to an end.

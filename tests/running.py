@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
@@ -113,6 +113,22 @@ class Recovery:
         return report
 
 
+class Process(Protocol):
+    """What tests do with a process that runs, as ``Popen`` has it."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 @dataclass
 class Running:
     """A worker process; ``program`` may be a test's own that wraps worker.main with interceptors."""
@@ -121,7 +137,7 @@ class Running:
     settings: Settings
     environment: Mapping[str, str]
     program: list[str] = field(default_factory=lambda: [str(ROOT / "worker.py")])
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
 
     def start_worker(self, **environment: str) -> None:
         """Start the worker; its output goes to the state folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from temporalio import workflow
 
@@ -118,6 +119,7 @@ class DataCenterActivation(Procedure[Parameters]):
         What does not need the one before it does not wait for it: clients do.
         """
         apart, fenced = asyncio.Event(), [reached]
+        kept = {pair.new.name: asyncio.Event() for pair in sites.databases}
 
         async def part() -> None:
             back: dict[str, Sighting] = {}
@@ -133,17 +135,23 @@ class DataCenterActivation(Procedure[Parameters]):
             finally:
                 apart.set()  # where it has failed they begin nothing
 
-        async def database(pair: Pair) -> None:
-            await self.do(keep_role, sites.of_new(pair))
-            await apart.wait()
-            await self.do(promote_standby, sites.of_new(pair))
+        async def keep(pair: Pair) -> None:
+            try:
+                await self.do(keep_role, sites.of_new(pair))
+            finally:
+                kept[pair.new.name].set()
 
-        async def store(two: Stores) -> None:
+        async def ready(pair: Pair) -> None:
             await apart.wait()
-            await self.do(promote_store, sites.promotes(two))
+            await kept[pair.new.name].wait()
 
-        starts = (self.do(run_services, level) for level in sites.starts(sites.free()))
-        await self.together(part(), *map(database, sites.databases), *map(store, sites.stores), *starts)
+        await self.together(
+            part(),
+            *map(keep, sites.databases),
+            *(self.do(promote_standby, sites.of_new(pair), once=partial(ready, pair)) for pair in sites.databases),
+            *(self.do(promote_store, sites.promotes(two), once=apart.wait) for two in sites.stores),
+            *(self.do(run_services, level) for level in sites.starts(sites.free())),
+        )
         return fenced[0]
 
     async def _glimpse(self, sites: Sites, pair: Pair, back: dict[str, Sighting]) -> None:

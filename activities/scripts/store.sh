@@ -2,7 +2,7 @@
 export LC_ALL=C
 fail() { echo "$1: $2" >&2; exit 3; }
 later() { echo "Transient: $1" >&2; exit 75; }
-at="the store at $ADDRESS:$PORT" return=$(printf '\r') line='
+mark=recovery.mark.$$ at="the store at $ADDRESS:$PORT" return=$(printf '\r') line='
 '
 if [ -n "$SECRET" ]; then # in the environment of its program alone: a command line is read by everybody
     REDISCLI_AUTH=$(cat "$SECRET" 2>/dev/null) && [ -n "$REDISCLI_AUTH" ] ||
@@ -13,13 +13,16 @@ try() { # "$@" a command: "told" is what the store answers, a refusal too; what 
     told=$(timeout "${LIMIT:-20}" "$CLI" -h "$ADDRESS" -p "$PORT" "$@" 2>&1)
     how=$?
     case $told in *"$return"*) told=$(printf '%s\n' "$told" | tr -d '\r') ;; esac
+    heard "${1:-info}"
+}
+heard() { # $1 what was asked; what "told" is, by its first line
     IFS= read -r first <<END || : # not %%: a shell takes its time over long values
 $told
 END
     case $how:$first in # the first line alone: INFO counts refusals by these very words
         124:*) later "$at does not answer" ;;
         126:* | 127:*) fail Fatal "$CLI cannot be run" ;;
-        *WRONGPASS* | *NOAUTH* | *NOPERM*) fail Refused "$at does not let this login in, or not do that (${1:-info})" ;;
+        *WRONGPASS* | *NOAUTH* | *NOPERM*) fail Refused "$at does not let this login in, or not do that ($1)" ;;
         *'Protocol error'* | *'Connection reset'* | *'closed the connection'* | *'I/O error'*)
             later "$at closes the connection; does it run, does it expect TLS (which is not spoken here)?" ;;
         *'Could not connect'* | *'Connection re'* | [1-9]*:) later "$at cannot be reached; does it run?" ;;
@@ -64,11 +67,8 @@ opened() { # from what it told of that
     open=$(printf '%s\n' "$told" | awk '{ if (name ~ /to-write/) least = $1; if (name ~ /max-lag/) lag = $1; name = $1 }
         END { print least " " lag }')
 }
-writes() { # "refused", or "taken": a key that is not there is deleted, which is a write that changes nothing
-    try del "recovery:nothing:$$"
-    answered
-}
-answered() { # what it told to that
+write="del recovery:nothing:$$" # of a key that is not there: a write that changes nothing
+answered() { # what it told to that: "refused", or "taken"
     case $told in
         [0-9]*) echo taken ;;
         NOREPLICAS* | READONLY* | MISCONF*) echo refused ;;
@@ -78,6 +78,19 @@ answered() { # what it told to that
 keep() { # let a restart find the settings as they are; a store without a file, or one that it may not write, forgets
     file=$(field config_file)
     mode=$(stat -c %a "$file" 2>/dev/null)
-    try config rewrite
+    try "$@"
     [ -z "$mode" ] || chmod "$mode" "$file" 2>/dev/null # it writes a new one, for all to read, with its passwords
+}
+kept() { # keep them
+    keep config rewrite
+}
+kept_tried() { # keep them, and try to write: "tried" is what came of that. One connection: clients may be shut out
+    keep <<END
+config rewrite
+echo $mark
+$write
+END
+    told=${told#*"$mark$line"}
+    heard del
+    tried=$(answered) || exit
 }

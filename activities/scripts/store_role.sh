@@ -23,9 +23,10 @@ if [ "$of" != "$WANTED" ]; then
         ask replicaof "${WANTED%:*}" "${WANTED##*:}"
     fi
 fi
-keep
-if [ "$TRIED" = yes ]; then
-    tried=$(writes) || exit
+if [ "$TRIED" != yes ]; then
+    kept
+else
+    kept_tried
     [ "$tried" = taken ] || fail Fatal "$at is a primary, and takes no write: see its min-replicas-to-write"
 fi
 [ "$COPIED" = yes ] || exit 0

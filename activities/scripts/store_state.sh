@@ -1,10 +1,9 @@
 # Tell what a store is, whom it replicates and how far, what it holds, and what a restart would make of it.
 # ASKED is "role" for that alone, "gate" for when it takes writes, too, and "all" to try whether it does.
 . ./store.sh
-mark=recovery.mark.$$
 asked=info
 [ "$ASKED" = role ] || asked="$asked${line}echo $mark${line}config get min-replicas-* repl-timeout"
-[ "$ASKED" != all ] || asked="$asked${line}echo $mark${line}del recovery:nothing:$$"
+[ "$ASKED" != all ] || asked="$asked${line}echo $mark$line$write"
 try <<END # over one connection: clients may be shut out meanwhile
 $asked
 END

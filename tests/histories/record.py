@@ -170,11 +170,15 @@ async def recovered_taken_over(engine: Running) -> Recovery:
     return recovery
 
 
-async def recovered_home(engine: Running) -> Recovery:
-    """North is back, is fenced, and gone home to; what only it has is exported."""
+async def recovered_fenced(engine: Running) -> Recovery:
+    """North is back, and fenced."""
     await asyncio.to_thread(engine_lab(engine).heal)
     engine.start_worker()
-    await Recovery(engine.client.get_workflow_handle("lab/fence-north")).ended(60)
+    return Recovery(engine.client.get_workflow_handle("lab/fence-north"))
+
+
+async def recovered_home(engine: Running) -> Recovery:
+    """North is gone home to; what only it has is exported."""
     recovery = await _start(engine, "Failback", "fail-back-north", watch="PT1S", steady="PT3S")
     for gate in ("rebuild", "switch over", "declare"):
         await recovery.until(f"gate: {gate}")
@@ -245,7 +249,7 @@ def engine_lab(engine: Running) -> Lab:
 
 Scene = Callable[[Running], Awaitable[Recovery]]
 SWITCHES: tuple[Scene, ...] = (recovered_switched, compensated_switched)
-LOSSES: tuple[Scene, ...] = (recovered_taken_over, recovered_home)
+LOSSES: tuple[Scene, ...] = (recovered_taken_over, recovered_fenced, recovered_home)
 SESSIONS: tuple[Scene, ...] = (checked_sessions, recovered_reattached, recovered_restored, recovered_promoted)
 SCENES: tuple[Scene, ...] = (
     recovered, compensated, cancelled, drilled, checked, failed, compensated_reset, compensated_undone,

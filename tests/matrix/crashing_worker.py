@@ -1,7 +1,8 @@
 """A worker that hurts itself once, where its environment says; without that it is a worker like any other.
 
-``HURT_ACTIVITY`` is a pattern for the activity id, ``HURT_POINT`` is before (its body), within (``HURT_SECONDS`` into
-it), after (its effect, the result not reported) or reported (it is in the history). ``HURT_SIGNAL`` is KILL or STOP.
+``HURT_ACTIVITY`` is a pattern for the activity id, ``HURT_WORKFLOW`` for the type of its workflow, ``HURT_POINT`` is
+before (its body), within (``HURT_SECONDS`` into it), after (its effect, the result not reported) or reported (it is in
+the history). ``HURT_SIGNAL`` is KILL or STOP.
 ``HURT_ONCE`` is a file that is made at the strike: whoever finds it does not strike again.
 """
 
@@ -26,9 +27,15 @@ class Plan:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.activity, self.point = environment["HURT_ACTIVITY"], environment["HURT_POINT"]
+        self.workflow = environment.get("HURT_WORKFLOW", "*")
         self.seconds = float(environment.get("HURT_SECONDS", "0"))
         self.signal = signal.Signals[f"SIG{environment.get('HURT_SIGNAL', 'KILL')}"]
         self.once = Path(environment["HURT_ONCE"])
+
+    def means(self, info: activity.Info) -> bool:
+        """Tell whether this is an activity at which to strike."""
+        mine = fnmatch(info.activity_id, self.activity) and fnmatch(info.workflow_type or "", self.workflow)
+        return mine and not self.once.exists()
 
     def strike(self) -> None:
         """Hurt this process, unless it was done."""
@@ -50,7 +57,7 @@ class Hurting(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         """Run the activity, with the strike at its point."""
         plan = self._plan
-        if not fnmatch(activity.info().activity_id, plan.activity) or plan.once.exists():
+        if not plan.means(activity.info()):
             return await super().execute_activity(input)
         match plan.point:
             case "before":

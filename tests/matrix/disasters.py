@@ -129,6 +129,11 @@ class Field(Pitch):
         """Return the worker of a site."""
         return self._engines[SITES.index(site)]
 
+    async def close(self) -> None:
+        """Take everything down: the next lab begins to number its orders anew, and has lost none."""
+        await super().close()
+        self.lost.clear()
+
     @contextlib.asynccontextmanager
     async def round(self) -> AsyncIterator[Round]:
         """Have one round; whatever goes wrong in it spoils the field."""
@@ -154,6 +159,8 @@ class Round:
     pinned: Pinned
     known: int
     began: datetime
+    patience: float = PATIENCE
+    """Seconds in which each recovery has to end."""
 
     @classmethod
     def of(cls, field: Field) -> Round:
@@ -193,7 +200,7 @@ class Round:
     async def take_over(self, outage: datetime, **parameters: str) -> Report:
         """Have the other site take over; who is asked says yes, and that it goes back where it can not go on."""
         runbook, given = f"take-over-{self.new}", {"outage_started_at": outage.isoformat(), "parameters": parameters}
-        return await decided(await self.start("DataCenterActivation", runbook, **given), back=True)
+        return await decided(await self.start("DataCenterActivation", runbook, **given), self.patience, back=True)
 
     async def come_back(self) -> None:
         """Have the lost site come back, with its worker, as its own start-up has it."""
@@ -212,19 +219,20 @@ class Round:
                 time.sleep(0.2)
 
     async def fenced(self) -> Report:
-        """Wait until the lost site is fenced."""
+        """Wait until the lost site is fenced; nobody is asked."""
         watch = self.field.engine.client.get_workflow_handle(f"lab/fence-{self.old}")
-        return await Recovery(watch).ended(PATIENCE)
+        return await decided(Recovery(watch), self.patience)
 
     async def home(self) -> Report:
         """Go home; who is asked says yes."""
-        return await decided(await self.start("Failback", f"fail-back-{self.old}"))
+        return await decided(await self.start("Failback", f"fail-back-{self.old}"), self.patience)
 
     async def accounted(self, taken_over: Report, home: Report) -> set[int]:
         """Assert that each acknowledged order is there or listed, and nothing doubled or left; return the listed."""
         assert (home.outcome, home.residual) == ("recovered", ()), (home.failure, self.field.engine.log()[-3000:])
         listed, lab = set(numbers(home)), self.lab
         acknowledged = {row.number for row in ledger.acknowledged(lab.place.load)}  # first: orders go on
+        assert not listed & self.field.lost, "lost twice"
         there = two_sites.rows(lab, self.old)
         assert len(there) == len(set(there))
         missing = (acknowledged | set(self.pinned.taken)) - set(there) - self.field.lost
@@ -278,7 +286,7 @@ async def decided(recovery: Recovery, seconds: float = PATIENCE, *, back: bool =
                         await recovery.approve(by)
                     elif report and report.hold:
                         await recovery.resolve("compensate", by=by)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.25)  # each question costs the worker time
     except TimeoutError:
         raise AssertionError(report) from None
     return await recovery.ended(seconds)

@@ -8,12 +8,12 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from temporalio.client import WorkflowUpdateFailedError
@@ -28,10 +28,10 @@ from tests.matrix import two_sites
 from tests.matrix.cells import recorded
 from tests.matrix.failing_worker import Failing
 from tests.matrix.ground import PATIENT, SILENT
+from tests.matrix.nursery import Nursed, Nursery
 from tests.running import ROOT, Recovery, Running, eventually, running
 
 PROCEDURE = "DataCenterActivation"
-PROGRAM = ["-m", "tests.matrix.struck_worker"]
 PATIENCE = 240.0
 """Seconds in which a switch has to end, on a machine that has other work to do."""
 
@@ -48,6 +48,23 @@ def catalog(folder: Path) -> Path:
     return folder
 
 
+class Crash(NamedTuple):
+    """A worker killed at ``point`` of an activity of a ``procedure`` (a pattern), so many seconds into it."""
+
+    procedure: str
+    activity: str
+    point: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.procedure}: {self.activity} {self.point}"
+
+    def words(self, once: Path) -> dict[str, str]:
+        """Return what a worker reads; it makes the file ``once`` when it strikes."""
+        said = {"HURT_WORKFLOW": self.procedure, "HURT_ACTIVITY": self.activity, "HURT_POINT": self.point}
+        return said | {"HURT_SECONDS": str(self.seconds), "HURT_ONCE": str(once)}
+
+
 @dataclass
 class Pitch:
     """A lab of two sites on which recoveries switch again and again; what spoils it has it made anew."""
@@ -61,6 +78,7 @@ class Pitch:
     _lab: Lab | None = None
     _engines: tuple[Running, ...] = ()
     _count: int = 0
+    _planned: dict[Crash, Path] = field(default_factory=dict)
 
     @property
     def lab(self) -> Lab:
@@ -85,17 +103,23 @@ class Pitch:
         own = self.folder / str(self._count)
         catalogs = self.catalog(own / "catalogs")
         self._plan, self._failing, self._struck = own / "hurt.json", own / "failing.json", own / "struck"
+        self._struck.mkdir()
         self._open = AsyncExitStack()
         self._lab = self._open.enter_context(lab_apart())
         await asyncio.to_thread(self._lab.up, south=True, rate=self.rate)
         self.at_first = await asyncio.to_thread(two_sites.shown, self._lab)
         given = {"HURT_PLAN": self._plan, "FAILING": self._failing, "RECOVERY_CATALOGS": catalogs}
         more = {name: str(path) for name, path in given.items()}
-        north = await self._open.enter_async_context(running(self._lab, PROGRAM, True, **more, RECOVERY_SITE="north"))
-        south = replace(north, process=None, environment={**north.environment, "RECOVERY_SITE": "south"})
-        self._open.callback(south.kill_worker)
-        south.start_worker()
-        self._engines = (north, south)
+        found = await self._open.enter_async_context(running(self._lab, None, False, **more))
+        nursery = Nursery.opened()
+        self._open.callback(nursery.close)
+        self._engines = tuple(
+            Nursed(found.client, found.settings, {**found.environment, "RECOVERY_SITE": site}, nursery=nursery)
+            for site in SITES
+        )
+        for engine in self._engines:
+            self._open.callback(engine.kill_worker)  # waits for its end: until then it keeps Temporal
+            engine.start_worker()
 
     async def close(self) -> None:
         """Take everything down."""
@@ -110,12 +134,23 @@ class Pitch:
 
     def hurt(self, activity: str, point: str, seconds: float) -> None:
         """Have the worker that runs an activity killed, once."""
-        said = {"HURT_ACTIVITY": activity, "HURT_POINT": point, "HURT_SECONDS": str(seconds)}
-        self._plan.write_text(json.dumps(said | {"HURT_ONCE": str(self._struck)}))
+        self.hurt_all([Crash("*", activity, point, seconds)])
+
+    def hurt_all(self, crashes: Sequence[Crash]) -> None:
+        """Have the workers that run these activities killed, once at each."""
+        self.unhurt()
+        self._planned = {crash: self._struck / str(number) for number, crash in enumerate(crashes)}
+        whole = self._plan.with_suffix(".new")  # workers read it while it is written
+        whole.write_text(json.dumps([crash.words(once) for crash, once in self._planned.items()]))
+        whole.replace(self._plan)
 
     def struck(self) -> bool:
-        """Tell whether a worker was killed."""
-        return self._struck.exists()
+        """Tell whether a worker was killed at each."""
+        return not self.spared()
+
+    def spared(self) -> list[Crash]:
+        """Return what was planned, and has not struck."""
+        return [crash for crash, once in self._planned.items() if not once.exists()]
 
     @contextlib.asynccontextmanager
     async def scene(self) -> AsyncIterator[Match]:
@@ -132,8 +167,9 @@ class Pitch:
 
     def unhurt(self) -> None:
         """Have nothing be hurt any more, and nothing fail."""
-        for file in (self._plan, self._failing, self._struck):
+        for file in (self._plan, self._failing, *self._planned.values()):
             file.unlink(missing_ok=True)
+        self._planned = {}
 
     @contextlib.asynccontextmanager
     async def _workers_back(self) -> AsyncIterator[None]:

@@ -1,7 +1,8 @@
 """A worker that hurts itself, or in which an activity fails for good, where files say so; else like any other.
 
-The file ``HURT_PLAN`` holds the words of a ``crashing_worker.Plan``, the file ``FAILING`` a ``failing_worker.Failing``:
-they are read at each activity, so that a worker that nothing happens to serves one test after the other.
+The file ``HURT_PLAN`` is a list of the words of a ``crashing_worker.Plan`` each, the file ``FAILING`` a
+``failing_worker.Failing``: they are read at each activity, so that a worker that nothing happens to serves one test
+after the other.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 import worker
@@ -20,7 +22,7 @@ from tests.matrix.failing_worker import Faults
 
 
 class Striking(ActivityInboundInterceptor):
-    """Strike around the activity that the file means."""
+    """Strike around the activities that the file means."""
 
     def __init__(self, following: ActivityInboundInterceptor, file: Path) -> None:
         super().__init__(following)
@@ -30,7 +32,10 @@ class Striking(ActivityInboundInterceptor):
         """Run the activity, with the strike that is planned."""
         if not self._file.exists():
             return await super().execute_activity(input)
-        hurting = Hurting(self.next, Plan(json.loads(self._file.read_text())))
+        meant = [plan for plan in map(Plan, json.loads(self._file.read_text())) if plan.means(activity.info())]
+        if not meant:
+            return await super().execute_activity(input)
+        hurting = Hurting(self.next, meant[0])
         self._kept.append(hurting)  # it watches the history beside the next activities
         return await hurting.execute_activity(input)
 
@@ -43,5 +48,10 @@ class Strikes(Interceptor):
         return Striking(next, Path(os.environ["HURT_PLAN"]))
 
 
+async def run() -> None:
+    """Work until told to end."""
+    await worker.main([Strikes(), Faults()])
+
+
 if __name__ == "__main__":
-    asyncio.run(worker.main([Strikes(), Faults()]))
+    asyncio.run(run())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from recovery import embedded
 from recovery.models import Verdict
 from tests.matrix.disturbed import OUTCOMES, Undisturbed, decided, deciding, worked
 from tests.matrix.relay import relay
-from tests.running import eventually
+from tests.running import Process, eventually
 
 pytestmark = [
     pytest.mark.drawn,
@@ -31,7 +30,7 @@ POINTS = ("before", "within", "after")
 class Sleeper:
     """A worker that will stand still, and how to wait until it does and another one is there."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     replaced: Callable[[], Awaitable[None]]
 
     def wake(self) -> None:

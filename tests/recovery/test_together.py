@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -142,3 +143,39 @@ async def test_reset_in_the_middle_of_branches(toys: Toys, answer: str, outcome:
     report = await again.ended()
     assert (report.outcome, report.residual, len(report.holds)) == (outcome, (), 1)
     assert set(toys.has()) == (set("abcd") if outcome == "recovered" else set())
+
+
+async def waiting_to_put(toys: Toys) -> Recovery:
+    """Return a recovery that has looked at the file "a", which is another one now, and waits for a note to put it."""
+    (toys.folder / "a").write_text("old")
+    recovery = await toys.start(beside=[[toys.put("a", noted=True)]], hold=HOLD)
+
+    async def seen() -> bool:
+        report = await recovery.status()
+        return bool(report and any((line.step, line.state) == ("put a", "seen") for line in report.steps))
+
+    await eventually(seen, "it has looked")
+    (toys.folder / "a").write_text("other")
+    return recovery
+
+
+async def noted(recovery: Recovery) -> None:
+    await recovery.handle.signal("note", {"by": "bob", "text": "go on"})
+
+
+async def test_what_was_seen_before_a_wait_must_be_so_after_it(toys: Toys) -> None:
+    recovery = await waiting_to_put(toys)
+    await noted(recovery)
+    report = await recovery.until("hold: put a")
+    assert report.hold is not None
+    assert "somebody else changed it" in report.hold.why
+    assert toys.has() == {"a": "other"}
+
+
+@pytest.mark.soak
+async def test_what_was_seen_long_before_a_wait_is_looked_at_again(toys: Toys) -> None:
+    recovery = await waiting_to_put(toys)
+    await asyncio.sleep(31)  # what is tried is that time passes
+    await noted(recovery)
+    report = await recovery.ended()
+    assert (report.outcome, toys.has()) == ("recovered", {"a": "new"})

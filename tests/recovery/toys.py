@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from temporalio import workflow
@@ -77,6 +78,9 @@ class Toy(Procedure[Wanted]):
             else:
                 await self._put(**put)
 
-    async def _put(self, how: str = "put", commits: str = "", dark: bool = False, **put: Any) -> None:
+    async def _put(
+        self, how: str = "put", commits: str = "", dark: bool = False, noted: bool = False, **put: Any
+    ) -> None:
         action = {"put": PUT, "lay": LAY, "keep": KEEP}[how]
-        await self.do(action, Put(**{"system": "files", "drill": True} | put), commits=commits, dark=dark)
+        once = partial(workflow.wait_condition, lambda: bool(self.report().notes)) if noted else None
+        await self.do(action, Put(**{"system": "files", "drill": True} | put), commits=commits, dark=dark, once=once)
