@@ -53,7 +53,7 @@ class Rolling:
         self.targets = [one for one in targets(self.configuration) if one not in left]
         hosts = {host: Host.model_validate(known) for host, known in estate["hosts"].items()}
         self.files = {
-            at.name: (at, group.folder)
+            at.name: at
             for label, group in self.configuration.files.items()
             for at in (FilesAt.of(label, group, host, hosts[host]) for host in group.hosts)
             if at.name in self.targets
@@ -77,18 +77,12 @@ class Rolling:
         wanted = Wanted.model_validate(given)
         return Find(system=self.name, repository=self.repository, wanted=wanted, secret=self.configuration.secret)
 
-    def compares(self, found: Found) -> list[CompareFiles]:
-        """Return how each group of hosts is compared with the repository."""
-        groups: dict[str, list[FilesAt]] = {}
-        for at, _ in self.files.values():
-            groups.setdefault(at.name.partition("@")[0], []).append(at)
-        return [
-            CompareFiles(
-                system=self.name, targets=tuple(group), run=self.run, secret=self.configuration.secret,
-                head=self._source(found.head, label), good=self._source(found.good, label),
-            )
-            for label, group in groups.items()
-        ]  # fmt: skip
+    def compares(self, found: Found) -> CompareFiles:
+        """Return how the hosts are compared with the repository."""
+        return CompareFiles(
+            system=self.name, targets=tuple(self.files.values()), run=self.run, secret=self.configuration.secret,
+            repository=self.repository, head=found.head, good=found.good,
+        )  # fmt: skip
 
     def dry(self, name: str, found: Found) -> CompareSpec:
         """Return how a cluster is compared with the repository."""
@@ -129,8 +123,8 @@ class Rolling:
         )  # fmt: skip
 
     def _health(self, name: str, revision: str) -> Iterator[HealthAt]:
-        if name in self.files and self.files[name][0].health:
-            at = self.files[name][0]
+        if name in self.files and self.files[name].health:
+            at = self.files[name]
             yield HealthAt(target=name, host=at.host, command=at.health, revision=revision)
         if name in self.commands:
             told = self.commands[name]
@@ -153,7 +147,7 @@ class Rolling:
 
     def puts(self, name: str, found: Found, seen: Seen) -> PutFiles:
         """Return what a host gets."""
-        at, _ = self.files[name]
+        at = self.files[name]
         compared = next(one for one in seen.files if one.target == name)
         return PutFiles(
             system=self.name, target=at, source=self._source(found.good, name.partition("@")[0]),

@@ -17,7 +17,7 @@ EVERY = 1.0
 """Seconds between two looks."""
 MISSES = 3
 """Looks in a row that have to find something unwell before that is believed: one may be lost on the way."""
-AT_ONCE = 50
+AT_ONCE = 25
 
 
 class HealthAt(Wire):

@@ -11,18 +11,18 @@ import re
 import tarfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 from activities import git, ssh
 from activities.finding import HIDDEN
-from activities.git import Entry, Source
+from activities.git import Entry, Repository, Source
 from activities.ssh import HostAt
 from recovery.actions import Action, Probe, Spec
 from recovery.errors import Drifted, RecoveryError, Transient
 from recovery.models import Wire
 from runbooks.schema import Files, Host
 
-AT_ONCE = 50
+AT_ONCE = 25
 """Hosts that are asked at a time by one activity."""
 MOST_FILES = 500
 """That one host may get from one rollback."""
@@ -45,6 +45,7 @@ class FilesAt(Wire):
 
     name: str
     host: HostAt
+    folder: str = ""
     to: str
     reload: str = ""
     health: str = ""
@@ -53,7 +54,10 @@ class FilesAt(Wire):
     def of(cls, name: str, files: Files, host: str, known: Host) -> Self:
         """Return one host of a group of the estate."""
         at = HostAt.model_validate(known.model_dump() | {"name": host})
-        return cls(name=f"{name}@{host}", host=at, to=files.to, reload=files.reload or "", health=files.health or "")
+        return cls(
+            name=f"{name}@{host}", host=at, folder=files.folder, to=files.to, reload=files.reload or "",
+            health=files.health or "",
+        )  # fmt: skip
 
     def keep(self, run: str) -> str:
         """Return where on the host is kept what there was before a recovery."""
@@ -96,8 +100,9 @@ class CompareFiles(Spec):
     """Compare hosts with what they should have now (``head``), and with what they are to have (``good``)."""
 
     targets: tuple[FilesAt, ...]
-    head: Source
-    good: Source
+    repository: Repository
+    head: str
+    good: str
     run: str
     secret: tuple[str, ...] = ()
 
@@ -115,18 +120,15 @@ class FilesLook(Probe[CompareFiles, HostsCompared]):
 
     async def observe(self, spec: CompareFiles) -> HostsCompared:
         """Look at every file of both revisions."""
-        await git.have(spec.good.repository, spec.good.revision)
-        good = await git.listing(spec.good)
-        if wrong := unfit(good):
-            faults = tuple(wrong)
-            return HostsCompared(hosts=tuple(FilesCompared(target=one.name, faults=faults) for one in spec.targets))
-        wanted, now = sums(await git.contents(spec.good)), sums(await git.contents(spec.head))
-        rights = {path: one.mode == "100755" for path, one in good.items()}
+        await git.have(spec.repository, spec.good)
+        folders = {folder: await _revisions(spec, folder) for folder in {one.folder for one in spec.targets}}
 
         async def one(target: FilesAt) -> FilesCompared:
+            revisions = folders[target.folder]
+            if revisions.faults:
+                return FilesCompared(target=target.name, faults=revisions.faults)
             try:
-                seen = await _seen(target, sorted(wanted | now), spec.run)
-                found = compared(target, seen, wanted, now, rights)
+                found = compared(target, await _seen(target, revisions.paths, spec.run), revisions)
                 return found.model_copy(update={"shown": await _by_hand(spec, target, found.drift)})
             except RecoveryError as error:
                 return FilesCompared(target=target.name, faults=(f"{target.name}: {error.message}",))
@@ -169,11 +171,34 @@ def sums(contents: Mapping[str, bytes]) -> dict[str, str]:
     return {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
 
 
-def compared(
-    target: FilesAt, seen: Seen, wanted: Mapping[str, str], now: Mapping[str, str], executable: Mapping[str, bool]
-) -> FilesCompared:
+class Revisions(NamedTuple):
+    """A folder in both revisions: the SHA-256 of each file ``wanted``, and of each that should be there ``now``."""
+
+    wanted: Mapping[str, str] = {}
+    now: Mapping[str, str] = {}
+    executable: frozenset[str] = frozenset()
+    faults: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> list[str]:
+        """Every file of either."""
+        return sorted({*self.wanted, *self.now})
+
+
+async def _revisions(spec: CompareFiles, folder: str) -> Revisions:
+    head, good = (
+        Source(repository=spec.repository, revision=revision, folder=folder) for revision in (spec.head, spec.good)
+    )
+    listed = await git.listing(good)
+    if wrong := unfit(listed):
+        return Revisions(faults=tuple(wrong))
+    executable = frozenset(path for path, one in listed.items() if one.mode == "100755")
+    return Revisions(sums(await git.contents(good)), sums(await git.contents(head)), executable)
+
+
+def compared(target: FilesAt, seen: Seen, revisions: Revisions) -> FilesCompared:
     """Return how a host differs from what it is to have, and from what it should have now; pure."""
-    paths = sorted({*wanted, *now})
+    wanted, now, paths = revisions.wanted, revisions.now, revisions.paths
     rows = {path: seen.files.get(path, Row(kind="none")) for path in paths}
     changes = [path for path in paths if rows[path].digest != wanted.get(path, "")]
     faults = [f"{target.name}: {target.to}/{path} {KINDS[rows[path].kind]}" for path in changes
@@ -183,7 +208,7 @@ def compared(
         changes=tuple(
             Put(
                 path=path, digest=wanted.get(path, ""), seen=rows[path].digest,
-                executable=executable.get(path, False),
+                executable=path in revisions.executable,
             ) for path in changes
         ),
         drift=tuple(
@@ -221,6 +246,7 @@ class PlacesFiles(Action[PutFiles, Placed]):
     """Replace files on one host, each whole or not at all, and have them read again; what was there is kept."""
 
     name = "files.put"
+    beat = timedelta(seconds=2)  # many at a time on a small worker: each is slower, and none is lost
     limit = timedelta(minutes=2)
     look_limit: ClassVar[timedelta] = timedelta(seconds=40)
     look_patience: ClassVar[timedelta] = timedelta(seconds=20)
@@ -277,7 +303,8 @@ class PlacesFiles(Action[PutFiles, Placed]):
 
     async def _run(self, spec: PutFiles, here: Placed, there: Placed, archive: str, *, back: bool = False) -> None:
         values = {
-            "to": spec.target.to, "keep": spec.target.keep(spec.run), "before": _rows(here), "wanted": _rows(there),
+            "to": spec.target.to, "keep": spec.target.keep(spec.run), "before": _rows(here),
+            "wanted": _changes(here, there),
             "archive": archive, "reload": spec.target.reload, "back": "yes" if back else "no",
             "tolerant": "yes" if back and spec.tolerant else "no",
         }  # fmt: skip
@@ -296,8 +323,18 @@ def _wanted(one: Put, before: str, owner: str) -> str:
 
 def _rows(placed: Placed) -> str:
     """Return the files as the script reads them: digest, mode, owner, path, none of them empty."""
-    rows = ((row.split(" ") if row else ["-", "-", "-"], path) for path, row in placed.files.items())
-    return "".join("\t".join([*row, path]) + "\n" for row, path in rows)
+    return "".join("\t".join([*_row(row), path]) + "\n" for path, row in placed.files.items())
+
+
+def _changes(here: Placed, there: Placed) -> str:
+    """Return the same of the files as they are to be, each with the digest that it has before the path."""
+    return "".join(
+        "\t".join([*_row(row), _row(here.files.get(path, ""))[0], path]) + "\n" for path, row in there.files.items()
+    )
+
+
+def _row(row: str) -> list[str]:
+    return row.split(" ") if row else ["-", "-", "-"]
 
 
 def packed(contents: Mapping[str, bytes]) -> str:
@@ -330,25 +367,38 @@ async def bounded(items: Iterable[FilesAt], work: Callable[[FilesAt], Awaitable[
 
 async def _seen(target: FilesAt, paths: Sequence[str], run: str) -> Seen:
     values = {"to": target.to, "keep": target.keep(run), "paths": "".join(f"{path}\n" for path in paths)}
-    files, owner, pending = {}, "", False
-    for line in (await ssh.look(target.host, "files_seen", values)).splitlines():
+    return seen(await ssh.look(target.host, "files_seen", values))
+
+
+def seen(text: str) -> Seen:
+    """Return what the script ``files_seen`` printed; pure."""
+    rows: dict[str, Row] = {}
+    owner, pending = "", False
+    for line in text.splitlines():
         match line.split("\t"):
             case ["new", owner]:
                 pass
             case ["pending"]:
                 pending = True
-            case [kind, digest, mode, who, path]:
-                files[path] = Row(kind=kind, digest=digest, rights=f"{mode} {who}".strip())
-    return Seen(files=files, owner=owner, pending=pending)
+            case ["kind", kind, path]:
+                rows[path] = Row(kind=kind)
+            case ["stat", letters, mode, who, path]:
+                shut = rows[path].kind == "file" and "w" not in letters  # root could all the same: somebody means it
+                kind = "shut" if shut else rows[path].kind
+                rows[path] = Row(kind=kind, rights=f"{mode} {who}")
+            case [line]:
+                digest, _, path = line.partition("  ")
+                rows[path] = rows[path].model_copy(update={"digest": digest})
+    return Seen(files=rows, owner=owner, pending=pending)
 
 
 async def _by_hand(spec: CompareFiles, target: FilesAt, drift: Sequence[str]) -> str:
     """Return what was changed by hand, as differences from the repository; of a secret file only that it was."""
     paths = [line.partition(": ")[0] for line in drift if line.endswith("has other content")]
-    open_ones = [path for path in paths if not git.matches(path, spec.head.folder, spec.secret)][:SHOWN_FILES]
+    open_ones = [path for path in paths if not git.matches(path, target.folder, spec.secret)][:SHOWN_FILES]
     if not open_ones:
         return ""
-    head = await git.contents(spec.head)
+    head = await git.contents(Source(repository=spec.repository, revision=spec.head, folder=target.folder))
     parts = []
     for path in open_ones:
         live = await ssh.look(target.host, "file_read", {"path_of": f"{target.to}/{path}", "most": SHOWN})

@@ -25,6 +25,7 @@ def make(root: Path, first: int, count: int) -> None:
     for name in ("server", "client_key"):
         key = asyncssh.generate_private_key("ssh-ed25519")
         key.write_private_key(str(root / "ssh" / name))
+        (root / "ssh" / name).chmod(0o600)
         key.write_public_key(str(root / "ssh" / f"{name}.pub"))
     (root / "ssh" / "authorized_keys").write_text((root / "ssh" / "client_key.pub").read_text())
     key_of_all = (root / "ssh" / "server.pub").read_text().strip()

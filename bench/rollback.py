@@ -224,5 +224,5 @@ def _ansible(folder: Path) -> tuple[float, float]:
     began, busy = time.monotonic(), _busy()
     done = subprocess.run(command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(done.stdout[-2000:] + done.stderr[-1000:])
+        raise RuntimeError(done.stdout[:2000] + done.stderr[-1000:])
     return time.monotonic() - began, _busy() - busy

@@ -24,7 +24,7 @@ from recovery.procedure import Procedure
 from recovery.report import Report
 from runbooks.procedures.configuration_rollback import KEEP, ROLL_BACK, Parameters
 
-AT_ONCE = 50
+AT_ONCE = 25
 """Targets of a wave that are changed at a time."""
 
 
@@ -65,9 +65,8 @@ class ConfigurationRollback(Procedure[Parameters]):
         files: list[FilesCompared] = []
         manifests: dict[str, Compared] = {}
         commands: dict[str, At] = {}
-        for compares in plan.compares(found):
-            compared = await self.glance(compare_files, compares, instead=HostsCompared())
-            files += compared.hosts
+        if plan.files:
+            files += (await self.glance(compare_files, plan.compares(found), instead=HostsCompared())).hosts
         for name in plan.manifests:
             manifests[name] = await self.glance(compare_manifests, plan.dry(name, found), instead=Compared())
         for name in plan.commands:

@@ -7,17 +7,21 @@ fail() { # kind, what is wrong
 }
 full() { fail Transient "$1 cannot be written: is the disk full? Free some room"; }
 cd "$TO" 2>/dev/null || fail Drifted "$TO is no folder that this login can enter any more"
-each_of() { # the rows, and what to do with each: SHA-256, mode, owner, path
-    printf '%s' "$1" | while IFS='	' read -r sum mode owner path; do "$2" "$sum" "$mode" "$owner" "$path"; done || exit
+each_of() { # rows of three fields or four, each of them a word, and a path: what to do with each
+    printf '%s' "$1" | while IFS='	' read -r sum mode owner rest; do "$2" "$sum" "$mode" "$owner" "$rest"; done || exit
 }
-sum_of() { if [ -f "$1" ] && [ ! -L "$1" ]; then sha256sum <"$1" | cut -c1-64; elif [ -e "$1" ] || [ -L "$1" ]; then echo odd; else echo -; fi; }
-known() { # the path, its sum now: one that it had before, or is to have
-    printf '%s%s' "$BEFORE" "$WANTED" | awk -F'\t' -v sum="$2" -v path="$1" '$4 == path && $1 == sum { found = 1 } END { exit !found }'
+sum_of() { # sets "sum": the SHA-256 of a file, "-" for none, "odd" for what is no file
+    if [ -f "$1" ] && [ ! -L "$1" ]; then
+        sum=$(sha256sum <"$1") && sum=${sum%% *} || sum=unreadable
+    elif [ -e "$1" ] || [ -L "$1" ]; then sum=odd; else sum=-; fi
 }
+up_of() { case $1 in */*) up=${1%/*} ;; *) up=. ;; esac; }
 keep_one() { # sum, mode, owner, path
     [ "$1" != - ] || return 0
-    mkdir -p "$(dirname "$KEEP.partial/old/$4")" && cp -p "$4" "$KEEP.partial/old/$4" || full "$KEEP.partial"
-    [ "$(sum_of "$KEEP.partial/old/$4")" = "$1" ] || fail Drifted "$TO/$4: somebody else has just changed it; nothing was overwritten"
+    up_of "$KEEP.partial/old/$4"
+    { [ -d "$up" ] || mkdir -p "$up"; } && cp -p "$4" "$KEEP.partial/old/$4" || full "$KEEP.partial"
+    sum_of "$KEEP.partial/old/$4"
+    [ "$sum" = "$1" ] || fail Drifted "$TO/$4: somebody else has just changed it; nothing was overwritten"
 }
 keep_what_is_there() {
     [ ! -d "$KEEP" ] || { : >"$KEEP/pending" || full "$KEEP"; return 0; }
@@ -33,22 +37,26 @@ make_folder() { # that of a new file; remembered, so that it goes again
         chown "$(stat -c %u:%g "$(dirname "$1")")" "$1" 2>/dev/null || :
     }
 }
-put() { # sum, mode, owner, path
-    now=$(sum_of "$4")
-    known "$4" "$now" || fail Drifted "$TO/$4: somebody else has just changed it; nothing was overwritten"
-    part=$(dirname "$4")/.$(basename "$4").recovery
+put() { # sum, mode, owner; then the sum that was there, a tab, and the path
+    old=${4%%	*}
+    set -- "$1" "$2" "$3" "${4#*	}"
+    sum_of "$4"
+    [ "$sum" = "$1" ] || [ "$sum" = "$old" ] || fail Drifted "$TO/$4: somebody else has just changed it; nothing was overwritten"
+    up_of "$4"
+    part=$up/.${4##*/}.recovery
     if [ "$1" = - ]; then
         rm -f "$4" "$part" || fail Fatal "$TO/$4 cannot be removed"
         return 0
     fi
-    if [ "$now" = "$1" ] && [ "$(stat -c '%a %u:%g' "$4")" = "$2 $3" ]; then
+    if [ "$sum" = "$1" ] && [ "$(stat -c '%a %u:%g' "$4")" = "$2 $3" ]; then
         rm -f "$part"
         return 0
     fi
-    make_folder "$(dirname "$4")"
+    [ -d "$up" ] || make_folder "$up"
     cp $times "$stage/$4" "$part" && chmod "$2" "$part" || { rm -f "$part"; full "$TO/$4"; }
     [ "$(stat -c %u:%g "$part")" = "$3" ] || chown "$3" "$part" || { rm -f "$part"; fail Fatal "$TO/$4 cannot be given to $3"; }
-    [ "$(sum_of "$part")" = "$1" ] || { rm -f "$part"; fail Transient "$TO/$4 did not arrive whole"; }
+    sum_of "$part"
+    [ "$sum" = "$1" ] || { rm -f "$part"; fail Transient "$TO/$4 did not arrive whole"; }
     sync "$part" && mv -fT "$part" "$4" || { rm -f "$part"; full "$TO/$4"; }
 }
 remove_new_folders() {

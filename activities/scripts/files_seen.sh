@@ -1,24 +1,33 @@
-# Print what there is of PATHS (one a line) under TO: kind, SHA-256, mode, owner, then the path; and whose a new one is.
-# An unfinished change of this recovery tells so by KEEP.
+# Print what there is of PATHS (one a line) under TO: kind and path; then mode, owner and path, and SHA-256 and path, of
+# each file. And whose a new one is; and whether this recovery has begun a change here (KEEP) and not ended it.
 cd "$TO" 2>/dev/null || { echo "Invalid: to: $TO is no folder that this login can enter" >&2; exit 65; }
-if [ "$(id -u)" = 0 ]; then owner=$(stat -c %u:%g .); else owner=$(id -u):$([ -g . ] && stat -c %g . || id -g); fi
+me=$(id -u)
+if [ "$me" = 0 ] || [ -g . ]; then owner=$(stat -c %u:%g .); else owner=$me:$(id -g); fi
+[ "$me" = 0 ] || owner=$me:${owner#*:}
 printf 'new\t%s\n' "$owner"
 { [ ! -e "$KEEP.partial" ] && [ ! -e "$KEEP/pending" ]; } || printf 'pending\n'
-printf '%s' "$PATHS" | while IFS= read -r path; do
+up_of() { case $1 in */*) up=${1%/*} ;; *) up=. ;; esac; }
+set --
+while IFS= read -r path; do
+    [ -n "$path" ] || continue
+    up_of "$path"
     if [ -L "$path" ] || { [ -e "$path" ] && [ ! -f "$path" ]; }; then
-        printf 'odd\t\t\t\t%s\n' "$path"
+        kind=odd
     elif [ -f "$path" ]; then
-        sum=$(sha256sum <"$path" 2>/dev/null | cut -c1-64)
         kind=file
-        { [ -r "$path" ] && [ "$sum" ]; } || kind=unreadable
-        case $(stat -c %A "$path") in *w*) [ -w "$path" ] && [ -w "$(dirname "$path")" ] || kind=shut ;; *) kind=shut ;; esac
+        set -- "$@" "$path"
+        if [ ! -r "$path" ]; then kind=unreadable; elif [ ! -w "$path" ] || [ ! -w "$up" ]; then kind=shut; fi
         # Replaced by a login that cannot give files away, it would be that login's.
-        [ "$(id -u)" = 0 ] || [ -O "$path" ] || kind=foreign
-        printf '%s\t%s\t%s\t%s\t%s\n' "$kind" "$sum" "$(stat -c %a "$path")" "$(stat -c %u:%g "$path")" "$path"
+        [ "$me" = 0 ] || [ -O "$path" ] || kind=foreign
     else
-        up=$(dirname "$path")
-        while [ ! -e "$up" ]; do up=$(dirname "$up"); done
-        { [ -d "$up" ] && [ -w "$up" ]; } || { printf 'shut\t\t\t\t%s\n' "$path"; continue; }
-        printf 'none\t\t\t\t%s\n' "$path"
+        kind=none
+        while [ ! -e "$up" ]; do up_of "$up"; done
+        { [ -d "$up" ] && [ -w "$up" ]; } || kind=shut
     fi
-done
+    printf 'kind\t%s\t%s\n' "$kind" "$path"
+done <<END
+$PATHS
+END
+[ $# -gt 0 ] || exit 0
+stat -c 'stat	%A	%a	%u:%g	%n' -- "$@"
+sha256sum -- "$@" 2>/dev/null || :
