@@ -194,7 +194,7 @@ class Rolling:
     def decided(self, found: Found, seen: Seen) -> Decided:
         """Return what goes back, what is lost with it, and how everything is."""
         first, *rest = self.waves()
-        then = f", then {', '.join(str(len(wave)) for wave in rest)}" if rest else ""
+        then = f", then {', '.join(f'{len(wave)} more' for wave in rest)}" if rest else ""
         stake = f"{self.name} goes back from {found.head[:12]} to {found.good[:12]}, on {len(self.targets)} targets."
         shown = "\n".join(one.shown for one in seen.files if one.shown)
         return Decided(
@@ -214,7 +214,8 @@ class Rolling:
     def _lost(self, found: Found) -> Iterator[str]:
         if found.taken_in_all > 1:
             yield f"{found.taken_in_all} commits are taken back; what each was for goes with it"
-        yield f"{len(found.files)} files change in the repository: {'; '.join(found.files[:8])}"
+        more = f" and {len(found.files) - 8} more" if len(found.files) > 8 else ""
+        yield f"what changes in the repository: {'; '.join(found.files[:8])}{more}"
         if found.unread:
             yield f"{found.unread} lines in the notes of deployments could not be read, and were left out"
 

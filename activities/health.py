@@ -128,7 +128,8 @@ async def _asked(target: HealthAt) -> State:
     except RecoveryError as error:
         return State(well=False, why=error.message[:200])
     code, _, said = text.partition("\n")
-    return State(well=code == "0", why="" if code == "0" else f"exit code {code}: {' '.join(said.split())[:150]}")
+    told = " ".join(said.split())[:150]
+    return State(well=code == "0", why="" if code == "0" else f"exit code {code}{': ' if told else ''}{told}")
 
 
 def worse(before: Mapping[str, State], after: Mapping[str, State]) -> list[str]:
