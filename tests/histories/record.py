@@ -20,6 +20,7 @@ from typing import Any
 
 from lab import ledger
 from lab.estate import Lab
+from lab.repository import Repository
 from tests.copies import drop_all
 from tests.matrix.two_sites import session_store
 from tests.recovery.test_undoing import reset
@@ -224,6 +225,26 @@ async def recovered_promoted(engine: Running) -> Recovery:
     return recovery
 
 
+async def recovered_rolled_back(engine: Running) -> Recovery:
+    """A deployment after which no order is taken is rolled back, in the repository and on both hosts."""
+    engine_lab(engine).break_("configuration")
+    recovery = await _start(
+        engine, "ConfigurationRollback", "roll-back-shop", "shop", deployment="deployed-3", settle="PT2S"
+    )
+    await recovery.approve()
+    return recovery
+
+
+async def compensated_rolled_back(engine: Running) -> Recovery:
+    """One to a revision that does not help is taken back by itself."""
+    lab = engine_lab(engine)
+    never = Repository(lab.place.repository).add([("Take none", "max_amount=00\n", "deployed-4", "unhealthy")])
+    lab.break_("configuration")
+    recovery = await _start(engine, "ConfigurationRollback", "roll-back-shop", "shop", revision=never, settle="PT2S")
+    await recovery.approve()
+    return recovery
+
+
 async def _activate(engine: Running, site: str) -> Recovery:
     return await _start(engine, "DataCenterActivation", f"activate-{site}", watch="PT1S")
 
@@ -251,6 +272,7 @@ Scene = Callable[[Running], Awaitable[Recovery]]
 SWITCHES: tuple[Scene, ...] = (recovered_switched, compensated_switched)
 LOSSES: tuple[Scene, ...] = (recovered_taken_over, recovered_fenced, recovered_home)
 SESSIONS: tuple[Scene, ...] = (checked_sessions, recovered_reattached, recovered_restored, recovered_promoted)
+ROLLBACKS: tuple[Scene, ...] = (recovered_rolled_back, compensated_rolled_back)
 SCENES: tuple[Scene, ...] = (
     recovered, compensated, cancelled, drilled, checked, failed, compensated_reset, compensated_undone,
     recovered_extracted, compensated_shut, recovered_replaced, cancelled_committed,
@@ -307,7 +329,7 @@ async def _play(scene: Scene, engine: Running) -> None:
 
 async def main(names: Sequence[str]) -> None:
     """Write ``<outcome>[-<story>].json`` beside this file for every scene, or for those of these names."""
-    for scenes, south in ((SCENES, False), (SWITCHES, True), (LOSSES, True), (SESSIONS, True)):
+    for scenes, south in ((SCENES, False), (SWITCHES, True), (LOSSES, True), (SESSIONS, True), (ROLLBACKS, True)):
         if wanted := [scene for scene in scenes if not names or _named(scene) in names]:
             await record(wanted, south)
 
