@@ -10,6 +10,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 CALM = re.compile(r"tests/matrix/test_(?:cancels|cut_over|cuts|interruptions|kills|takeovers)\.py::.*\[(.+)\]")
 """These compare with an undisturbed run of a procedure, which is dear; the procedure is in their parameters."""
+KUBERNETES = re.compile(r"tests/(activities/test_(clusters|manifests)|workflows/test_cluster_|lab/test_kubernetes)")
+"""A control plane is there once at a time, not twice."""
 PROCEDURES = ("restore", "replace", "extract")
 
 
@@ -26,6 +28,8 @@ class Sharing(LoadScopeScheduling):
 
 def group(nodeid: str) -> str:
     """Return the name of what is run in one process."""
+    if KUBERNETES.match(nodeid):
+        return "kubernetes"
     found = CALM.match(nodeid)
     if found is None:
         return nodeid.partition("::")[0]

@@ -18,6 +18,8 @@ from tests.console.test_recoveries import ID, NAME, status, target, within
 from tests.copies import drop_all, in_copies
 from tests.matrix.failing_worker import Failing
 
+pytestmark = pytest.mark.drawn
+
 __all__ = ["target"]
 REPLAY = "replay the log into the copy of orders"
 

@@ -24,6 +24,8 @@ from tests.console.conftest import ROOT, Done, Starter
 from tests.copies import drop_all, in_copies
 from tests.labs import RATE
 
+pytestmark = pytest.mark.drawn
+
 NAME = "lab/restore-orders"
 ID = "lab/orders"
 
