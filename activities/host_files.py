@@ -248,7 +248,7 @@ class PlacesFiles(Action[PutFiles, Placed]):
     name = "files.put"
     beat = timedelta(seconds=2)  # many at a time on a small worker: each is slower, and none is lost
     limit = timedelta(minutes=2)
-    look_limit: ClassVar[timedelta] = timedelta(seconds=40)
+    look_limit: ClassVar[timedelta] = timedelta(seconds=30)
     look_patience: ClassVar[timedelta] = timedelta(seconds=20)
     expires: ClassVar[timedelta] = timedelta(minutes=1)
     skip: ClassVar[str] = "this host keeps what it has, whatever that is"
@@ -299,7 +299,7 @@ class PlacesFiles(Action[PutFiles, Placed]):
 
     def job(self, spec: PutFiles) -> str:
         """Return the name of its job on the host."""
-        return f"{spec.target.name}-{spec.run}.files"
+        return f"{spec.target.name}-{spec.run}.put"
 
     async def _run(self, spec: PutFiles, here: Placed, there: Placed, archive: str, *, back: bool = False) -> None:
         values = {

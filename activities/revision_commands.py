@@ -56,7 +56,7 @@ class Tells(Action[Told, At]):
 
     name = "command.apply"
     limit = timedelta(minutes=30)
-    look_limit: ClassVar[timedelta] = timedelta(seconds=40)
+    look_limit: ClassVar[timedelta] = timedelta(seconds=30)
     look_patience: ClassVar[timedelta] = timedelta(seconds=20)
     expires: ClassVar[timedelta] = timedelta(minutes=2)
     skip: ClassVar[str] = "this target keeps what it has, whatever that is"
@@ -108,11 +108,11 @@ class Tells(Action[Told, At]):
 
     def job(self, spec: Told) -> str:
         """Return the name of its job on the host."""
-        return f"{spec.target.name}-{spec.run}.command"
+        return f"{spec.target.name}-{spec.run}.apply"
 
     async def _run(self, spec: Told, command: str, revision: str) -> None:
         values = {"command": command, "service": spec.target.name, "mark": _mark(spec)}
-        await ssh.job(spec.target.host, self.job(spec), "bring", values | {"revision": revision})
+        await ssh.job(spec.target.host, self.job(spec), "bring_revision", values | {"revision": revision})
 
 
 tell = Tells()

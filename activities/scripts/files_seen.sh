@@ -1,5 +1,5 @@
-# Print what there is of PATHS (one a line) under TO: kind and path; then mode, owner and path, and SHA-256 and path, of
-# each file. And whose a new one is; and whether this recovery has begun a change here (KEEP) and not ended it.
+# Print what there is of PATHS (one a line) under TO: kind and path; of each file rights, owner and path, then its sum;
+# and whose a new one is, and whether this recovery has begun a change here (KEEP) and not ended it.
 cd "$TO" 2>/dev/null || { echo "Invalid: to: $TO is no folder that this login can enter" >&2; exit 65; }
 me=$(id -u)
 if [ "$me" = 0 ] || [ -g . ]; then owner=$(stat -c %u:%g .); else owner=$me:$(id -g); fi

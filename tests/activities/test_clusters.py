@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from activities import cluster_hands, cluster_refusals, clusters
-from activities.cluster_refusals import Conflict, Missing, Owned
+from activities.cluster_refusals import Conflict, Denied, Missing, Owned
 from activities.clusters import APPLY, ClusterAt
 from lab.cluster_access import NAMESPACE
 from lab.kubernetes import Kubernetes
@@ -20,7 +20,7 @@ from tests.clusters import CORE, config_map
 from tests.matrix.relay import relay
 
 DATA: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data/api_refusals.json").read_text())
-KINDS = {kind.__name__: kind for kind in (Conflict, Missing, Refused, Invalid, Transient)}
+KINDS = {kind.__name__: kind for kind in (Conflict, Denied, Missing, Refused, Invalid, Transient)}
 
 
 def at(cluster: Kubernetes, user: str = "recovery") -> ClusterAt:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +22,13 @@ from activities.backups import REACH_BACK, SETTLE, backups
 from activities.databases import caught_up, look_at_database
 from activities.divergence import export_divergence, look_for_divergence
 from activities.extraction import copy_back, copying_back, preview, previewing
+from activities.git import Source
+from activities.health import HealthAt, WatchHealth, watch_health
 from activities.homecoming import parted
+from activities.host_files import CompareFiles, FilesAt, Put, PutFiles, compare_files, put_files
 from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.returning import Return, returns, store_returns
+from activities.revision_commands import CommandAt, Told, tell
 from activities.services import run_services
 from activities.session_keeping import KeepSpec, keep_sessions
 from activities.session_restoring import (
@@ -54,6 +63,7 @@ from recovery.errors import Drifted, Fatal, Refused, Stale, Transient, kind
 from tests.activities.captured import captured
 from tests.activities.recorder import NAMES, Recorder, Sent, recorder
 from tests.activities.sample import AT_SITES, CHOICE, HOST, STANDING, TARGET, copy, moving, replacing
+from tests.shops import Remote
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -65,6 +75,8 @@ WAITS = (
     "postgres.caught_up",
     "valkey.caught_up",
     "host.returns",
+    "files.compare",
+    "health.watch",
     "valkey.returns",
     "sessions.canary",
     "sessions.compared",
@@ -99,6 +111,9 @@ async def host(listening: Recorder) -> Recorder:
     listening.answer("table_ask", f"reached\t1\tno\nstate\t{{}}\ntable\tpublic.s\t{FACTS}\noffset\t1\n")
     listening.answer("status", "0\nwell\n")
     listening.answer("divergence", "line\t1\nfork\t\n")
+    there = "new\t0:0\nkind\tfile\tapp.conf\nstat\t-rw-r--r--\t644\t0:0\tapp.conf\n"
+    listening.answer("files_seen", f"{there}{'0' * 64}  app.conf\n")
+    listening.answer("revision", "0\n\nold\n")
     return listening
 
 
@@ -113,7 +128,36 @@ def specs(at: HostAt, owner: str = OWNERS[0]) -> dict[str, Any]:
     made.append(cut.base_backup(6001, STANDING, TARGET))
     known = {type(spec): spec.model_copy(update={"host": at}) for spec in made}
     of_copies = {step.name: known[step.spec_type] for step in STEPS if step.spec_type in known}
-    return of_copies | of_sites(at, owner)
+    return of_copies | of_sites(at, owner) | of_shop(at, owner)
+
+
+@cache
+def shop() -> tuple[Remote, str, str]:
+    """Return a repository, a good revision of it and its newest one."""
+    folder = Path(tempfile.mkdtemp(prefix="sent-"))
+    atexit.register(shutil.rmtree, folder)
+    remote = Remote.new(folder / "shop.git")
+    return remote, remote.commit({"app.conf": "good\n"}), remote.commit({"app.conf": "bad\n"})
+
+
+def of_shop(at: HostAt, owner: str) -> dict[str, Any]:
+    """Return the specs of a rollback."""
+    remote, good, head = shop()
+    repository, known = remote.repository, {"system": "shop", "run": owner}
+    target = FilesAt(name="web@one", host=at, to="/srv/web", reload="true", health="true")
+    words = dict.fromkeys(("check", "apply", "verify", "undo"), "true")
+    told = CommandAt(name="broker", host=at, **words)
+    put = Put(path="app.conf", digest="1" * 64, seen="0" * 64)
+    return {
+        compare_files.name: CompareFiles(**known, targets=(target,), repository=repository, head=head, good=good),
+        put_files.name: PutFiles(
+            **known, target=target, source=Source(repository=repository, revision=good), files=(put,), owner="0:0"
+        ),
+        tell.name: Told(**known, target=told, revision="new"),
+        watch_health.name: WatchHealth(
+            system="shop", what="it", targets=(HealthAt(target="web@one", host=at, command="true"),)
+        ),
+    }
 
 
 def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
@@ -257,6 +301,7 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
         "store_ask", "store_all", "table_ask", "status", "sessions_kept",
+        "files_seen", "file_read", "revision",
         "see_snapshot", "snapshot_read", "sessions_put", "check_put",
         "extraction", "end_copy_back", "divergence", "end_reading", "pg_state", "store_state", "service_state",
     }  # fmt: skip
@@ -305,7 +350,8 @@ async def test_job_is_of_its_system_and_recovery(host: Recorder) -> None:
         spec, kind, _, what = specs(host.host)[step.name], *step.name.partition(".")
         moves = step.name in of_sites(host.host, OWNERS[0])
         what = "service" if kind == "services" else what
-        assert await jobs_of(step, host) == {f"{spec.system}-0a1b2c3d.{what}" if moves else f"{copies}.{what}"}
+        one = f"{spec.target.name}-0a1b2c3d" if step.name in of_shop(host.host, OWNERS[0]) else copies
+        assert await jobs_of(step, host) == {f"{spec.system}-0a1b2c3d.{what}" if moves else f"{one}.{what}"}
 
 
 async def test_no_two_steps_share_a_job(host: Recorder) -> None:
