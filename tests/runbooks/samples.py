@@ -26,9 +26,13 @@ def value(name: str) -> str:
 
 def parameters(runbook: Runbook) -> dict[str, Any]:
     """Return what its procedure requires and ``runbook`` does not say."""
-    model = specification(runbook.procedure).Parameters
-    schema = model.model_json_schema()
-    more = {"snapshot": f"{value('LAB_NORTH_COPIES')}/lost.rdb"} if runbook.parameters.get("how") == "restore" else {}
+    spec = specification(runbook.procedure)
+    schema = spec.Parameters.model_json_schema()
+    more: dict[str, Any] = {}
+    if runbook.parameters.get("how") == "restore":
+        more["snapshot"] = f"{value('LAB_NORTH_COPIES')}/lost.rdb"
+    if ways := set(getattr(spec, "BY", ())) - set(runbook.parameters):
+        more[max(ways)] = "x"  # one of several ways has to be named
     return more | {
         name: _sample(schema["properties"][name])
         for name in schema.get("required", ())
