@@ -226,13 +226,16 @@ def test_service_is_started_and_stopped_by_its_host(pair: Lab) -> None:
     assert on_host(pair, "south", script, "start")[0] == 0
     assert pair.sites["south"].service.running() == first
     assert on_host(pair, "south", script, "status") == (0, "runs\n")
-    assert http("GET", f"{url}/health") == (503, {"database": "takes no writes", "store": "is a replica"})
+    assert http("GET", f"{url}/health") == (
+        503,
+        {"database": "takes no writes", "store": "is a replica", "configuration": "good"},
+    )
     status, told = http("POST", f"{url}/orders", {"number": NUMBER, "customer": "c", "amount": 1})
     assert (status, told["error"]) == (503, "25006")
     assert on_host(pair, "south", script, "stop")[0] == 0
     assert on_host(pair, "south", script, "stop")[0] == 0
     assert on_host(pair, "south", script, "status")[0] == 1
-    good = (200, {"database": "good", "store": "good"})
+    good = (200, {"database": "good", "store": "good", "configuration": "good"})
     assert http("GET", f"http://127.0.0.1:{pair.ports['orders']}/health") == good
 
 
