@@ -20,7 +20,7 @@ TRIES = 20
 """How often is written while others push."""
 PAUSE = 0.1
 HAND, RUN = "Recovery-Hand", "Recovery-Run"
-"""Trailers by which a commit tells whose it is: system, epoch, order and attempt of the hand; and of which recovery."""
+"""Trailers by which a commit tells whose it is: folder, epoch, order and attempt of the hand; and of which recovery."""
 SEEN = 200
 """Commits among which the last hand is looked for; more than people push beside one recovery."""
 
@@ -99,7 +99,8 @@ async def _moved(spec: RollBack, here: str, there: str, message: str) -> None:
             )
         mine = hand()
         text = (
-            f"{message.rstrip()}\n\n{RUN}: {spec.run}\n{HAND}: {spec.system} {mine.epoch} {mine.order} {mine.attempt}\n"
+            f"{message.rstrip()}\n\n{RUN}: {spec.run}\n"
+            f"{HAND}: {_of(repository)} {mine.epoch} {mine.order} {mine.attempt}\n"
         )
         await git.push(repository, ref, head, await git.planted(repository, head, there, text, spec.at))
 
@@ -110,16 +111,21 @@ async def _heed_hand(spec: RollBack, head: str) -> None:
     """Refuse to write where a later hand has written already."""
     form = f"--format=%(trailers:key={HAND},valueonly)"
     lines = (await git.text(spec.repository, "log", f"-n{SEEN}", form, head)).splitlines()
-    refuse_late(spec.system, (line.split() for line in lines))
+    _refuse_late(spec, spec.repository, (line.split() for line in lines))
 
 
-def refuse_late(system: str, hands: Iterable[Sequence[str]]) -> None:
-    """Raise Stale where one of ``hands`` (system, epoch, order, attempt) is later than the hand of this action."""
-    mine = hand()
+def _of(repository: Repository) -> str:
+    """Return what a hand is laid on: the folder, a word. Other configurations may lie in the same repository."""
+    return repository.path or "."
+
+
+def _refuse_late(spec: Spec, repository: Repository, hands: Iterable[Sequence[str]]) -> None:
+    """Raise Stale where one of ``hands`` (folder, epoch, order, attempt) is later than the hand of this action."""
+    mine, folder = hand(), _of(repository)
     own = (mine.epoch, mine.order, mine.attempt)
-    known = [tuple(map(int, words[1:])) for words in hands if len(words) == 4 and words[0] == system]
+    known = [tuple(map(int, words[1:])) for words in hands if len(words) == 4 and words[0] == folder]
     if mine.epoch and known and max(known) > own:
-        raise Stale(f"{system}: a later hand (epoch {max(known)[0]}) has pushed since; nothing was written")
+        raise Stale(f"{spec.system}: a later hand (epoch {max(known)[0]}) has pushed since; nothing was written")
 
 
 async def swapped(system: str, write: Callable[[], Awaitable[None]]) -> None:
@@ -182,13 +188,13 @@ class WritesDown(Action[Record, Written]):
             await git.refresh(repository)
             commit = await _commit(spec)
             lines = await _lines(repository, commit)
-            refuse_late(spec.system, (str(line.get("hand", "")).split() for line in lines))
+            _refuse_late(spec, repository, (str(line.get("hand", "")).split() for line in lines))
             if any(line.get("id") == _id(spec) for line in lines):
                 return
             mine = hand()
             line = {
                 **_told(spec), "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-                "hand": f"{spec.system} {mine.epoch} {mine.order} {mine.attempt}",
+                "hand": f"{_of(repository)} {mine.epoch} {mine.order} {mine.attempt}",
             }  # fmt: skip
             expected, new = await git.noted(repository, commit, json.dumps(line, ensure_ascii=False))
             await git.push(repository, ref, expected, new)

@@ -168,7 +168,7 @@ def below(folder: str, files: Tree) -> dict[str, str]:
 
 def catalog(
     folder: Path, name: str, remote: Remote, machines: Mapping[str, Machine], hosts: Mapping[str, HostAt],
-    parameters: Mapping[str, Any], *, hold: Mapping[str, Any] | None = None, **more: Any,
+    parameters: Mapping[str, Any], *, hold: Mapping[str, Any] | None = None, system: str = "shop", **more: Any,
 ) -> None:  # fmt: skip
     """Write a catalog of one configuration that machines have, and a runbook that rolls it back."""
     fields = {"address", "port", "user", "known_hosts", "key", "jobs"}
@@ -182,13 +182,13 @@ def catalog(
         "title": "A shop",
         "sites": {"north": {"title": "north"}},
         "hosts": {one: {"site": "north", **hosts[one].model_dump(include=fields)} for one in machines},
-        "configurations": {"shop": {"repository": str(remote.folder), "tier": "gold", "files": groups, **more}},
+        "configurations": {system: {"repository": str(remote.folder), "tier": "gold", "files": groups, **more}},
         "tiers": {"gold": {"rto": "PT1H", "rpo": "PT5S"}},
         "people": {"bob": {"roles": ["dba"]}},
     }
     gate = {"roles": ["dba"], "within": "PT5M", "valid": "PT5M"}
     runbook = {
-        "title": "Roll the shop back", "version": "1", "procedure": "ConfigurationRollback", "systems": ["shop"],
+        "title": "Roll the shop back", "version": "1", "procedure": "ConfigurationRollback", "systems": [system],
         "why": "a test", "parameters": {"watch": "PT1S", "settle": "PT2S", **parameters},
         "gates": {"roll back": gate, "keep what is not well": gate}, **({"hold": hold} if hold else {}),
     }  # fmt: skip

@@ -39,7 +39,7 @@ print(endpoint.address, embedded.status(settings).pid)
 async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
     settings = settings_in(tmp_path / "state")
     yield settings
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await embedded.stop(settings)
 
 

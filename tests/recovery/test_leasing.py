@@ -211,7 +211,7 @@ async def test_thirty_recoveries_have_it_one_after_the_other(toys: Toys) -> None
     for one in gone:
         await one.handle.terminate()
     await first.approve()
-    reports = await asyncio.gather(*(one.ended(120) for one in begun))
+    reports = await asyncio.gather(*(one.ended(300) for one in begun))
     assert {report.outcome for report in reports} == {"recovered"}
     epochs = [report.epochs[system] for report in reports]
     assert len(set(epochs)) == len(epochs), "an epoch is given once; those of who had gone are lost with them"

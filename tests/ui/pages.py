@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from playwright.async_api import FrameLocator, Locator, Page, expect
+from playwright.async_api import FrameLocator, Locator, Page, TimeoutError, expect
 
 from tests.running import Recovery, Running, eventually
 
@@ -24,8 +24,16 @@ class StartForm:
 
     async def open(self, address: str) -> None:
         """Open it, and wait until it has found the worker, and what the last run of this id was given."""
-        await self.page.goto(address)
-        await self.page.get_by_text("Task Queue is Active").wait_for()
+
+        async def active() -> bool:
+            await self.page.goto(address)
+            try:  # it looks once: a worker that polls later is not seen
+                await self.page.get_by_text("Task Queue is Active").wait_for(timeout=10_000)
+            except TimeoutError:
+                return False
+            return True
+
+        await eventually(active, "the task queue is active", 120)
         await self.page.wait_for_load_state("networkidle")
 
     async def shows(self) -> dict[str, str]:

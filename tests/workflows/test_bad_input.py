@@ -88,7 +88,7 @@ async def failure(engine: Running, procedure: str, args: list[Any]) -> Applicati
     """Start and return how it failed, which has to be soon: it must not be tried again and again."""
     handle = await engine.client.start_workflow(procedure, args=args, id="bad", task_queue=engine.settings.task_queue)
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             with pytest.raises(WorkflowFailureError) as failed:
                 await handle.result()
     finally:

@@ -70,7 +70,9 @@ async def back_with(two: Lab, engine: Running, sql: str) -> None:  # noqa: F811
     assert (await watch.ended(60)).outcome == "recovered"
     assert north.running() is None
     await asyncio.to_thread(two.heal)
+    begun = engine.log().count("polling")
     engine.start_worker()
+    await eventually(lambda: engine.log().count("polling") > begun, "the worker at north polls", 60)
 
 
 def numbers(report: Report, table: str) -> set[int]:
