@@ -259,9 +259,7 @@ class PlacesFiles(Action[PutFiles, Placed]):
 
     async def observe(self, spec: PutFiles) -> Placed:
         """Look at these files."""
-        found = await _seen(spec.target, [one.path for one in spec.files], spec.run)
-        rows = {path: f"{row.digest} {row.rights}".strip() for path, row in found.files.items()}
-        return Placed(files=rows, pending=found.pending)
+        return placed(await _seen(spec.target, [one.path for one in spec.files], spec.run))
 
     def desired(self, spec: PutFiles, before: Placed) -> Placed:
         """Want the content of the revision; what is there already keeps owner and rights."""
@@ -296,6 +294,12 @@ class PlacesFiles(Action[PutFiles, Placed]):
     async def halt(self, spec: PutFiles) -> None:
         """End the job, and remove its traces."""
         await ssh.end_job(spec.target.host, self.job(spec))
+
+    async def tidied(self, spec: PutFiles) -> Placed:
+        """Do both in one command: there may be hundreds of hosts."""
+        values = _looks(spec.target, [one.path for one in spec.files], spec.run)
+        values |= ssh.ending(spec.target.host, self.job(spec))
+        return placed(seen(await ssh.look(spec.target.host, "files_after", values)))
 
     def job(self, spec: PutFiles) -> str:
         """Return the name of its job on the host."""
@@ -366,8 +370,17 @@ async def bounded(items: Iterable[FilesAt], work: Callable[[FilesAt], Awaitable[
 
 
 async def _seen(target: FilesAt, paths: Sequence[str], run: str) -> Seen:
-    values = {"to": target.to, "keep": target.keep(run), "paths": "".join(f"{path}\n" for path in paths)}
-    return seen(await ssh.look(target.host, "files_seen", values))
+    return seen(await ssh.look(target.host, "files_seen", _looks(target, paths, run)))
+
+
+def _looks(target: FilesAt, paths: Sequence[str], run: str) -> dict[str, object]:
+    return {"to": target.to, "keep": target.keep(run), "paths": "".join(f"{path}\n" for path in paths)}
+
+
+def placed(found: Seen) -> Placed:
+    """Return what a host told, as an action compares it; pure."""
+    rows = {path: f"{row.digest} {row.rights}".strip() for path, row in found.files.items()}
+    return Placed(files=rows, pending=found.pending)
 
 
 def seen(text: str) -> Seen:

@@ -21,6 +21,8 @@ from recovery.fencing import hand
 from recovery.models import Wire
 
 CONNECT_SECONDS = 5.0
+QUICK = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
+"""Ciphers asked for first: one call for each packet, where the usual first choice takes six times as long."""
 LOOK_SECONDS = 25.0
 SPARE = timedelta(seconds=5)
 """Of an activity's limit; in it a look that took too long is ended, and told to people."""
@@ -165,8 +167,13 @@ async def _end(host: HostAt, job_name: str, running: asyncio.Future[str]) -> Non
 
 async def end_job(host: HostAt, job_name: str) -> None:
     """Kill the named job with everything that it started, if it runs, and remove its files."""
+    await look(host, "end_job", ending(host, job_name))
+
+
+def ending(host: HostAt, job_name: str) -> Mapping[str, object]:
+    """Return what the script that ends the named job is told."""
     system, late = _hand()
-    await look(host, "end_job", {"jobs": host.jobs, "name": job_name, "system": system, "hand": late})
+    return {"jobs": host.jobs, "name": job_name, "system": system, "hand": late}
 
 
 async def close() -> None:
@@ -249,7 +256,7 @@ async def _connect(host: HostAt) -> asyncssh.SSHClientConnection:
         return await asyncssh.connect(
             address, port, username=host.user, client_keys=[host.key], known_hosts=host.known_hosts,
             config=None, agent_path=None, preferred_auth="publickey", connect_timeout=CONNECT_SECONDS,
-            login_timeout=CONNECT_SECONDS, keepalive_interval=3, keepalive_count_max=3,
+            login_timeout=CONNECT_SECONDS, keepalive_interval=3, keepalive_count_max=3, encryption_algs=QUICK,
         )  # fmt: skip
     except asyncssh.HostKeyNotVerifiable:
         raise Refused(f"{where}: its key is not the one in known_hosts; nothing was sent. Find out why") from None

@@ -179,13 +179,15 @@ def _busy() -> float:
 async def _engine(client: Client, good: str) -> tuple[float, float]:
     given = {"runbook": "fleet/back", "reason": "bench", "parameters": {"revision": good}}
     began, busy = time.monotonic(), _busy()
-    handle = await client.start_workflow("ConfigurationRollback", given, id="fleet/shop", task_queue="recovery")
-    while (report := await handle.query("status", result_type=Report)).outcome == "running":
-        gate = next((one for one in report.gates if not one.closed), None)
-        if gate is not None:
-            decision = Decision(gate=gate.gate, by="bob", plan=gate.plan, evidence=gate.evidence)
-            await handle.execute_update("decide", decision)
-        await asyncio.sleep(0.2)
+    handle = await client.start_workflow(
+        "ConfigurationRollback", given, id="fleet/shop", task_queue="recovery", result_type=Report
+    )
+    while not (gates := (await handle.query("status", result_type=Report)).gates):
+        await asyncio.sleep(0.1)
+    decision = Decision(gate=gates[0].gate, by="bob", plan=gates[0].plan, evidence=gates[0].evidence)
+    await handle.execute_update("decide", decision)
+    async with asyncio.timeout(600):
+        report: Report = await handle.result()
     if report.outcome != "recovered":
         raise RuntimeError(report.failure)
     return time.monotonic() - began - float(report.clock.people), _busy() - busy

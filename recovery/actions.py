@@ -198,7 +198,7 @@ class Action(Probe[S, T]):
         except RecoveryError:
             await self.halt(order.spec)
             raise
-        after = await self._tidied(order.spec)
+        after = await self.tidied(order.spec)
         if not agrees(wanted, after):
             raise Transient(f"{self.title(order.spec)}: applied, but the system shows {differences(wanted, after)}")
         return after
@@ -227,7 +227,7 @@ class Action(Probe[S, T]):
             )
         return after
 
-    async def _tidied(self, spec: S) -> T:
+    async def tidied(self, spec: S) -> T:
         """Look, and remove the traces of what has come to its end beside that: clients may be shut out meanwhile."""
         halting = asyncio.ensure_future(self.halt(spec))
         try:

@@ -161,6 +161,49 @@ class Machine:
         return FilesAt(name=f"web@{self.name}", host=host.model_copy(update={"name": self.name}), **given)
 
 
+@dataclass(frozen=True)
+class Program:
+    """Something on a host that knows revisions by itself; it is well with every one but the ``sick``."""
+
+    folder: Path
+    sick: str = ""
+
+    @classmethod
+    def new(cls, parent: Path, revision: str, sick: str = "") -> Program:
+        """Make one that is at a revision."""
+        found = cls(parent / "program", sick)
+        found.folder.mkdir()
+        runner().own(found.folder)
+        found.bring(revision)
+        return found
+
+    def bring(self, revision: str) -> None:
+        """Have it be at a revision, as if nobody had ever brought it to another one."""
+        (self.folder / "at").write_text(f"{revision}\n")
+        runner().own(self.folder / "at")
+        (self.folder / "applied").unlink(missing_ok=True)
+
+    @property
+    def at(self) -> str:
+        """Where it is."""
+        return (self.folder / "at").read_text().strip()
+
+    @property
+    def applied(self) -> list[str]:
+        """Return every revision that it was brought to."""
+        file = self.folder / "applied"
+        return file.read_text().split() if file.exists() else []
+
+    def known(self, host: str) -> dict[str, str]:
+        """Return it as an estate names it."""
+        at = self.folder / "at"
+        return {
+            "host": host, "check": f"cat {at}",
+            "apply": f'echo "$REVISION" >{at}; echo "$REVISION" >>{self.folder}/applied',
+            "verify": f'[ "$(cat {at})" = "$REVISION" ] && [ "$REVISION" != "{self.sick}" ]',
+        }  # fmt: skip
+
+
 def below(folder: str, files: Tree) -> dict[str, str]:
     """Return files as they lie in a folder of a repository."""
     return {f"{folder}/{path}": content for path, content in files.items()}

@@ -25,7 +25,7 @@ keep_one() { # sum, mode, owner, path
 }
 keep_what_is_there() {
     [ ! -d "$KEEP" ] || { : >"$KEEP/pending" || full "$KEEP"; return 0; }
-    rm -rf "$KEEP.partial"
+    [ ! -e "$KEEP.partial" ] || rm -rf "$KEEP.partial"
     mkdir -p "$KEEP.partial/old" && : >"$KEEP.partial/pending" || full "$KEEP.partial"
     each_of "$BEFORE" keep_one
     sync "$KEEP.partial" && mv -T "$KEEP.partial" "$KEEP" || full "$KEEP"
@@ -53,7 +53,7 @@ put() { # sum, mode, owner; then the sum that was there, a tab, and the path
         return 0
     fi
     [ -d "$up" ] || make_folder "$up"
-    cp $times "$stage/$4" "$part" && chmod "$2" "$part" || { rm -f "$part"; full "$TO/$4"; }
+    install $times -m "$2" -T "$stage/$4" "$part" || { rm -f "$part"; full "$TO/$4"; }
     [ "$(stat -c %u:%g "$part")" = "$3" ] || chown "$3" "$part" || { rm -f "$part"; fail Fatal "$TO/$4 cannot be given to $3"; }
     sum_of "$part"
     [ "$sum" = "$1" ] || { rm -f "$part"; fail Transient "$TO/$4 did not arrive whole"; }
@@ -63,7 +63,12 @@ remove_new_folders() {
     [ ! -f "$KEEP/folders" ] || sort -r "$KEEP/folders" | while IFS= read -r made; do rmdir "$made" 2>/dev/null; done
 }
 reloaded() {
-    said=$(env -u RECOVERY_JOB RECOVERY_COMMAND="${RECOVERY_JOB:-}" sh -c "$RELOAD" 2>&1 </dev/null) && return
+    said=$(
+        RECOVERY_COMMAND=${RECOVERY_JOB:-}
+        unset RECOVERY_JOB
+        export RECOVERY_COMMAND
+        exec sh -c "$RELOAD" 2>&1 </dev/null
+    ) && return
     how=$?
     [ "$TOLERANT" != yes ] || return 0 # it was not well before either
     fail Fatal "what reads the files does not reload (exit code $how): $(printf '%s' "$said" | tail -n 1 | head -c 300)"

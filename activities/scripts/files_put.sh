@@ -5,7 +5,7 @@
 if [ "$BACK" != yes ]; then
     keep_what_is_there
     stage=$KEEP/stage times=
-    rm -rf "$stage"
+    [ ! -e "$stage" ] || rm -rf "$stage"
     mkdir -p "$stage" && printf '%s' "$ARCHIVE" | base64 -d | tar -xf - -C "$stage" || full "$KEEP"
 else
     stage=$KEEP/old times=-p

@@ -1,8 +1,10 @@
 # Print what there is of PATHS (one a line) under TO: kind and path; of each file rights, owner and path, then its sum;
 # and whose a new one is, and whether this recovery has begun a change here (KEEP) and not ended it.
 cd "$TO" 2>/dev/null || { echo "Invalid: to: $TO is no folder that this login can enter" >&2; exit 65; }
-me=$(id -u)
-if [ "$me" = 0 ] || [ -g . ]; then owner=$(stat -c %u:%g .); else owner=$me:$(id -g); fi
+while read -r what _ id _; do # as "id" would tell, of this shell
+    case $what in Uid:) me=$id ;; Gid:) group=$id && break ;; esac
+done </proc/self/status
+if [ "$me" = 0 ] || [ -g . ]; then owner=$(stat -c %u:%g .); else owner=$me:$group; fi
 [ "$me" = 0 ] || owner=$me:${owner#*:}
 printf 'new\t%s\n' "$owner"
 { [ ! -e "$KEEP.partial" ] && [ ! -e "$KEEP/pending" ]; } || printf 'pending\n'

@@ -1,9 +1,10 @@
 # Each system has a file in JOBS/.hands: its epoch, then for each job "name epoch order attempt" of its last hand.
 take_in_hand() { # $1 JOBS, $2 job, $3 system ("" of nobody), $4 hand: epoch, order and attempt; refused if that is late
     [ -n "$3" ] || return 0
-    mkdir -p "$1/.hands" && exec 8>>"$1/.hands/$3.lock" || return 73
+    [ -d "$1/.hands" ] || mkdir -p "$1/.hands" && exec 8>>"$1/.hands/$3.lock" || return 73
     flock 8
-    now=$({ cat "$1/.hands/$3" 2>/dev/null || echo 0; } | awk -v job="$2" -v hand="$4" '
+    [ ! -e "$1/.hands/$3" ] && last=/dev/null || last=$1/.hands/$3
+    now=$(awk -v job="$2" -v hand="$4" '
         function later(x, y) { return x[1] != y[1] ? x[1] > y[1] : x[2] != y[2] ? x[2] > y[2] : x[3] > y[3] }
         BEGIN { split(hand, text, " "); for (i in text) own[i] = text[i] + 0 } # numbers are compared, text is written
         NR == 1 && $1 > own[1] { late = "epoch " $1 }
@@ -11,7 +12,7 @@ take_in_hand() { # $1 JOBS, $2 job, $3 system ("" of nobody), $4 hand: epoch, or
         newer { next }
         $1 != job { others = others "\n" $0; next }
         { for (i = 1; i <= 3; i++) had[i] = $(i + 1) + 0; if (later(had, own)) late = "order " $3 ", attempt " $4 }
-        END { print late != "" ? "late " late : text[1] others "\n" job " " hand }')
+        END { print late != "" ? "late " late : text[1] others "\n" job " " hand }' "$last")
     case $now in late*)
         echo "Stale: a later hand (${now#late }) has had $3 since; nothing was done" >&2
         return 76 ;;

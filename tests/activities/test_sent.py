@@ -223,7 +223,7 @@ def stand(step: Probe[Any, Any], host: Recorder) -> None:
 
 
 async def sent_by(step: Probe[Any, Any], host: Recorder, owner: str = OWNERS[0]) -> list[Sent]:
-    """Return what ``step`` sends when it looks and, if it is an action, acts, undoes and halts."""
+    """Return what ``step`` sends when it looks and, if it is an action, acts, undoes, halts and tidies up."""
     stand(step, host)
     known = specs(host.host, owner)
     assert step.name in known, f"{step.name} has no sample spec in this test"
@@ -234,6 +234,7 @@ async def sent_by(step: Probe[Any, Any], host: Recorder, owner: str = OWNERS[0])
         if not step.kept:
             await step.undo(spec, before)
         await step.halt(spec)
+        await step.tidied(spec)
     return host.sent
 
 
@@ -301,7 +302,7 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
         "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
         "store_ask", "store_all", "table_ask", "status", "sessions_kept",
-        "files_seen", "file_read", "revision",
+        "files_seen", "files_after", "file_read", "revision",
         "see_snapshot", "snapshot_read", "sessions_put", "check_put",
         "extraction", "end_copy_back", "divergence", "end_reading", "pg_state", "store_state", "service_state",
     }  # fmt: skip

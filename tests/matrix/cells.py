@@ -34,10 +34,10 @@ class Cell:
 def recorded(history: WorkflowHistory) -> dict[str, float]:
     """Return the activities that ``history`` has, by id, each with the seconds that it ran.
 
-    A time in an id is a pattern: the next run has another backup to lay down.
+    A time or a revision in an id is a pattern: the next run has another backup to lay down, and another commit.
     """
     ids = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
-    names = {event: re.sub(r"\d{8}t\d{6}-\d+z", "*", found) for event, found in ids.items()}
+    names = {event: re.sub(r"\d{8}t\d{6}-\d+z|(?<=-)[0-9a-f]{8,12}(?=-)", "*", found) for event, found in ids.items()}
     started = {
         e.activity_task_started_event_attributes.scheduled_event_id: e.event_time.ToDatetime() for e in history.events
     }

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +16,12 @@ import pytest_asyncio
 from lab.estate import Lab
 from recovery.report import Report
 from tests.conftest import SEED
-from tests.matrix.cells import Cell, matrix, recorded, trips
-from tests.matrix.disasters import decided
+from tests.matrix.cells import Cell
 from tests.matrix.disturbed import PROGRAM
 from tests.matrix.failing_worker import Failing
-from tests.running import Recovery, Running, running
-from tests.shops import Machine, Remote, below, catalog
+from tests.matrix.turns import Turns
+from tests.running import Recovery, running
+from tests.shops import Machine, Program, Remote, below, catalog
 from tests.stores import lab_host
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
@@ -41,14 +40,14 @@ PARTS = 4
 class Ground:
     """A repository and two machines that are rolled back again and again, and a Temporal without a worker."""
 
-    engine: Running
+    turns: Turns
     folder: Path
     remote: Remote
     machines: Mapping[str, Machine]
+    program: Program
     jobs: Path
     revisions: Mapping[str, str]
     bad: str
-    count: int = 0
 
     @property
     def failing(self) -> Path:
@@ -62,52 +61,22 @@ class Ground:
         for machine in self.machines.values():
             machine.have(BEFORE)
             shutil.rmtree(machine.conf / "new", ignore_errors=True)
+        self.program.bring(self.bad)
         shutil.rmtree(self.jobs / ".configurations", ignore_errors=True)
 
     async def start(self, runbook: str, way: str) -> Recovery:
         """Start a rollback to the revision of this way."""
         given = {"runbook": f"lab/{runbook}", "reason": "a test", "requested_by": "alice"}
-        handle = await self.engine.client.start_workflow(
+        handle = await self.turns.engine.client.start_workflow(
             "ConfigurationRollback", given | {"parameters": {"revision": self.revisions[way]}}, id="lab/shop",
-            task_queue=self.engine.settings.task_queue,
+            task_queue=self.turns.engine.settings.task_queue,
         )  # fmt: skip
         return Recovery(handle)
 
     async def conducted(self, way: str, cells: Sequence[Cell] = (), runbook: str = "back") -> tuple[Report, Recovery]:
         """Conduct one rollback; each worker is killed at one of the ``cells``, and followed by another one."""
         self.reset()
-        hurts = iter([self._hurt(cell) for cell in cells])
-        self.engine.start_worker(**next(hurts, {}))
-        recovery = await self.start(runbook, way)
-        keeping = asyncio.create_task(self._keep(hurts))
-        try:
-            return await decided(recovery, by="bob"), recovery
-        except BaseException:
-            await recovery.handle.terminate()
-            raise
-        finally:
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
-            self.engine.kill_worker()
-
-    async def _keep(self, hurts: Iterator[dict[str, str]]) -> None:
-        while True:
-            if self.engine.died() is not None:
-                self.engine.start_worker(**next(hurts, {}))
-            await asyncio.sleep(0.05)
-
-    def _hurt(self, cell: Cell) -> dict[str, str]:
-        once = self.struck(cell)
-        once.unlink(missing_ok=True)
-        return {
-            "HURT_ACTIVITY": cell.activity, "HURT_POINT": cell.point, "HURT_SECONDS": str(cell.seconds),
-            "HURT_ONCE": str(once),
-        }  # fmt: skip
-
-    def struck(self, cell: Cell) -> Path:
-        """Return the file that is there once a worker was killed at ``cell``."""
-        return self.folder / re.sub(r"\W", "_", f"struck-{cell.activity}-{cell.point}")
+        return await self.turns.conducted(lambda: self.start(runbook, way), cells)
 
     def stands(self, way: str, left: Sequence[str] = (), *, noted: bool = True) -> None:
         """Assert that everything is rolled back, but for the machines in ``left``, or that it is as before."""
@@ -116,6 +85,8 @@ class Ground:
             files = BEFORE if name in left else good
             assert (name, machine.has(), machine.loaded) == (name, files, files["app.conf"])
             assert {mode for mode, _ in machine.rights().values()} <= {0o640, 0o644}
+        at = self.bad if way == "worse" or "program" in left else self.revisions[way]
+        assert self.program.at == at
         assert self.remote.tree() == self.remote.tree(self.revisions[way] if way == "well" else self.bad)
         commits = self.remote.git("log", "--format=%s", f"{self.bad}..main").splitlines()
         assert len(commits) == {"well": 1, "worse": 2}[way], commits
@@ -123,7 +94,7 @@ class Ground:
         lines = [line for blob in notes[::2] for line in self.remote.git("cat-file", "blob", blob).splitlines()]
         assert len(lines) == (noted and way == "well")
         kept = [path.name for path in self.jobs.glob(".configurations/*")]
-        assert len(kept) == (len(NAMES) - len(left) if way == "well" else 0), kept
+        assert len(kept) == (len(NAMES) - len({*NAMES} & {*left}) if way == "well" else 0), kept
         assert not list(self.jobs.glob(".configurations/*/pending"))
         assert not [path for machine in self.machines.values() for path in machine.conf.rglob("*.recovery")]
 
@@ -139,29 +110,22 @@ async def ground(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     machines = {name: Machine.new(name, folder) for name in NAMES}
     root = tmp_path_factory.mktemp("catalogs")
     given = {"canary": ["on-one"], "watch": "PT0S", "settle": "PT1S"}
-    catalog(root, "lab", remote, machines, dict.fromkeys(NAMES, host), given)
+    program = Program.new(folder, bad)
+    commands = {"program": program.known("one")}
+    catalog(root, "lab", remote, machines, dict.fromkeys(NAMES, host), given, commands=commands)
     held = (root / "lab" / "back.yaml").read_text() + "hold: {roles: [dba], within: PT5S}\n"
     (root / "lab" / "held.yaml").write_text(held)
     work = tmp_path_factory.mktemp("ground")
     environment = {"RECOVERY_CATALOGS": str(root), "FAILING": str(work / "failing")}
     async with running(lab, PROGRAM, False, **environment) as engine:
-        yield Ground(engine, work, remote, machines, lab.place.jobs, revisions, bad)
+        yield Ground(Turns(engine, work), work, remote, machines, program, lab.place.jobs, revisions, bad)
     shutil.rmtree(folder)
 
 
 async def crash(ground: Ground, way: str, chance: random.Random, subtests: pytest.Subtests, share: slice) -> None:
-    calm, recovery = await ground.conducted(way)
-    assert (calm.outcome, calm.residual) == (OUTCOMES[way], ()), calm.failure
-    ground.stands(way)
-    steps = recorded(await recovery.handle.fetch_history())
-    cells = matrix({"approve": steps}, chance)
-    assert len(cells) > 40
-    for trip in trips(cells[share], list(steps)):
-        with subtests.test(", ".join(map(str, trip))):
-            report, _ = await ground.conducted(way, trip)
-            assert [cell for cell in trip if not ground.struck(cell).exists()] == []
-            assert (report.outcome, report.residual) == (OUTCOMES[way], ()), report.failure
-            ground.stands(way)
+    await ground.turns.crash(
+        lambda cells: ground.conducted(way, cells), lambda: ground.stands(way), OUTCOMES[way], chance, subtests, share
+    )
 
 
 @pytest.mark.parametrize("way", OUTCOMES)
@@ -180,8 +144,14 @@ async def test_worker_killed_anywhere_rolls_back_all_the_same(
     await crash(ground, way, random.Random(f"{SEED}/{way}"), subtests, slice(part, None, PARTS))
 
 
-LOOKS = ("find-*.observe", "compare-*.observe", "watch-the-health-of-every-*.observe", "watch-*wave*.observe")
-APPLIES = ("roll-*.apply", "put-*-on-one-*.apply", "put-*-on-two-*.apply", "write-*.apply")
+LOOKS = (
+    "find-*.observe",
+    "compare-*.observe",
+    "ask-program-*.observe",
+    "watch-the-health-of-every-*.observe",
+    "watch-*wave*.observe",
+)
+APPLIES = ("roll-*.apply", "put-*-on-one-*.apply", "put-*-on-two-*.apply", "bring-*-to-program*.apply", "write-*.apply")
 ANSWERS = ("retry", "compensate", "silence")
 CASES = [(step, point, answer) for step in (*LOOKS, *APPLIES) for point in ("before", "after") for answer in ANSWERS]
 CASES += [(step, point, "skip") for step in APPLIES[1:] for point in ("before", "after")]
@@ -201,22 +171,24 @@ async def failed(ground: Ground, step: str, point: str, answer: str) -> None:
     """Have one step fail, and answer so."""
     ground.reset()
     Failing.model_validate({"activity": step, "point": point}).write(ground.failing)
-    ground.engine.program = ["-m", "tests.matrix.failing_worker"]
-    ground.engine.start_worker()
+    ground.turns.engine.program = ["-m", "tests.matrix.failing_worker"]
+    ground.turns.engine.start_worker()
     try:
         report = await answered(await ground.start("held", "well"), answer)
     finally:
-        ground.engine.kill_worker()
-        ground.engine.program = PROGRAM
+        ground.turns.engine.kill_worker()
+        ground.turns.engine.program = PROGRAM
     assert Failing.model_validate_json(ground.failing.read_text()).times == 0, "nothing failed"
     ground.failing.unlink()
     if answer in ("retry", "skip"):
         assert (report.outcome, report.residual) == ("recovered", ()), report.failure
-        left = [name for name in NAMES if answer == "skip" and point == "before" and f"-on-{name}-" in step]
-        ground.stands("well", left, noted=not (answer == "skip" and point == "before" and step.startswith("write")))
+        skipped = answer == "skip" and point == "before"
+        left = [name for name in (*NAMES, "program") if skipped and name in re.findall("[a-z]+", step)]
+        ground.stands("well", left, noted=not (skipped and step.startswith("write")))
     else:
         assert (report.outcome in ("compensated", "failed"), report.residual) == (True, ()), report.failure
         assert {name: one.has() for name, one in ground.machines.items()} == dict.fromkeys(NAMES, BEFORE)
+        assert ground.program.at == ground.bad
         assert ground.remote.tree() == ground.remote.tree(ground.bad)
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
-import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,10 +16,10 @@ from lab.estate import Lab
 from recovery.report import Report
 from tests.activities.test_sessions import fill
 from tests.conftest import SEED
-from tests.matrix.cells import Cell, matrix, recorded, trips
-from tests.matrix.disasters import decided
+from tests.matrix.cells import Cell
 from tests.matrix.disturbed import PROGRAM
-from tests.running import Recovery, Running, running
+from tests.matrix.turns import Turns
+from tests.running import Recovery, running
 from tests.stores import Pair, catalog, info, lab_host, pair, snapshot, snapshot_of
 from tests.workflows.test_session_recovery import runbook, settled
 from tests.workflows.test_session_restore import LATE
@@ -73,7 +70,7 @@ class Ring(NamedTuple):
     """Two stores, and a Temporal without a worker."""
 
     stores: Pair
-    engine: Running
+    turns: Turns
     folder: Path
 
     def reset(self) -> None:
@@ -95,42 +92,15 @@ class Ring(NamedTuple):
         """Conduct one recovery; each worker is killed at one of the ``cells``, and followed by another one."""
         self.reset()
         way.before(self.stores)
-        hurts = iter([self._hurt(cell) for cell in cells])
-        self.engine.start_worker(**next(hurts, {}))
-        parameters = {"snapshot": f"{self.stores.copies}/lost.rdb"} if way.how == "restore" else {}
-        given = {"runbook": f"lab/{way.how}", "reason": "a test", "requested_by": "alice", "parameters": parameters}
-        handle = await self.engine.client.start_workflow(
-            "SessionRecovery", given, id=f"lab/{secrets.token_hex(4)}", task_queue=self.engine.settings.task_queue
-        )
-        keeping = asyncio.create_task(self._keep(hurts))
-        try:
-            return await decided(Recovery(handle), by="bob"), Recovery(handle)
-        except BaseException:
-            await handle.terminate()
-            raise
-        finally:
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
-            self.engine.kill_worker()
 
-    async def _keep(self, hurts: Iterator[dict[str, str]]) -> None:
-        while True:
-            if self.engine.died() is not None:
-                self.engine.start_worker(**next(hurts, {}))
-            await asyncio.sleep(0.05)
+        async def start() -> Recovery:
+            parameters = {"snapshot": f"{self.stores.copies}/lost.rdb"} if way.how == "restore" else {}
+            given = {"runbook": f"lab/{way.how}", "reason": "a test", "requested_by": "alice", "parameters": parameters}
+            queue = self.turns.engine.settings.task_queue
+            client, name = self.turns.engine.client, f"lab/{secrets.token_hex(4)}"
+            return Recovery(await client.start_workflow("SessionRecovery", given, id=name, task_queue=queue))
 
-    def _hurt(self, cell: Cell) -> dict[str, str]:
-        once = self.struck(cell)
-        once.unlink(missing_ok=True)
-        return {
-            "HURT_ACTIVITY": cell.activity, "HURT_POINT": cell.point, "HURT_SECONDS": str(cell.seconds),
-            "HURT_ONCE": str(once),
-        }  # fmt: skip
-
-    def struck(self, cell: Cell) -> Path:
-        """Return the file that is there once a worker was killed at ``cell``."""
-        return self.folder / re.sub(r"\W", "_", f"struck-{cell.activity}-{cell.point}")
+        return await self.turns.conducted(start, cells)
 
     def stands(self, way: Way) -> None:
         """Assert that the stores are what they have to be, and that all that only one had is kept, once."""
@@ -163,27 +133,18 @@ async def ring(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
     with pair(lab_host(lab)) as stores:
         with stores.north.client() as client:
             fill(client, 200)
-        found = Ring(stores, None, tmp_path_factory.mktemp("ring"))  # type: ignore[arg-type]
+        work = tmp_path_factory.mktemp("ring")
         runbooks = {how: runbook(how, "south") for how in ("reattach", "promote")}
         runbooks["restore"] = restoring("north")
-        folder = catalog(found.folder, stores, runbooks, copies=str(stores.copies))
+        folder = catalog(work, stores, runbooks, copies=str(stores.copies))
         async with running(lab, PROGRAM, False, RECOVERY_CATALOGS=str(folder)) as engine:
-            yield found._replace(engine=engine)
+            yield Ring(stores, Turns(engine, work), work)
 
 
 async def crash(ring: Ring, way: Way, chance: random.Random, subtests: pytest.Subtests, share: slice) -> None:
-    calm, recovery = await ring.conducted(way)
-    assert calm.outcome == "recovered", calm.failure
-    ring.stands(way)
-    steps = recorded(await recovery.handle.fetch_history())
-    cells = matrix({"approve": steps}, chance)
-    assert len(cells) > 30
-    for trip in trips(cells[share], list(steps)):
-        with subtests.test(", ".join(map(str, trip))):
-            report, _ = await ring.conducted(way, trip)
-            assert [cell for cell in trip if not ring.struck(cell).exists()] == []
-            assert (report.outcome, report.residual) == ("recovered", ()), report.failure
-            ring.stands(way)
+    await ring.turns.crash(
+        lambda cells: ring.conducted(way, cells), lambda: ring.stands(way), "recovered", chance, subtests, share
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)

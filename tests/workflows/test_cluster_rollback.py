@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,20 @@ class Estate:
     machines: Mapping[str, Machine]
     lab: Lab
     good: str = ""
+    bad: str = ""
+
+    def anew(self) -> None:
+        """Have nothing deployed, and no catalog, as at first."""
+        self.deployed.clear()
+        shutil.rmtree(self.root / "lab", ignore_errors=True)
+        self.good = ""
 
     def have(self, good: Sequence[Object], bad: Sequence[Object], files: str = "works well\n", **more: Any) -> None:
         """Commit both, deploy the bad one, and write the catalog."""
         for objects, text in ((good, files), (bad, "works badly\n")):
             tree = below("web", {"app.conf": text}) | {"k8s/all.yaml": str(yaml.safe_dump_all(objects))}
-            revision = self.remote.commit(tree)
-            self.good = self.good or revision
+            self.bad = self.remote.commit(tree)
+            self.good = self.good or self.bad
         self.deployed.apply(*bad)
         for machine in self.machines.values():
             machine.have({"app.conf": "works badly\n"})
@@ -86,21 +94,30 @@ class Estate:
         return (self.deployed.get("ConfigMap", name) or {}).get("data")
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def estate(lab: Lab, cluster: Kubernetes, tmp_path: Path) -> AsyncIterator[Estate]:
+@asynccontextmanager
+async def estate_of(
+    lab: Lab, cluster: Kubernetes, work: Path, program: list[str] | None = None, *, worker: bool = True
+) -> AsyncIterator[Estate]:
+    """Have an estate in which nothing is deployed yet."""
     folder = lab.place.north / "clustered"
     folder.mkdir()
     folder.chmod(0o755)
-    (tmp_path / "work").mkdir()
-    deployed = Deployed(cluster, tmp_path / "work")
+    (work / "work").mkdir()
+    deployed = Deployed(cluster, work / "work")
     deployed.clear()
     machines = {name: Machine.new(name, folder) for name in NAMES}
-    root = tmp_path / "catalogs"
+    root = work / "catalogs"
     root.mkdir()
-    async with running(lab, RECOVERY_CATALOGS=str(root)) as engine:
+    async with running(lab, program, worker, RECOVERY_CATALOGS=str(root)) as engine:
         yield Estate(engine, root, deployed, Remote.new(folder / "shop.git"), machines, lab)
     shutil.rmtree(folder)
     deployed.clear()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def estate(lab: Lab, cluster: Kubernetes, tmp_path: Path) -> AsyncIterator[Estate]:
+    async with estate_of(lab, cluster, tmp_path) as found:
+        yield found
 
 
 async def test_bad_revision_goes_back_on_hosts_and_cluster(estate: Estate) -> None:

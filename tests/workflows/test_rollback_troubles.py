@@ -12,7 +12,7 @@ from tests.matrix.mounts import fill, mounted, mounts
 from tests.matrix.relay import Relay
 from tests.matrix.test_kills import kill_temporal
 from tests.running import Recovery, eventually
-from tests.shops import Machine, below, catalog
+from tests.shops import Machine, Program, below, catalog
 from tests.workflows.test_configuration_rollback import (  # noqa: F401  (fixtures)
     BAD,
     GOOD,
@@ -26,50 +26,22 @@ from tests.workflows.test_configuration_rollback import (  # noqa: F401  (fixtur
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 
-class Program:
-    """Something on a host that knows revisions, and is no file of the engine's."""
-
-    def __init__(self, shop: Shop, sick: str = "") -> None:  # noqa: F811
-        self.folder = shop.remote.folder.with_name("program")
-        self.folder.mkdir()
-        self.bring(shop.bad)
-        self.sick = sick
-        runner().own(self.folder)
-        runner().own(self.folder / "at")
-
-    def bring(self, revision: str) -> None:
-        (self.folder / "at").write_text(f"{revision}\n")
-
-    @property
-    def at(self) -> str:
-        return (self.folder / "at").read_text().strip()
-
-    @property
-    def known(self) -> dict[str, str]:
-        """Return it as an estate names it: it is well with every revision but the sick one."""
-        file = self.folder / "at"
-        return {
-            "host": "one", "check": f"cat {file}", "apply": f'echo "$REVISION" >{file}; echo x >>{self.folder}/applied',
-            "verify": f'[ "$(cat {file})" = "$REVISION" ] && [ "$REVISION" != "{self.sick}" ]',
-        }  # fmt: skip
-
-
 async def canary_changed(shop: Shop) -> None:  # noqa: F811
     await eventually(lambda: shop.machines["one"].loaded == GOOD["app.conf"], "the canary is changed", 60)
 
 
 async def test_commands_go_back_as_files_do(shop: Shop) -> None:  # noqa: F811
-    program = Program(shop)
-    shop.written(commands={"program": program.known})
+    program = Program.new(shop.remote.folder.parent, shop.bad)
+    shop.written(commands={"program": program.known("one")})
     report = await shop.approved()
     assert (report.outcome, report.residual) == ("recovered", ()), report.failure
     shop.everywhere(GOOD, GOOD["app.conf"])
-    assert (program.at, (program.folder / "applied").read_text()) == (shop.good, "x\n")
+    assert (program.at, program.applied) == (shop.good, [shop.good])
 
 
 async def test_command_that_makes_it_worse_returns_everything(shop: Shop) -> None:  # noqa: F811
-    program = Program(shop, sick=shop.good)
-    shop.written(commands={"program": program.known})
+    program = Program.new(shop.remote.folder.parent, shop.bad, shop.good)
+    shop.written(commands={"program": program.known("one")})
     before = shop.world()
     report = await shop.approved()
     assert (report.outcome, report.residual) == ("compensated", ()), report.failure
@@ -82,14 +54,14 @@ async def test_files_that_make_it_worse_return_commands_too(shop: Shop) -> None:
     good = {**GOOD, "app.conf": "works\nnot on three\n"}
     shop.good, shop.bad = (shop.remote.commit(below("web", files)) for files in (good, well))
     shop.have(well)
-    program = Program(shop)
-    shop.written({"canary": ["on-one", "program"], "waves": [1]}, commands={"program": program.known})
+    program = Program.new(shop.remote.folder.parent, shop.bad)
+    shop.written({"canary": ["on-one", "program"], "waves": [1]}, commands={"program": program.known("one")})
     before = shop.world()
     report = await shop.approved()
     assert (report.outcome, report.residual) == ("compensated", ()), report.failure
     assert "it is worse than before: on-three@three was well" in report.failure
     assert (shop.world(), program.at) == (before, shop.bad)
-    assert (program.folder / "applied").read_text() == "x\nx\n"
+    assert program.applied == [shop.good, shop.bad]
 
 
 async def test_repository_is_reached_over_ssh(shop: Shop) -> None:  # noqa: F811
