@@ -160,7 +160,7 @@ def _commands(store: valkey.Valkey) -> dict[str, float]:
     told: Any = store.info("latencystats")
     return {
         f"{what} of {name}, ms": round(told[f"latency_percentiles_usec_{name}"][percentile] / 1000, 3)
-        for name in ("eval_ro", "info")
+        for name in ("eval_ro", "evalsha_ro", "info")
         for what, percentile in (("median", "p50"), ("p99", "p99"))
     }
 

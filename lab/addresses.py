@@ -58,6 +58,7 @@ def values(
         "LAB_VALKEY_CLI": place.programs / "valkey-cli",
         "LAB_VALKEY_SERVER": valkey_server,
         "LAB_REPOSITORY": place.repository,
+        "LAB_STOREFRONT": place.storefront,
         "LAB_DIRECTOR_PORT": ports["director"],
         "LAB_DIRECTOR_ADMIN_PORT": ports["director-admin"],
         "LAB_KUBECONFIG": place.kubernetes / "recovery.kubeconfig",

@@ -8,7 +8,7 @@ from lab.addresses import of
 from lab.kinds import Kind
 from lab.models import Accident
 from lab.place import LabError
-from lab.repository import BAD, Repository
+from lab.repository import Repository
 
 if TYPE_CHECKING:
     from lab.estate import Lab
@@ -20,6 +20,8 @@ def cause(lab: "Lab", kind: Kind) -> Accident:
         return accidents.cut(lab.place)
     if kind is Kind.CONFIGURATION:
         return _misconfigure(lab)
+    if kind is Kind.STOREFRONT:
+        return _spoil(lab)
     if kind in (Kind.NORTH, Kind.SOUTH):
         if kind.value not in lab.sites:
             raise LabError(f"{kind}: this lab has no such site")
@@ -42,6 +44,17 @@ def _misconfigure(lab: "Lab") -> Accident:
     if not repository.folder.exists():
         raise LabError("configuration: this lab has none: it needs two sites, and git on this machine")
     before = datetime.now(UTC)
-    repository.add([BAD])
+    repository.add([repository.contents.bad])
     lab.configure(only_new=False)
     return Accident(kind=Kind.CONFIGURATION, site=None, before=before, happened_at=datetime.now(UTC))
+
+
+def _spoil(lab: "Lab") -> Accident:
+    storefront = lab.storefront
+    if storefront is None:
+        raise LabError(
+            "storefront: this lab has none: it needs a cluster (`lab up --cluster`), and git on this machine"
+        )
+    before = datetime.now(UTC)
+    storefront.spoil()
+    return Accident(kind=Kind.STOREFRONT, site=None, before=before, happened_at=datetime.now(UTC))

@@ -25,6 +25,7 @@ from lab.programs import binaries, valkey_server
 from lab.repository import Repository
 from lab.site import Site, host_programs
 from lab.ssh import make_keys
+from lab.storefront import STOREFRONT, Storefront
 
 
 class Lab:
@@ -155,6 +156,8 @@ class Lab:
         if found := self.cluster:
             with self._timed("cluster"):
                 found.start()
+                if storefront := self.storefront:
+                    storefront.open()
 
     def configure(self, *, only_new: bool) -> None:
         """Deploy the newest configuration; `only_new` where there is none yet."""
@@ -224,6 +227,13 @@ class Lab:
     def cluster(self) -> Kubernetes | None:
         """The Kubernetes cluster, if it was asked for."""
         return Kubernetes(self.place, self.ports) if self._known.get("cluster") else None
+
+    @property
+    def storefront(self) -> Storefront | None:
+        """What is deployed to the cluster, if there is one, and a Git on this machine."""
+        if self.cluster is None or not Repository.possible():
+            return None
+        return Storefront(Repository(self.place.storefront, STOREFRONT), self.cluster.access)
 
     @cached_property
     def databases(self) -> Mapping[str, Postgres]:

@@ -15,3 +15,4 @@ class Kind(StrEnum):
     SOUTH = "south"
     PARTITION = "partition"
     CONFIGURATION = "configuration"
+    STOREFRONT = "storefront"

@@ -203,6 +203,11 @@ class Place:
         return self.root / "shop.git"
 
     @property
+    def storefront(self) -> Path:
+        """The Git repository with the manifests of the storefront."""
+        return self.root / "storefront.git"
+
+    @property
     def passfile(self) -> Path:
         """The password with which this site's PostgreSQL replicates the other's, 0600, for libpq."""
         return self.home / ".pgpass"

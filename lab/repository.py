@@ -1,23 +1,45 @@
-"""The Git repository with the configuration of the order applications, and how it is deployed."""
+"""Git repositories: with the configuration of the order applications, and with the manifests of the storefront."""
 
 import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from lab.place import LabError
 
 NOTES = "refs/notes/deployments"
-FIRST = (
-    ("Take orders", "max_amount=50000\n", "deployed-1", "healthy"),
-    ("Take larger orders", "max_amount=100000\n", "deployed-2", "healthy"),
+
+
+class Version(NamedTuple):
+    """A revision: what it was for, the one file that it has, the id of its deployment, and how that went."""
+
+    subject: str
+    content: str
+    deployment: str
+    health: str
+
+
+class Contents(NamedTuple):
+    """What a repository begins with, where its file lies, and the version that makes it worse."""
+
+    path: str
+    first: Sequence[Version]
+    bad: Version
+
+
+ORDERS = Contents(
+    "orders/orders.conf",
+    (
+        Version("Take orders", "max_amount=50000\n", "deployed-1", "healthy"),
+        Version("Take larger orders", "max_amount=100000\n", "deployed-2", "healthy"),
+    ),
+    Version("Limit what an order may be worth", "max_amount=0\n", "deployed-3", "unhealthy"),
 )
-BAD = ("Limit what an order may be worth", "max_amount=0\n", "deployed-3", "unhealthy")
-"""What breaks the applications: none takes an order any more."""
-Version = tuple[str, str, str, str]
+"""What the order applications have; with the bad one none takes an order any more."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +47,7 @@ class Repository:
     """A bare repository; each version of the configuration is a commit, with a note of how its deployment went."""
 
     folder: Path
+    contents: Contents = ORDERS
 
     @staticmethod
     def possible() -> bool:
@@ -32,13 +55,13 @@ class Repository:
         return shutil.which("git") is not None
 
     def create(self) -> None:
-        """Make it with two good versions, unless it is there. Raises LabError."""
+        """Make it with its first versions, unless it is there. Raises LabError."""
         if self.folder.exists():
             return
-        partial = Repository(self.folder.with_name("shop.partial"))
+        partial = replace(self, folder=self.folder.with_suffix(".partial"))
         shutil.rmtree(partial.folder, ignore_errors=True)
         subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", partial.folder], check=True)
-        partial.add(FIRST)
+        partial.add(self.contents.first)
         partial.folder.rename(self.folder)
 
     def add(self, versions: Sequence[Version], tag: str = "") -> str:
@@ -54,21 +77,22 @@ class Repository:
 
     def _stream(self, versions: Sequence[Version], times: Sequence[int], there: bool) -> Iterator[str]:
         who = "committer shop <shop@example.org>"
-        for number, (subject, content, _, _) in enumerate(versions):
-            yield f"commit refs/heads/main\nmark :{number + 1}\n{who} {times[number]} +0000\n{_data(subject)}"
+        for number, one in enumerate(versions):
+            yield f"commit refs/heads/main\nmark :{number + 1}\n{who} {times[number]} +0000\n{_data(one.subject)}"
             yield "from refs/heads/main^0\n" if there and not number else ""
-            yield f"M 100644 inline orders/orders.conf\n{_data(content)}\n"
-        for number, (_, _, name, health) in enumerate(versions):
+            yield f"M 100644 inline {self.contents.path}\n{_data(one.content)}\n"
+        for number, one in enumerate(versions):
             at = datetime.fromtimestamp(times[number], UTC).isoformat()
-            line = json.dumps({"id": name, "health": health, "at": at}) + "\n"
+            line = json.dumps({"id": one.deployment, "health": one.health, "at": at}) + "\n"
             yield f"commit {NOTES}\n{who} {times[number]} +0000\n{_data('a deployment')}"
             yield f"from {NOTES}^0\n" if there and not number else ""
             yield f"N inline :{number + 1}\n{_data(line)}\n"
 
     def files(self, revision: str = "main") -> dict[str, bytes]:
         """Return what a deployment of a revision brings to a host, by name."""
-        names = self._git("ls-tree", "--name-only", f"{revision}:orders").split()
-        return {name: self._git("show", f"{revision}:orders/{name}").encode() for name in names}
+        folder = self.contents.path.rpartition("/")[0]
+        names = self._git("ls-tree", "--name-only", f"{revision}:{folder}").split()
+        return {name: self._git("show", f"{revision}:{folder}/{name}").encode() for name in names}
 
     def _git(self, *words: str, text: str = "") -> str:
         command = ["git", f"--git-dir={self.folder}", *words]

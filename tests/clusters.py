@@ -21,7 +21,7 @@ from activities.clusters import ClusterAt
 from activities.git import Repository, Source
 from activities.manifest_compare import Compared, CompareSpec
 from activities.manifests import ManifestsAt, ManifestsSpec
-from lab import ports
+from lab import kubernetes, ports
 from lab.addresses import OF_THE_CLUSTER
 from lab.cluster_access import NAMESPACE
 from lab.kubernetes import Kubernetes
@@ -54,6 +54,14 @@ def control_plane() -> Iterator[Kubernetes]:
             _without(f"Kubernetes tests need a control plane: {error}; .ci/envtest prints where CI has it")
         finally:
             found.stop()
+
+
+def assets() -> None:
+    """Go on where the programs of a control plane are."""
+    try:
+        kubernetes.program("kube-apiserver")
+    except LabError as error:
+        _without(f"Kubernetes tests need a control plane: {error}; .ci/envtest prints where CI has it")
 
 
 def _without(why: str) -> None:

@@ -60,13 +60,14 @@ def test_addresses_are_written_for_runbooks(own: Lab) -> None:
     }  # fmt: skip
     assert set(values) == {
         "LAB_SSH_USER", "LAB_KNOWN_HOSTS", "LAB_SSH_KEY", "LAB_PG_BIN", "LAB_VALKEY_CLI", "LAB_VALKEY_SERVER",
-        "LAB_DIRECTOR_PORT", "LAB_DIRECTOR_ADMIN_PORT", "LAB_KUBECONFIG", "LAB_REPOSITORY",
+        "LAB_DIRECTOR_PORT", "LAB_DIRECTOR_ADMIN_PORT", "LAB_KUBECONFIG", "LAB_REPOSITORY", "LAB_STOREFRONT",
         *(f"LAB_{site}_{name}" for site in ("NORTH", "SOUTH") for name in of_a_site),
     }  # fmt: skip
     assert library(REPOSITORY / "runbooks", own.state / "estate.env").estate("lab").databases["orders-south"]
     paths = {name: Path(value) for name, value in values.items() if value.startswith("/")}
     assert {name for name, path in paths.items() if not path.exists()} == {
         "LAB_SOUTH_PG_DATA", "LAB_VALKEY_CLI", "LAB_VALKEY_SERVER", "LAB_KUBECONFIG", "LAB_REPOSITORY",
+        "LAB_STOREFRONT",
         *(f"LAB_{site}_{name}" for site in ("NORTH", "SOUTH") for name in ("VALKEY_SECRET", "ORDERS")),
     }  # fmt: skip
 
