@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeVar
 from activities import ssh
 from activities.postgres import CopySpec
 from recovery.actions import Action
-from recovery.errors import RecoveryError, Refused, Transient
+from recovery.errors import Refused, Transient
 from recovery.models import Wire
 
 
@@ -96,14 +96,8 @@ class CutAction(Action[S, T]):
         await self._back(spec, spec.values())
 
     async def _back(self, spec: S, values: dict[str, object]) -> None:
-        try:
+        async with self.ending(spec):
             await self._run(spec, self.undoes, values)
-        except Transient:
-            raise  # what runs on the host is found again by the next attempt
-        except RecoveryError:
-            await self.halt(spec)
-            raise
-        await self.halt(spec)
 
     async def halt(self, spec: S) -> None:
         """End the job, and remove its traces; a server that it started stays."""

@@ -9,7 +9,7 @@ from activities import ssh
 from activities.postgres import CopySpec
 from activities.side_copy import SideCopy
 from recovery.actions import Action, Probe
-from recovery.errors import RecoveryError, Refused, Transient
+from recovery.errors import Refused, Transient
 from recovery.models import Wire
 
 Rows = list[list[str]]
@@ -199,14 +199,8 @@ class CopyRowsBack(Action[CopyBack, CopiedBack]):
 
     async def undo(self, spec: CopyBack, before: CopiedBack) -> None:
         """Take exactly those rows out again, if all are as they were put."""
-        try:
+        async with self.ending(spec):
             await ssh.job(spec.host, spec.job("copy_back"), "take_back", spec.values())
-        except Transient:
-            raise  # what runs on the target is found again by the next attempt
-        except RecoveryError:
-            await self.halt(spec)
-            raise
-        await self.halt(spec)
 
     async def halt(self, spec: CopyBack) -> None:
         """End the job and its session in the running database, and remove the job's traces."""

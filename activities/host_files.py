@@ -18,7 +18,7 @@ from activities.finding import HIDDEN
 from activities.git import Entry, Repository, Source
 from activities.ssh import HostAt
 from recovery.actions import Action, Probe, Spec
-from recovery.errors import Drifted, RecoveryError, Transient
+from recovery.errors import Drifted, RecoveryError
 from recovery.models import Wire
 from runbooks.schema import Files, Host
 
@@ -282,14 +282,8 @@ class PlacesFiles(Action[PutFiles, Placed]):
 
     async def undo(self, spec: PutFiles, before: Placed) -> None:
         """Put there what was kept."""
-        try:
+        async with self.ending(spec):
             await self._run(spec, self.desired(spec, before), before, "", back=True)
-        except Transient:
-            raise  # what runs on the host is found again by the next attempt
-        except RecoveryError:
-            await self.halt(spec)
-            raise
-        await self.halt(spec)
 
     async def halt(self, spec: PutFiles) -> None:
         """End the job, and remove its traces."""

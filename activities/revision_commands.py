@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from activities import ssh
 from activities.ssh import HostAt
 from recovery.actions import Action, Spec
-from recovery.errors import Drifted, Fatal, RecoveryError, Transient
+from recovery.errors import Drifted, Fatal
 from recovery.models import Wire
 from runbooks.schema import Command, Host
 
@@ -93,14 +93,8 @@ class Tells(Action[Told, At]):
 
     async def undo(self, spec: Told, before: At) -> None:
         """Run its command for the way back."""
-        try:
+        async with self.ending(spec):
             await self._run(spec, spec.target.undo, before.revision)
-        except Transient:
-            raise  # what runs on the host is found again by the next attempt
-        except RecoveryError:
-            await self.halt(spec)
-            raise
-        await self.halt(spec)
 
     async def halt(self, spec: Told) -> None:
         """End the job, and remove its traces."""

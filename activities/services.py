@@ -10,7 +10,6 @@ from typing import Any, Self
 from activities import ssh
 from activities.ssh import HostAt
 from recovery.actions import Action, Spec
-from recovery.errors import RecoveryError, Transient
 from recovery.models import Wire
 from runbooks.schema import Host, Service
 
@@ -88,14 +87,8 @@ class RunServices(Action[ServicesSpec, Running]):
 
     async def undo(self, spec: ServicesSpec, before: Running) -> None:
         """Start or stop each that was."""
-        try:
+        async with self.ending(spec):
             await self._all(spec, before)
-        except Transient:
-            raise
-        except RecoveryError:
-            await self.halt(spec)
-            raise
-        await self.halt(spec)
 
     async def halt(self, spec: ServicesSpec) -> None:
         """End the jobs, and remove their traces; what they started stays."""

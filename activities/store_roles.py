@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, TypeVar
 from activities import ssh
 from activities.stores import Replication, StoreAt, StoreSpec, look, shared
 from recovery.actions import Action
-from recovery.errors import RecoveryError, Refused, Transient
+from recovery.errors import Refused, Transient
 from recovery.models import Wire
 
 CLOSED = 2147483647
@@ -42,14 +42,8 @@ class StoreAction(Action[S, T]):
         await ssh.job(spec.store.host, self.job(spec), script or self.script, spec.store.values() | values)
 
     async def _back(self, spec: S, values: dict[str, object], script: str = "") -> None:
-        try:
+        async with self.ending(spec):
             await self._run(spec, values, script)
-        except Transient:
-            raise  # what runs on the host is found again by the next attempt
-        except RecoveryError:
-            await self.halt(spec)
-            raise
-        await self.halt(spec)
 
     def job(self, spec: S) -> str:
         """Return the name of its job on the host."""

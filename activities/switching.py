@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeVar
 from activities import ssh
 from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, known, look
 from recovery.actions import Action
-from recovery.errors import RecoveryError, Refused, Transient
+from recovery.errors import Refused, Transient
 from recovery.models import Wire
 from recovery.safety import Change, Known, Rules, refusals
 
@@ -68,14 +68,8 @@ class SwitchAction(Action[PairSpec, T]):
         await ssh.job(spec.database.host, self.job(spec), script, values | upstream | more)
 
     async def _back(self, spec: PairSpec, script: str = "", **more: object) -> None:
-        try:
+        async with self.ending(spec):
             await self._run(spec, script or self.undoes, **more)
-        except Transient:
-            raise  # what runs on the host is found again by the next attempt
-        except RecoveryError:
-            await self.halt(spec)
-            raise
-        await self.halt(spec)
 
     def job(self, spec: PairSpec) -> str:
         """Return the name of its job on the host."""

@@ -157,6 +157,18 @@ class Action(Probe[S, T]):
     async def halt(self, spec: S) -> None:
         """End what an earlier attempt still runs on the target, and remove its traces. By default there is none."""
 
+    @contextlib.asynccontextmanager
+    async def ending(self, spec: S) -> AsyncIterator[None]:
+        """Halt once the body has ended; what it has left running where it may be tried again is found by the next."""
+        try:
+            yield
+        except Transient:
+            raise
+        except RecoveryError:
+            await self.halt(spec)
+            raise
+        await self.halt(spec)
+
     def activities(self) -> list[Activity]:
         """Return the activities to register: look, change, change back."""
 
