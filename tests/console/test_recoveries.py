@@ -23,6 +23,7 @@ from lab.estate import Lab
 from tests.console.conftest import ROOT, Done, Starter
 from tests.copies import drop_all, in_copies
 from tests.labs import RATE
+from tests.running import SLOWER
 
 pytestmark = pytest.mark.drawn
 
@@ -32,7 +33,7 @@ ID = "lab/orders"
 
 def within(seconds: float, look: Callable[[], Any], what: str) -> Any:
     """Wait for a true answer; after each look rest as long as it took, for the command line is a process to start."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWER
     while True:
         began = time.monotonic()
         if answer := look():
