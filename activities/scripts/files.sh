@@ -53,7 +53,10 @@ put() { # sum, mode, owner; then the sum that was there, a tab, and the path
         return 0
     fi
     [ -d "$up" ] || make_folder "$up"
-    install $times -m "$2" -T "$stage/$4" "$part" || { rm -f "$part"; full "$TO/$4"; }
+    case $BACK in # what was there comes back with its times, and all else that a copy keeps
+        yes) cp -p "$stage/$4" "$part" && chmod "$2" "$part" ;;
+        *) install -m "$2" -T "$stage/$4" "$part" ;;
+    esac || { rm -f "$part"; full "$TO/$4"; }
     [ "$(stat -c %u:%g "$part")" = "$3" ] || chown "$3" "$part" || { rm -f "$part"; fail Fatal "$TO/$4 cannot be given to $3"; }
     sum_of "$part"
     [ "$sum" = "$1" ] || { rm -f "$part"; fail Transient "$TO/$4 did not arrive whole"; }

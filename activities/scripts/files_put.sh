@@ -4,11 +4,11 @@
 . ./files.sh
 if [ "$BACK" != yes ]; then
     keep_what_is_there
-    stage=$KEEP/stage times=
+    stage=$KEEP/stage
     [ ! -e "$stage" ] || rm -rf "$stage"
     mkdir -p "$stage" && printf '%s' "$ARCHIVE" | base64 -d | tar -xf - -C "$stage" || full "$KEEP"
 else
-    stage=$KEEP/old times=-p
+    stage=$KEEP/old
     if [ ! -d "$KEEP" ]; then
         rm -rf "$KEEP.partial" # nothing was changed before that was whole
         exit 0
