@@ -18,7 +18,19 @@ from math import ceil
 from typing import NamedTuple
 
 from activities import scripts, ssh
-from activities.comparing import MOST, Compared, Reading, Row, compared, difference, goes, named, soon
+from activities.comparing import (
+    MOST,
+    NAMED,
+    Compared,
+    Difference,
+    Reading,
+    Row,
+    compared,
+    difference,
+    goes,
+    named,
+    soon,
+)  # fmt: skip
 from activities.sightings import StoreSighting, sight_store
 from activities.stores import StoreAt, StoreSpec
 from recovery.actions import Probe, Spec
@@ -169,8 +181,36 @@ async def _whole(spec: Comparison) -> Compared:
         wrong = {key: how for key in unlike if (how := difference(first.get(key), second.get(key)))}
         return Compared(compared=total, differences=dict(Counter(wrong.values())), named=named(wrong.items()))
     found = await _again(spec, unlike[:MOST])
-    undecided = found.undecided + len(unlike[MOST:])  # clients may just have written so many: nobody is accused of them
-    return found.model_copy(update={"compared": total - undecided, "undecided": undecided})
+    rest = {key: (first.get(key), second.get(key)) for key in unlike[MOST:]}
+    told = await _twice(spec, rest, arrived=found.at is not None) if rest else {}
+    undecided = found.undecided + len(rest) - len(told)  # clients may just have written so many: nobody is accused
+    wrong = {key: how for key, how in told.items() if how is not None}
+    counts = Counter(found.differences) + Counter(wrong.values())
+    return found.model_copy(
+        update={
+            "compared": total - undecided, "undecided": undecided, "differences": dict(counts),
+            "named": (*found.named, *named(wrong.items()))[:NAMED],
+        }
+    )  # fmt: skip
+
+
+async def _twice(
+    spec: Comparison, rest: Mapping[str, tuple[Row | None, Row | None]], *, arrived: bool
+) -> dict[str, Difference | None]:
+    """Read everything once more, and return how the ``rest`` differs: what both show as before was not just written.
+
+    Only where the replica had ``arrived`` at all that the primary had: else it may still be on its way.
+    """
+    if not arrived:
+        return {}
+    first, second = await asyncio.gather(_all(spec.primary, spec), _all(spec.replica, spec))
+    until = soon()
+    now = {key: (first.get(key), second.get(key)) for key in rest}
+    return {
+        key: difference(*rows)
+        for key, rows in now.items()
+        if rows[0] == rows[1] or (rows == rest[key] and not goes(*rows, until))
+    }
 
 
 async def _again(spec: Comparison, keys: Sequence[str]) -> Compared:

@@ -44,12 +44,19 @@ async def _closed() -> AsyncIterator[None]:
     await ssh.close()
 
 
+@pytest.fixture(scope="module", params=[MANY, pytest.param(100_000, marks=pytest.mark.soak)], ids=["few", "many"])
+def many(request: pytest.FixtureRequest) -> int:
+    """How many sessions there are."""
+    found: int = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def stores(lab: Lab) -> Iterator[Pair]:
+def stores(lab: Lab, many: int) -> Iterator[Pair]:
     """North with sessions of every type, and south that replicates it."""
     with pair(lab_host(lab)) as found:
         with found.north.client() as client:
-            fill(client, MANY)
+            fill(client, many)
             assert client.wait(1, 5000) == 1
         yield found
 
@@ -88,7 +95,7 @@ def comparing(stores: Pair, **more: object) -> Comparison:
 
 
 @contextmanager
-def written(stores: Pair, many: int = MANY, seed: int = 7) -> Iterator[list[int]]:
+def written(stores: Pair, many: int, seed: int = 7) -> Iterator[list[int]]:
     """Write sessions all the time, new ones, others and some that go; yield how many, so far."""
     stop, count, chance = threading.Event(), [0], random.Random(seed)
 
@@ -129,11 +136,11 @@ def writable(stores: Pair) -> Iterator[valkey.Valkey]:
             assert client.wait(1, 10_000) == 1
 
 
-async def test_healthy_pair_is_the_same(stores: Pair) -> None:
+async def test_healthy_pair_is_the_same(stores: Pair, many: int) -> None:
     for whole in (False, True):
         found = await compare_sessions.observe(comparing(stores, whole=whole))
         assert not found.differences, found
-        assert found.compared > (MANY if whole else 300)
+        assert found.compared > (many if whole else 300)
         assert found.undecided == 0
     canary = await write_canary.observe(PairOfStores.model_validate(of(stores)))
     assert (canary.confirmed, canary.arrived, canary.refused) == (1, True, "")
@@ -144,15 +151,15 @@ async def test_healthy_pair_is_the_same(stores: Pair) -> None:
 
 
 @pytest.mark.parametrize("number", [*range(3), *(pytest.param(one, marks=pytest.mark.soak) for one in range(3, 100))])
-async def test_healthy_pair_under_load_is_never_accused(stores: Pair, number: int) -> None:
-    with written(stores, seed=number) as count:
+async def test_healthy_pair_under_load_is_never_accused(stores: Pair, many: int, number: int) -> None:
+    with written(stores, many, seed=number) as count:
         found = await compare_sessions.observe(comparing(stores, whole=number % 3 == 0))
         assert count[0] > 50
     assert not found.differences, found
     assert found.compared > 100
 
 
-async def test_what_differs_is_found_and_named(stores: Pair) -> None:
+async def test_what_differs_is_found_and_named(stores: Pair, many: int) -> None:
     with stores.north.client() as north:
         for number in range(40):
             north.hset(f"mine:{number}", mapping={"user": number, "basket": "x"})
@@ -166,7 +173,7 @@ async def test_what_differs_is_found_and_named(stores: Pair) -> None:
         south.persist("mine:21")
         south.hset("mine:of-nobody", "user", "1")
         for load in (False, True):
-            with written(stores) if load else nullcontext():
+            with written(stores, many) if load else nullcontext():
                 found = await compare_sessions.observe(comparing(stores, whole=True, match="mine:*"))
             assert found.differences == {
                 "missing": 1, "left over": 1, "other contents": 2, "other expiry": 2,
@@ -178,13 +185,14 @@ async def test_what_differs_is_found_and_named(stores: Pair) -> None:
             assert found.compared == 41
 
 
-async def test_sample_finds_what_is_often_wrong(stores: Pair) -> None:
+async def test_sample_finds_what_is_often_wrong(stores: Pair, many: int) -> None:
     with writable(stores) as south:
-        for number in range(0, MANY, 2):
+        for number in range(0, many, 2):
             south.delete(f"session:{number}")
         found = await compare_sessions.observe(comparing(stores))
     assert found.differences.keys() == {"missing"}
     assert 0.15 < found.differences["missing"] / found.compared < 0.9
+    assert found.undecided == 0, "nobody writes"
 
 
 async def test_replica_that_stands_still_is_said_to(stores: Pair) -> None:
