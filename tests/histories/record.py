@@ -20,7 +20,7 @@ from typing import Any
 
 from lab import ledger
 from lab.estate import Lab
-from lab.repository import Repository
+from lab.repository import Repository, Version
 from tests.copies import drop_all
 from tests.matrix.two_sites import session_store
 from tests.recovery.test_undoing import reset
@@ -238,7 +238,7 @@ async def recovered_rolled_back(engine: Running) -> Recovery:
 async def compensated_rolled_back(engine: Running) -> Recovery:
     """One to a revision that does not help is taken back by itself."""
     lab = engine_lab(engine)
-    never = Repository(lab.place.repository).add([("Take none", "max_amount=00\n", "deployed-4", "unhealthy")])
+    never = Repository(lab.place.repository).add([Version("Take none", "max_amount=00\n", "deployed-4", "unhealthy")])
     lab.break_("configuration")
     recovery = await _start(engine, "ConfigurationRollback", "roll-back-shop", "shop", revision=never, settle="PT2S")
     await recovery.approve()
