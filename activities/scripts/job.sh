@@ -41,8 +41,8 @@ if flock -n 9 && ended && [ "$rc" != 0 ]; then
         echo $? 1<>"$1/rc.new" && mv "$1/rc.new" "$1/rc"' job "$d" 8>&- </dev/null >/dev/null 2>&1 &
     echo $! >"$d/group"
 fi
-exec 8>&- 9>>"$d/lock"
-flock 9 # the kernel wakes us when the job's shell has ended
+exec 8>&- 9>&-
+flock "$d/lock" true # the kernel wakes us when the job's shell has ended
 ended
 if [ -z "$rc" ]; then
     echo "Transient: the job was killed on the host" >&2
