@@ -46,7 +46,7 @@ def catalog(folder: Path) -> Path:
                 text["parameters"]["watch"] = "PT1S"
             if name == "fail-back":
                 text["parameters"]["steady"] = "PT2S"
-            file.write_text(yaml.safe_dump(text | {"hold": PATIENT | {"dark_within": "PT10S"}}))
+            file.write_text(yaml.safe_dump(text | {"hold": PATIENT | {"dark_within": "PT30S"}}))
     return folder
 
 
