@@ -110,10 +110,15 @@ class Rolling:
         at = seen.commands[name].revision if seen else ""
         return Told(system=self.name, target=self.commands[name], revision=found.good, seen=at, run=self.run)
 
-    def watches(self, names: Sequence[str], what: str, found: Found, seen: Seen | None) -> WatchHealth:
-        """Return how targets are watched once they have the good revision; as they are where nothing was ``seen``."""
+    def watches(
+        self, names: Sequence[str], what: str, found: Found, seen: Seen | None, at: Mapping[str, str] | None = None
+    ) -> WatchHealth:
+        """Return how targets are watched once they have the good revision; as they are where nothing was ``seen``.
+
+        ``at`` are those that have another one, since people left them as they are.
+        """
         revision = found.good if seen else found.head
-        asked = [one for name in names for one in self._health(name, revision)]
+        asked = [one for name in names for one in self._health(name, (at or {}).get(name) or revision)]
         if seen is None:
             return WatchHealth(system=self.name, what=what, targets=tuple(asked))
         return WatchHealth(

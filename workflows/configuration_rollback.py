@@ -83,12 +83,13 @@ class ConfigurationRollback(Procedure[Parameters]):
         """Bring the good revision to one wave after the other; raise Fatal once something is worse than before."""
         after: dict[str, State] = {}
         touched: list[str] = []
+        at: dict[str, str] = {}
         for number, wave in enumerate(plan.waves()):
             turns = asyncio.Semaphore(AT_ONCE)
-            await self.together(*(self._put(plan, name, found, seen, turns) for name in wave))
+            await self.together(*(self._put(plan, name, found, seen, turns, at) for name in wave))
             touched += wave
             what = f"wave {number}" if number else "the canary"
-            asked = plan.watches(touched, f"what was changed, after {what}", found, seen)
+            asked = plan.watches(touched, f"what was changed, after {what}", found, seen, at)
             watched = await self.prove(watch_health, asked) if asked.targets else None
             after |= watched.targets if watched else {}
             for one in [one for one in touched if one in plan.manifests]:
@@ -98,14 +99,17 @@ class ConfigurationRollback(Procedure[Parameters]):
             self._judge(what, seen.health, after, unwell(after) if not number else [])
         return after
 
-    async def _put(self, plan: Rolling, name: str, found: Found, seen: Seen, turns: asyncio.Semaphore) -> None:
+    async def _put(
+        self, plan: Rolling, name: str, found: Found, seen: Seen, turns: asyncio.Semaphore, at: dict[str, str]
+    ) -> None:
+        """Change one target; ``at`` is told which revision a command has then: another one where people skipped it."""
         async with turns:
             if name in plan.files:
                 await self.do(put_files, plan.puts(name, found, seen))
             elif name in plan.manifests:
                 await self.do(apply_manifests, plan.applies(name, found, seen))
             else:
-                await self.do(tell, plan.tells(name, found, seen))
+                at[name] = (await self.do(tell, plan.tells(name, found, seen))).revision
 
     def _judge(self, what: str, before: dict[str, State], after: dict[str, State], not_cured: Sequence[str]) -> None:
         if bad := worse(before, after):
