@@ -247,7 +247,8 @@ class Rolling:
     def _well(self, seen: Seen) -> Iterator[str]:
         unwell = [f"{name} ({state.why})" for name, state in seen.health.items() if not state.well]
         if unwell:
-            yield f"not well now: {', '.join(unwell[:8])}{' …' if len(unwell) > 8 else ''}"
+            more = f" … ({len(unwell)} of {len(seen.health)})" if len(unwell) > 8 else ""
+            yield f"not well now: {', '.join(unwell[:8])}{more}"
         elif seen.health:
             yield f"all {len(seen.health)} targets that tell their health are well now"
         silent = [one for one in self.targets if one not in seen.health]
