@@ -13,6 +13,7 @@ take_in_hand() { # $1 JOBS, $2 job, $3 system ("" of nobody), $4 hand: epoch, or
         $1 != job { others = others "\n" $0; next }
         { for (i = 1; i <= 3; i++) had[i] = $(i + 1) + 0; if (later(had, own)) late = "order " $3 ", attempt " $4 }
         END { print late != "" ? "late " late : text[1] others "\n" job " " hand }' "$last")
+    [ -n "$now" ] || { echo "Transient: whose hand was the last cannot be read in $1/.hands" >&2; return 75; }
     case $now in late*)
         echo "Stale: a later hand (${now#late }) has had $3 since; nothing was done" >&2
         return 76 ;;

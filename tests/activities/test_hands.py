@@ -58,6 +58,13 @@ def test_a_new_epoch_is_of_all_jobs_of_the_system_and_of_no_other(tmp_path: Path
     assert len((tmp_path / ".hands" / "orders").read_text().splitlines()) == 2, "what is refused anyway is forgotten"
 
 
+def test_nobody_acts_where_the_last_hand_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / ".hands" / "orders").mkdir(parents=True)
+    said = job(tmp_path, "1 1 1", body=f"touch {tmp_path}/mark")
+    assert "Transient: whose hand was the last cannot be read" in said
+    assert not (tmp_path / "mark").exists()
+
+
 @contextmanager
 def lasting(jobs: Path, hand: str) -> Iterator[subprocess.Popen[str]]:
     """Have a job run until its folder has a file ``stop``."""
