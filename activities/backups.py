@@ -1,4 +1,4 @@
-"""PostgreSQL backups and WAL archive: what there is, what can be restored from it, and from which backup."""
+"""PostgreSQL backups and WAL archive: what there is, and which of it can be used."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 from activities import ssh
+from activities.chains import chains
 from activities.ssh import HostAt
+from activities.targets import Target
+from activities.timelines import Line, lines, lsn, numbered, position, segment_name, segments_on, timeline_of, unbroken
 from recovery.actions import Probe, Spec
 from recovery.models import Wire
 
@@ -26,14 +28,19 @@ REACH_BACK = 1024
 A database that is down leaves up to ``max_wal_size`` of recycled segments behind its last one, quickly told apart.
 """
 
-SAID = {"path": ".+", "incremental": ".*", "stopped": r"\d{0,11}"} | dict.fromkeys(
-    ("start_lsn", "stop_lsn"), "[0-9A-F]{1,8}/[0-9A-F]{1,8}"
-)
+SAID = {
+    "path": ".+", "incremental": r"[0-9A-F/]{0,17}", "stopped": r"\d{0,11}", "gone": r"[\d ]{0,400}",
+    "original": r"[\d ]{0,400}",
+} | dict.fromkeys(("start_lsn", "stop_lsn"), "[0-9A-F]{1,8}/[0-9A-F]{1,8}")  # fmt: skip
 """What a backup may say of itself; numbers else. What a damaged one says otherwise is as if it said nothing."""
 
 
 class Backup(Wire):
-    """One base backup; ``fault`` says why it cannot be used, "" if it can. Times are UTC, sizes bytes."""
+    """One base backup; ``fault`` says why it cannot be used, "" if it can. Times are UTC, sizes bytes.
+
+    ``chain`` are the folders that an incremental one is put together from, the full one first, its own last; ``size``
+    is of all of them. ``links`` tells whether it has tablespaces.
+    """
 
     name: str
     path: str
@@ -44,12 +51,15 @@ class Backup(Wire):
     stopped_at: datetime | None
     size: int
     fault: str = ""
+    chain: tuple[str, ...] = ()
+    links: bool = False
 
 
 class Range(Wire):
-    """An unbroken run of WAL segments of one timeline, by number; restorable up to ``until``.
+    """An unbroken run of WAL segments that leads to ``timeline``, by number; restorable up to ``until``.
 
-    ``open_ended`` means that it reaches the running database's present position.
+    ``end`` is where its last record begins, as far as was looked. ``open_ended`` means that it reaches the running
+    database's present position.
     """
 
     timeline: int
@@ -57,10 +67,23 @@ class Range(Wire):
     last: int
     until: datetime | None = None
     open_ended: bool = False
+    end: str = ""
+
+
+class Located(Wire):
+    """Where a transaction ended in the log, or a restore point is; ``at`` is what the log says of it."""
+
+    lsn: str
+    at: str = ""
 
 
 class Inventory(Wire):
-    """What backups and WAL exist, as seen on the database's host."""
+    """What backups and WAL exist, as seen on the database's host.
+
+    ``timeline`` is the running database's. ``path`` is how the log comes to the timeline that is to be restored;
+    ``ranges`` of that timeline are runs along this path. ``located`` are the places of a target that had to be looked
+    for, ``unread`` why not all of the log could be.
+    """
 
     now: datetime
     live: bool
@@ -74,10 +97,33 @@ class Inventory(Wire):
     backups: tuple[Backup, ...] = ()
     ranges: tuple[Range, ...] = ()
     faults: tuple[str, ...] = ()
+    path: tuple[Line, ...] = ()
+    located: tuple[Located, ...] = ()
+    unread: str = ""
+
+    def carrying(self, backup: Backup) -> Range | None:
+        """Return the run of log that makes this backup whole and carries it on, if there is one."""
+        path = self.path or (Line(timeline=self.timeline),)
+        first, last = (position(at) // self.segment for at in (backup.start_lsn, backup.stop_lsn))
+        return next(
+            (
+                run
+                for run in self.ranges
+                if run.timeline == path[-1].timeline
+                and run.first <= first
+                and last <= run.last
+                and any(line.timeline == backup.timeline and line.holds(backup.stop_lsn) for line in path)
+            ),
+            None,
+        )
 
 
 class FindBackups(Spec):
-    """Where to look: the database's own folders and sockets on its host."""
+    """Where to look: the database's own folders and sockets on its host; and for what.
+
+    ``restore_command`` fetches a file of the log where the archive's cannot be read as they are. ``wanted`` is the
+    timeline to restore (0: the running database's).
+    """
 
     host: HostAt
     bin: str
@@ -88,14 +134,19 @@ class FindBackups(Spec):
     dbuser: str
     backups: str
     archive: str
+    restore_command: str = ""
+    target: Target | None = None
+    wanted: int = 0
 
     def values(self) -> dict[str, object]:
         """Return the shell variables of ``inventory``."""
-        return self.model_dump(exclude={"host", "system", "drill"})
+        return self.model_dump(exclude={"host", "system", "drill", "restore_command", "target", "wanted"}) | {
+            "restore": self.restore_command
+        }
 
 
 class Backups(Probe[FindBackups, Inventory]):
-    """List the base backups and the unbroken runs of WAL."""
+    """List the base backups and the unbroken runs of WAL, and look for the target where only the log knows it."""
 
     name = "backups"
     limit = timedelta(minutes=10)  # what large backups take up is counted file by file
@@ -105,69 +156,69 @@ class Backups(Probe[FindBackups, Inventory]):
         return f"find the backups and the log of {spec.system}"
 
     async def observe(self, spec: FindBackups) -> Inventory:
-        """Look on the host; two commands."""
+        """Look on the host; a command for each run of log, and two."""
         told = await ssh.look(spec.host, "inventory", spec.values(), ssh.within(self.limit / 2))
-        found = await asyncio.to_thread(inventory, told)
-        ranges = [await self._dated(spec, found, r) for r in found.ranges if r.timeline == found.timeline]
-        return found.model_copy(update={"ranges": tuple(ranges)})
+        found = await asyncio.to_thread(inventory, told, spec.wanted)
+        if not found.path:
+            return found
+        ranges = [await self._dated(spec, found, run) if _leads(run, found) else run for run in found.ranges]
+        found = found.model_copy(update={"ranges": tuple(ranges)})
+        if spec.target is None or spec.target.kind not in ("xid", "name"):
+            return found
+        return await self._located(spec, spec.target, found)
 
     async def _dated(self, spec: FindBackups, found: Inventory, run: Range) -> Range:
         if run.open_ended:
             return run.model_copy(update={"until": found.now - SETTLE})
         numbers = range(run.last, max(run.first, run.last - REACH_BACK) - 1, -1)
-        names = " ".join(segment_name(run.timeline, number, found.segment) for number in numbers)
-        values = {"bin": spec.bin, "archive": spec.archive, "data": spec.data, "segments": names}
-        said = (await ssh.look(spec.host, "last_commit", values, ssh.within(self.limit / 2))).strip()
-        until = datetime.fromisoformat(f"{said}+00:00") - timedelta(microseconds=1) if said else None
-        return run.model_copy(update={"until": until})
+        told = await self._read(spec, "last_commit", found, numbers, {})
+        said = dict(line.split("\t") for line in told.splitlines())
+        until = (
+            datetime.fromisoformat(f"{said['commit']}+00:00") - timedelta(microseconds=1) if "commit" in said else None
+        )
+        return run.model_copy(update={"until": until, "end": lsn(position(said["record"])) if "record" in said else ""})
+
+    async def _located(self, spec: FindBackups, target: Target, found: Inventory) -> Inventory:
+        places: list[Located] = []
+        unread = ""
+        for run in (run for run in found.ranges if _leads(run, found)):
+            values = {"kind": target.kind, "target": target.value}
+            told = await self._read(spec, "locate", found, range(run.first, run.last + 1), values)
+            rows = [line.split("\t") for line in told.splitlines()]
+            places += [Located(lsn=lsn(position(row[1])), at=row[2]) for row in rows if row[0] == "found"]
+            # Nothing is written yet beyond the present position, nor after the last record of a run.
+            upto = position(found.flush_lsn if run.open_ended else run.end or "0/0")
+            unread = next((row[2] for row in rows if row[0] == "unread" and position(row[1]) < upto), unread)
+        return found.model_copy(update={"located": tuple(places), "unread": unread})
+
+    async def _read(
+        self, spec: FindBackups, script: str, found: Inventory, numbers: Iterable[int], values: Mapping[str, object]
+    ) -> str:
+        """Run a script on these segments of the path."""
+        names = (segment_name(timeline_of(n, found.path, found.segment), n, found.segment) for n in numbers)
+        given = {
+            "bin": spec.bin, "archive": spec.archive, "data": spec.data, "restore": spec.restore_command,
+            "size": found.segment, "timeline": f"{found.path[-1].timeline:08X}", "segments": " ".join(names),
+        }  # fmt: skip
+        return await ssh.look(spec.host, script, given | dict(values), ssh.within(self.limit / 2))
 
 
 backups = Backups()
 
 
-class Choice(Wire):
-    """From which backup to start, along which run of WAL, how far the log surely goes (``enough``)."""
-
-    backup: Backup
-    timeline: int
-    enough: str
-    earliest: datetime
-    latest: datetime
+def _leads(run: Range, found: Inventory) -> bool:
+    return run.timeline == found.path[-1].timeline
 
 
-def span(found: Inventory) -> tuple[datetime, datetime] | None:
-    """Return the first and last moment that can be restored, or None if there is none."""
-    reachable = list(_reachable(found))
-    if not reachable:
-        return None
-    return min(at for _, _, at in reachable), max(run.until for _, run, _ in reachable if run.until)
+def inventory(text: str, wanted: int = 0) -> Inventory:
+    """Return what the script ``inventory`` printed, with usable and unusable backups told apart.
 
-
-def choose(found: Inventory, target: datetime) -> Choice | str:
-    """Return the newest backup from which ``target`` can be reached, or a sentence that says what can be."""
-    limits = span(found)
-    if limits is None:
-        return f"backups: none can be used: {_faults(found)}"
-    fits = [
-        (at, backup, run)
-        for backup, run, at in _reachable(found)
-        if run.until is not None and at <= target <= run.until
-    ]
-    if not fits:
-        return (
-            f"parameters.target_time: {_utc(target)} cannot be restored; what can is {_utc(limits[0])} to"
-            f" {_utc(limits[1])}{_holes(found)}{_unused(found)}"
-        )
-    _, backup, run = max(fits, key=lambda fit: fit[0])
-    enough = found.flush_lsn if run.open_ended else lsn((run.last + 1) * found.segment)
-    return Choice(backup=backup, timeline=run.timeline, enough=enough, earliest=limits[0], latest=limits[1])
-
-
-def inventory(text: str) -> Inventory:
-    """Return what the script ``inventory`` printed, with usable and unusable backups told apart."""
+    ``wanted`` is the timeline that is to be restored; 0: the running database's.
+    """
     facts: dict[str, str] = {}
     rows: dict[str, dict[str, str]] = defaultdict(dict)
     segments: list[tuple[str, int]] = []
+    branches: dict[str, dict[int, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
     faults: list[str] = []
     for line in text.splitlines():
         match line.split("\t"):
@@ -175,6 +226,8 @@ def inventory(text: str) -> Inventory:
                 rows[name][key] = value
             case ["wal", _, name, size]:
                 segments.append((name, int(size)))
+            case ["history", where, name, timeline, left] if re.fullmatch("[0-9A-F]{8}", name):
+                branches[where][int(name, 16)].append((timeline, left))
             case ["fault", fault]:
                 faults.append(fault)
             case ["down", *said]:  # psql indents its hints by tabs
@@ -184,6 +237,8 @@ def inventory(text: str) -> Inventory:
     live: dict[str, Any] = json.loads(facts["live"]) if "live" in facts else {}
     segment = int(facts.get("segment") or 16 * 1024 * 1024)
     flush = live.get("flush_lsn", "")
+    own = live.get("timeline") or int(facts.get("timeline") or 0)
+    path, fault = _path(wanted or own, own, branches)
     # What is final is counted from when the position was read: looking at large backups takes its time after that.
     now = datetime.fromisoformat(live["now"]) if live else datetime.fromtimestamp(float(facts["now"]), UTC)
     found = Inventory(
@@ -191,78 +246,75 @@ def inventory(text: str) -> Inventory:
         live=bool(live),
         down=facts.get("down", ""),
         flush_lsn=flush,
-        timeline=live.get("timeline") or int(facts.get("timeline") or 0),
+        timeline=own,
         system=facts.get("system", ""),
         segment=segment,
         archiving=live.get("archiving", True),
         amcheck=live.get("amcheck", True),
         # At the first byte of a segment that segment need not exist yet.
-        ranges=tuple(runs(segments, segment, (position(flush) - 1) // segment if flush else None)),
-        faults=tuple(faults),
+        ranges=tuple(runs(segments, segment, (own, (position(flush) - 1) // segment) if flush else None)),
+        faults=(*faults, *([fault] if fault else [])),
+        path=path,
     )
-    listed = tuple(_backup(name, row, found) for name, row in sorted(rows.items()))
+    found = found.model_copy(update={"ranges": along(found)})
+    linked = chains(rows)
+    listed = tuple(_backup(name, rows, found, linked[name]) for name in sorted(rows))
     return found.model_copy(update={"backups": listed})
 
 
-def runs(segments: Iterable[tuple[str, int]], size: int, present: int | None) -> list[Range]:
+def _path(
+    wanted: int, own: int, branches: Mapping[str, Mapping[int, list[tuple[str, str]]]]
+) -> tuple[tuple[Line, ...], str]:
+    """Return what leads to the timeline, and what is wrong with that. A copy reads what the archive has first."""
+    archived, kept = branches.get("archive", {}), branches.get("live", {})
+    found = lines(wanted, {**kept, **archived})
+    if isinstance(found, str):
+        return ((Line(timeline=wanted),) if wanted == own else ()), found
+    if wanted in archived and wanted in kept and archived[wanted] != kept[wanted]:
+        return found, f"archive: {wanted:08X}.history is not as the running database has it; copy it from there"
+    return found, ""
+
+
+def runs(segments: Iterable[tuple[str, int]], size: int, present: tuple[int, int] | None) -> list[Range]:
     """Return the unbroken runs among ``segments`` (name, bytes); files of a wrong size count as missing.
 
-    ``present`` is the number of the segment that is being written: what lies beyond it are recycled files.
+    ``present`` is the timeline and the number of the segment that is being written: what lies beyond it are recycled
+    files.
     """
-    numbers: dict[int, set[int]] = defaultdict(set)
+    there: dict[int, set[int]] = defaultdict(set)
     for name, length in segments:
-        if len(name) == 24 and length == size and not set(name) - set("0123456789ABCDEF"):
-            number = int(name[8:16], 16) * (0x1_0000_0000 // size) + int(name[16:], 16)
-            if present is None or number <= present:
-                numbers[int(name[:8], 16)].add(number)
+        known = numbered(name, size) if length == size else None
+        if known and (present is None or known[0] != present[0] or known[1] <= present[1]):
+            there[known[0]].add(known[1])
     return [
-        Range(timeline=timeline, first=first, last=last, open_ended=last == present)
-        for timeline, found in sorted(numbers.items())
-        for first, last in _unbroken(sorted(found))
+        Range(timeline=timeline, first=first, last=last, open_ended=(timeline, last) == present)
+        for timeline, numbers in sorted(there.items())
+        for first, last in unbroken(numbers)
     ]
 
 
-def segment_name(timeline: int, number: int, size: int) -> str:
-    """Return the file name of WAL segment ``number``."""
-    per_log = 0x1_0000_0000 // size
-    return f"{timeline:08X}{number // per_log:08X}{number % per_log:08X}"
+def along(found: Inventory) -> tuple[Range, ...]:
+    """Return the runs of log, those that lead to the wanted timeline joined over the timelines before it."""
+    if not found.path:
+        return found.ranges
+    wanted = found.path[-1].timeline
+    parts = [
+        (max(run.first, first), run.last if last is None else min(run.last, last), run.open_ended)
+        for timeline, first, last in segments_on(found.path, found.segment)
+        for run in found.ranges
+        if run.timeline == timeline and run.last >= first and (last is None or run.first <= last)
+    ]
+    ends = {last for _, last, open_ended in parts if open_ended}
+    joined = unbroken(number for first, last, _ in parts for number in range(first, last + 1))
+    others = tuple(run for run in found.ranges if run.timeline != wanted)
+    led = (Range(timeline=wanted, first=first, last=last, open_ended=last in ends) for first, last in joined)
+    return tuple(sorted((*others, *led), key=lambda run: (run.timeline, run.first)))
 
 
-def position(text: str) -> int:
-    """Return the byte position of an LSN such as ``0/2000028``."""
-    high, low = text.split("/")
-    return int(high, 16) << 32 | int(low, 16)
-
-
-def lsn(at: int) -> str:
-    """Return the LSN of byte position ``at``."""
-    return f"{at >> 32:X}/{at & 0xFFFFFFFF:X}"
-
-
-def _unbroken(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    breaks = [i for i, (a, b) in enumerate(pairwise(numbers), start=1) if b != a + 1]
-    edges = [0, *breaks, len(numbers)]
-    return [(numbers[a], numbers[b - 1]) for a, b in pairwise(edges) if b > a]
-
-
-def _reachable(found: Inventory) -> Iterable[tuple[Backup, Range, datetime]]:
-    """Yield each usable backup with the run of WAL that carries it on, and the first moment it can give back."""
-    for backup in found.backups:
-        run = None if backup.fault else _carrying(found, backup)
-        if run is not None and run.until is not None and backup.stopped_at is not None:
-            # Its end is known to the second only.
-            first = backup.stopped_at + timedelta(seconds=1)
-            if first <= run.until:
-                yield backup, run, first
-
-
-def _carrying(found: Inventory, backup: Backup) -> Range | None:
-    first, last = (position(at) // found.segment for at in (backup.start_lsn, backup.stop_lsn))
-    fits = (r for r in found.ranges if r.timeline == backup.timeline and r.first <= first and last <= r.last)
-    return next(fits, None)
-
-
-def _backup(name: str, row: dict[str, str], found: Inventory) -> Backup:
+def _backup(
+    name: str, rows: Mapping[str, Mapping[str, str]], found: Inventory, linked: tuple[str, ...] | str
+) -> Backup:
+    row, chain = rows[name], linked if isinstance(linked, tuple) else (name,)
     backup = Backup(
         name=name,
         path=row.get("path", ""),
@@ -271,44 +323,25 @@ def _backup(name: str, row: dict[str, str], found: Inventory) -> Backup:
         start_lsn=row.get("start_lsn", ""),
         stop_lsn=row.get("stop_lsn", ""),
         stopped_at=datetime.fromtimestamp(int(row["stopped"]), UTC) if row.get("stopped") else None,
-        size=int(row.get("kbytes") or 0) * 1024,
+        size=sum(int(rows[one].get("kbytes") or 0) for one in chain) * 1024,
+        chain=tuple(rows[one].get("path", "") for one in chain) if len(chain) > 1 else (),
+        links=bool(int(row.get("tablespaces") or 0)),
     )
-    return backup.model_copy(update={"fault": _fault(backup, row, found)})
+    fault = linked if isinstance(linked, str) else _fault(backup, row, found)
+    return backup.model_copy(update={"fault": fault})
 
 
-def _fault(backup: Backup, row: dict[str, str], found: Inventory) -> str:
-    if not (backup.version and backup.start_lsn and backup.stop_lsn and backup.stopped_at):
-        return "not complete: label or manifest is missing"
+def _fault(backup: Backup, row: Mapping[str, str], found: Inventory) -> str:
     if row.get("system") and found.system and row["system"] != found.system:
         return "of another database system"
-    if row.get("incremental"):
-        return "incremental: this version restores full backups only"
-    if int(row.get("tablespaces") or 0):
-        return "has tablespaces, whose links would lead into the original"
-    if backup.timeline != found.timeline:
-        return f"of timeline {backup.timeline}, the database is on {found.timeline}"
-    return "" if _carrying(found, backup) else "the log that belongs to it is not complete"
-
-
-def _faults(found: Inventory) -> str:
-    fault = "the log holds nothing that was committed after it"
-    return "; ".join([*found.faults, *(f"{b.name}: {b.fault or fault}" for b in found.backups)]) or "there are none"
-
-
-def _unused(found: Inventory) -> str:
-    rows = [f"{backup.name}: {backup.fault}" for backup in found.backups if backup.fault]
-    return f"; not usable: {', '.join(rows)}" if rows else ""
-
-
-def _holes(found: Inventory) -> str:
-    holes = [
-        f"{segment_name(a.timeline, a.last + 1, found.segment)} to"
-        f" {segment_name(b.timeline, b.first - 1, found.segment)}"
-        for a, b in pairwise(found.ranges)
-        if a.timeline == b.timeline
-    ]
-    return f"; the log has holes: {', '.join(holes)}" if holes else ""
-
-
-def _utc(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+    if row.get("gone"):
+        return f"the files of its tablespaces {row['gone'].strip()} are not where its links lead"
+    if row.get("original"):
+        return f"the links of its tablespaces {row['original'].strip()} lead into the original"
+    path = found.path or (Line(timeline=found.timeline),)
+    line = next((line for line in path if line.timeline == backup.timeline), None)
+    if line is None:
+        return f"of timeline {backup.timeline}, which does not lead to timeline {path[-1].timeline}"
+    if not line.holds(backup.stop_lsn):
+        return f"was taken on timeline {line.timeline} after {line.end}, where timeline {path[-1].timeline} left it"
+    return "" if found.carrying(backup) else "the log that belongs to it is not complete"

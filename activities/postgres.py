@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime, timedelta
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
-from pydantic import AwareDatetime
+from pydantic import model_validator
 
 from activities import ssh
 from activities.ssh import HostAt
+from activities.targets import Target
 from recovery.actions import Action, Probe, Spec
 from recovery.models import Wire
 
@@ -44,19 +45,35 @@ async def _state(spec: CopySpec) -> dict[str, list[str]]:
 
 
 class PlaceCopy(CopySpec):
-    """Which backup to lay down, and how it is to replay: up to ``target_time``, along ``timeline``."""
+    """Which backup to lay down, and how it is to replay: up to ``target``, along ``timeline``.
+
+    ``chain`` are the folders from which an incremental backup is put together, the full one first, its own last;
+    ``restore_command`` fetches files of the log where the archive's cannot be read as they are.
+    """
 
     backup: str
     archive: str
     data: str
-    target_time: AwareDatetime
     timeline: int
+    target: Target
+    chain: tuple[str, ...] = ()
+    restore_command: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _told_before(cls, told: Any) -> Any:
+        """Take a spec of a recovery that began when there were only moments to go back to."""
+        if isinstance(told, dict) and "target_time" in told and "target" not in told:
+            return told | {"target": Target.at(datetime.fromisoformat(str(told["target_time"])))}
+        return told
 
     def values(self) -> dict[str, object]:
         """Return the shell variables of ``place_copy``."""
-        target = f"{self.target_time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"
-        more = {"backup": self.backup, "archive": self.archive, "data": self.data}
-        return super().values() | more | {"target": target, "timeline": self.timeline}
+        return super().values() | {
+            "backup": "\n".join(self.chain or (self.backup,)), "archive": self.archive, "data": self.data,
+            "kind": self.target.kind, "target": self.target.value, "timeline": self.timeline,
+            "inclusive": "on" if self.target.inclusive else "off", "restore": self.restore_command,
+        }  # fmt: skip
 
 
 class Placed(Wire):
@@ -75,7 +92,8 @@ class Place(Action[PlaceCopy, Placed]):
 
     def title(self, spec: PlaceCopy) -> str:
         """Say what is laid down."""
-        return f"lay down backup {spec.backup.rsplit('/', maxsplit=1)[-1]}"
+        chain = f", put together from {len(spec.chain)}" if spec.chain else ""
+        return f"lay down backup {spec.backup.rsplit('/', maxsplit=1)[-1]}{chain}"
 
     async def observe(self, spec: PlaceCopy) -> Placed:
         """Look whether the folder stands."""
@@ -234,16 +252,16 @@ def readiness(text: str, sent: float, received: float) -> Readiness:
     )
 
 
-def lag(target: datetime, replayed: Replayed) -> float | None:
-    """Return the seconds between the last replayed commit and ``target``; None if no commit was replayed."""
-    if not replayed.last_commit:
+def lag(target: Target, replayed: Replayed) -> float | None:
+    """Return the seconds between the last replayed commit and a moment; None if there is none, or no moment."""
+    if not replayed.last_commit or target.moment is None:
         return None
-    return round((target - datetime.fromisoformat(f"{replayed.last_commit}+00:00")).total_seconds(), 3)
+    return round((target.moment - datetime.fromisoformat(f"{replayed.last_commit}+00:00")).total_seconds(), 3)
 
 
-def copy_name(system: str, target: datetime, run: str) -> str:
-    """Return a folder name that no other recovery has: system, target in UTC, the run's last letters.
+def copy_name(system: str, target: Target, run: str) -> str:
+    """Return a folder name that no other recovery has: system, target, the run's last letters.
 
     Its first ones are the time (UUIDv7): two runs of one minute share eight of them.
     """
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', system)}-{target.astimezone(UTC):%Y%m%dT%H%M%SZ}-{run[-8:]}"
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', system)}-{target.label}-{run[-8:]}"

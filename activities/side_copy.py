@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from activities.backups import SKEW, Choice, FindBackups, Inventory, choose
+from activities.backups import SKEW, FindBackups, Inventory
 from activities.postgres import AskReadiness, PlaceCopy, Readiness, ReplayCopy, copy_name
 from activities.proofs import CompareCopy, Question, VerifyCopy
+from activities.restorable import Choice, choose
 from activities.ssh import HostAt
+from activities.targets import Target
 from runbooks.procedures.database_point_in_time_restore import Parameters
 from runbooks.schema import Database, Host
 
@@ -32,10 +34,18 @@ class SideCopy:
     workflow: str
     run: str
 
+    @property
+    def target(self) -> Target:
+        """Return where the copy is to stop."""
+        return Target.of(self.wanted)
+
     def find(self) -> FindBackups:
         """Return where to look for backups and log."""
         d = self.database
-        return FindBackups(**self.common(), data=d.data, backups=d.backups, archive=d.archive, **self._running())
+        return FindBackups(
+            **self.common(), **self._running(), data=d.data, backups=d.backups, archive=d.archive,
+            restore_command=d.restore_command or "", target=self.target, wanted=self.wanted.timeline or 0,
+        )  # fmt: skip
 
     def room(self) -> AskReadiness:
         """Return where the copy is to stand."""
@@ -52,9 +62,11 @@ class SideCopy:
         return PlaceCopy(
             **self.of_copy(port),
             backup=choice.backup.path,
+            chain=choice.backup.chain,
             archive=self.database.archive,
+            restore_command=self.database.restore_command or "",
             data=self.database.data,
-            target_time=self.wanted.target_time,
+            target=self.target,
             timeline=choice.timeline,
         )
 
@@ -79,7 +91,7 @@ class SideCopy:
 
     def directory(self) -> str:
         """Return the folder of the copy."""
-        return f"{self.database.copies}/{copy_name(self.system, self.wanted.target_time, self.run)}"
+        return f"{self.database.copies}/{copy_name(self.system, self.target, self.run)}"
 
     def _host(self) -> HostAt:
         return HostAt.model_validate(self.host.model_dump() | {"name": self.database.host})
@@ -112,7 +124,7 @@ class Assessment:
 
 def assess(copy: SideCopy, found: Inventory, room: Readiness) -> Assessment:
     """Return the backup and port to use, and everything that stands in the way, each with what to do about it."""
-    choice = choose(found, copy.wanted.target_time)
+    choice = choose(found, copy.target)
     port = next((port for port in copy.database.copy_ports if port not in room.listening), 0)
     blockers = [*room.faults, *found.faults]
     chosen = None if isinstance(choice, str) else choice

@@ -266,9 +266,12 @@ class Lab:
         text = "".join(f"{name}={value}\n" for name, value in values.items())
         write_private(self.state / "estate.env", text, 0o644)
 
-    def base_backup(self) -> Path:
-        """Take a base backup of the database that takes writes and return its folder. Raises LabError."""
-        return self.primary.backup()
+    def base_backup(self, since: Path | None = None) -> Path:
+        """Take a base backup of the database that takes writes and return its folder. Raises LabError.
+
+        It holds what changed `since` that other backup, if one is given, else everything.
+        """
+        return self.primary.backup(since)
 
     def status(self) -> Status:
         """Look at everything and change nothing. Raises LabError when there is no lab."""

@@ -175,6 +175,7 @@ class Postgres:
             "wal_level": "replica",
             "track_commit_timestamp": "on",
             "archive_mode": "on",
+            "summarize_wal": "on",  # so that backups can hold only what has changed since another one
             "archive_timeout": "30s",  # bounds what an idle site can lose with its disk
             # No slot: a standby that stays away would fill the disk, and after a switch, a rewind or a restore the
             # new primary has none. What is kept here also lets pg_rewind find where the two parted.
@@ -247,19 +248,26 @@ class Postgres:
         secret = psycopg.sql.Literal(self.passwords[role])
         return psycopg.sql.SQL("alter role {} password {}").format(psycopg.sql.Identifier(role), secret)
 
-    def backup(self) -> Path:
+    def backup(self, since: Path | None = None, spaces: Path | None = None) -> Path:
         """Take a base backup and return its folder, named by the UTC time at which it began.
 
-        WAL is not in it: the archive has it. A backup that failed stays behind as `.partial`.
+        It holds what changed `since` that other backup, if one is given, else everything. WAL is not in it: the archive
+        has it. `spaces` takes a folder for each tablespace. A backup that failed stays behind as `.partial`.
         """
         name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         partial, final = self.place.backups / f"{name}.partial", self.place.backups / name
         # fmt: off
         self.run("pg_basebackup", "-D", partial, "-h", self.place.sockets, "-p", str(self.port),
-                 "-U", "postgres", "--checkpoint=fast", "--wal-method=none", f"--label={name}")
+                 "-U", "postgres", "--checkpoint=fast", "--wal-method=none", f"--label={name}",
+                 *([f"--incremental={since / 'backup_manifest'}"] if since else []),
+                 *([f"--tablespace-mapping={old}={spaces / name / str(old).strip('/').replace('/', '-')}"
+                    for old in self._tablespaces()] if spaces else []))
         # fmt: on
         partial.rename(final)
         return final
+
+    def _tablespaces(self) -> list[Path]:
+        return [link.readlink() for link in sorted((self.place.data / "pg_tblspc").iterdir()) if link.is_symlink()]
 
     def backed_up(self) -> tuple[str, ...]:
         """Return the names of all complete base backups, oldest first."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from recovery.models import Authored, GatePolicy, HoldPolicy, Name, Text, Tier
 from recovery.safety import Rules
@@ -13,6 +14,16 @@ from recovery.safety import Rules
 Port = Annotated[int, Field(ge=1, le=65535)]
 Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._@+:/ -]*$", max_length=400)]
 
+
+def _fetches(command: str) -> str:
+    words = re.findall(r"%(.?)", command)
+    if set(words) - {"%"} != {"f", "p"}:
+        raise ValueError("has to say which file (%f) is fetched to where (%p); another percent sign is written %%")
+    return command
+
+
+RestoreCommand = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=2000), AfterValidator(_fetches)]
+"""A line of shell that fetches the file of the log %f to %p."""
 Keys = Annotated[str, Field(pattern=r'^[^\x00-\x1f\x7f"]+$', max_length=200)]
 """A pattern of keys in a store, as SCAN knows it: one word of a command, which nothing may end."""
 
@@ -75,6 +86,9 @@ class Database(Authored):
     ``peer`` is the database, at another site, that replicates this one or is replicated by it, as it happens to be;
     each names the other. ``upstream`` is the connection string with which the peer replicates this one, without a
     password: that stands in a file on the peer's host (``passfile``).
+
+    ``restore_command`` fetches one file of the log, as PostgreSQL's setting of that name does (%f, %p), where those in
+    the archive are compressed or encrypted; their names begin as without (00000001000000000000002A.zst.age).
     """
 
     host: Name
@@ -87,6 +101,7 @@ class Database(Authored):
     user: Name
     backups: Path
     archive: Path
+    restore_command: RestoreCommand | None = None
     copies: Path
     copy_ports: tuple[Port, ...] = Field(min_length=1)
     drill: bool = False

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from temporalio import workflow
 
-from activities.backups import Choice, backups
+from activities.backups import backups
 from activities.cut_over import fence, install, promote
 from activities.door import close, first_write_seen, open_doors
 from activities.extraction import copy_back, copying_back, preview, previewing
@@ -14,6 +14,7 @@ from activities.postgres import Replayed, lag, place, ready, replay
 from activities.proofs import Comparison, compare, verify
 from activities.redundancy import archive, base_backup
 from activities.replacing import Replacing
+from activities.restorable import Choice, way
 from activities.salvage import Salvaged, SalvageSpec, salvage
 from activities.side_copy import Assessment, SideCopy, assess, utc
 from activities.standing import Standing, cut_over_blockers, look_at_standing
@@ -27,7 +28,7 @@ from runbooks.schema import Database, Host
 
 @workflow.defn
 class DatabasePointInTimeRestore(Procedure[Parameters]):
-    """Restore a copy to ``target_time``, prove it, let a person decide, and keep it, cut over to it, or copy back."""
+    """Restore a copy to a target in the log, prove it, let people decide, and keep it, cut over to it, or copy back."""
 
     parameters = Parameters
 
@@ -45,14 +46,15 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
             reached = await self.do(replay, copy.replay(choice, port))
             proof = await self.prove(verify, copy.verify(port))
             beyond = await self.prove(compare, copy.compare(port))
-            self._measure(wanted, reached)
+            self._measure(copy, reached)
+            taken = way(found, choice, copy.target)
             if proof is not None and proof.failed:
                 raise Fatal(f"the copy is not proven: {'; '.join(proof.failed)}")
 
             if standing is not None:
-                await self._replace(Replacing(copy), port, standing, beyond, proof, reached)
+                await self._replace(Replacing(copy), port, standing, beyond, taken, proof, reached)
             else:
-                await self._decide(copy, port, beyond, proof, reached)
+                await self._decide(copy, port, taken, beyond, proof, reached)
         return self.report()
 
     async def _decide(self, copy: SideCopy, port: int, *evidence: Wire | None) -> None:
@@ -116,7 +118,7 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         return SideCopy(name, database, host, wanted, info.workflow_id, self.run_name)
 
     def _chosen(self, assessed: Assessment, standing: Standing | None) -> tuple[Choice, int]:
-        if assessed.choice is not None:
+        if assessed.choice is not None and assessed.choice.earliest and assessed.choice.latest:
             self.measured("restorable from", utc(assessed.choice.earliest))
             self.measured("restorable to", utc(assessed.choice.latest))
         self.require([*assessed.blockers, *(cut_over_blockers(standing) if standing else ())])
@@ -128,11 +130,13 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         lines = (line for line in self.report().steps if line.title == step)
         return sum((line.ended - line.began).total_seconds() for line in lines)
 
-    def _measure(self, wanted: Parameters, reached: Replayed) -> None:
-        seconds = lag(wanted.target_time, reached)
+    def _measure(self, copy: SideCopy, reached: Replayed) -> None:
+        seconds = lag(copy.target, reached)
         if seconds is not None:
             met = seconds <= self.frozen.objectives.rpo.total_seconds()
             self.measured("last commit before the target", seconds, "s", met)
+        elif reached.last_commit:
+            self.measured("last commit in the copy", f"{reached.last_commit} UTC")
 
     def _account(self, new: Replacing, lost: Salvaged, first: datetime | None, shut: datetime) -> None:
         """Say what was lost, for how long clients were shut out, and where what was put aside lies."""

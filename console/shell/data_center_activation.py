@@ -17,7 +17,6 @@ from activities.stores import StoreAt
 from recovery.models import Frozen
 from runbooks.procedures.data_center_activation import Parameters
 
-UNKNOWN: dict[str, object] = {}
 SCRIPTS = (
     "pg_state", "store_state", "service_state", "service", "keep_role", "restore_role", "store_gate", "store_role",
     "retire", "unretire", "promote_standby", "demote", "follow",

@@ -7,26 +7,31 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
-from activities.backups import Backup, Choice
+from activities.backups import Backup
 from activities.extraction import previewing
 from activities.postgres import PlaceCopy
 from activities.proofs import VerifyCopy
 from activities.replacing import Replacing
+from activities.restorable import Choice
 from activities.scripts import TAKEN, heads, own, text
 from activities.side_copy import SideCopy
 from activities.standing import Standing
+from activities.targets import Target
 from recovery.details import span
 from recovery.models import Frozen
 from recovery.names import recovery_id
-from runbooks.procedures.database_point_in_time_restore import Parameters
+from runbooks.procedures.database_point_in_time_restore import TARGETS, Parameters
 from runbooks.schema import Database, Host
 
-UNKNOWN = {"target_time": "2000-01-01T00:00:00Z"}
-"""Stands in for what is not known when the page is printed; it is asked for when the page is used."""
+
+def unknown(given: Mapping[str, object]) -> dict[str, str]:
+    """Return what stands in for what is not known when the page is printed; it is asked for when the page is used."""
+    return {} if set(TARGETS) & given.keys() else {"target_time": "2000-01-01T00:00:00Z"}
+
 
 _CHOSEN = {
-    "backup", "timeline", "enough", "copyport", "target", "copy", "identity", "rules", "guard", "shut", "out", "down",
-    "served", "forget",
+    "backup", "timeline", "enough", "copyport", "kind", "target", "inclusive", "segments", "size", "copy", "identity",
+    "rules", "guard", "shut", "out", "down", "served", "forget",
 }  # fmt: skip
 """Variables that the page itself sets, from what it finds on the host."""
 _RUN = "by-hand"  # no run of a recovery has this id, so the copy is in no engine's way
@@ -34,8 +39,6 @@ _NOBODY = Choice(
     backup=Backup(name="", path="", version=0, timeline=0, start_lsn="", stop_lsn="", stopped_at=None, size=0),
     timeline=0,
     enough="",
-    earliest=datetime.min,
-    latest=datetime.min,
 )
 
 
@@ -60,6 +63,9 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
     place, verify = copy.place(_NOBODY, port), copy.verify(port)
     values: dict[str, Mapping[str, object]] = {
         "inventory": copy.find().values(),
+        "locate": {
+            key: value for key, value in copy.find().values().items() if key in ("bin", "data", "archive", "restore")
+        },
         "readiness": copy.room().values(),
         "place_copy": place.values(),
         "replay_copy": copy.replay(_NOBODY, port).values(),
@@ -70,7 +76,7 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
     }
     values |= _OF[wanted.cutover](copy, port)
     return {step: body(step, given) for step, given in values.items()} | {
-        "target": _target(place.target_time, known),
+        "target": _target(place.target, wanted.timeline, known),
         "copy": _copy(place, known),
         "shared": _shared(values),
         "ports": " ".join(map(str, database.copy_ports)),
@@ -139,10 +145,12 @@ def _extract(wanted: Parameters) -> str:
     return "\n".join(rows)
 
 
-def _target(at: datetime, known: bool) -> str:
+def _target(target: Target, timeline: int | None, known: bool) -> str:
+    head = [f"KIND={target.kind} INCLUSIVE={'on' if target.inclusive else 'off'} WANTED={timeline or ''}"]
     if known:
-        return f"TARGET={shlex.quote(f'{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00')}"
-    return ": \"${TARGET:?STOP: set it to the moment to go back to, such as '2026-11-21 22:00:00+00'}\""
+        return "\n".join([*head, f"TARGET={shlex.quote(target.value)}"])
+    asked = ": \"${TARGET:?STOP: set it to the moment to go back to, such as '2026-11-21 22:00:00+00'}\""
+    return "\n".join([*head, asked])
 
 
 def _copy(place: PlaceCopy, known: bool) -> str:

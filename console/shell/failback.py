@@ -11,7 +11,6 @@ from console.shell.data_center_activation import PLAIN, RUN, Found, Page, hosts,
 from recovery.models import Frozen
 from runbooks.procedures.failback import Parameters
 
-UNKNOWN: dict[str, object] = {}
 SCRIPTS = (
     "pg_state",
     "store_state",

@@ -15,7 +15,6 @@ from console.shell.data_center_activation import PLAIN, RUN, Found, hosts, must,
 from recovery.models import Frozen
 from runbooks.procedures.session_recovery import GATE, Parameters
 
-UNKNOWN: dict[str, object] = {}
 SCRIPTS = ("store_state", "store_gate", "store_role", "store_ask", "store_all", "keep_sessions", "sessions_kept")
 RESTORING = (
     "see_snapshot", "read_snapshot", "snapshot_read", "put_sessions", "sessions_put", "check_put", "settle_sessions",

@@ -32,6 +32,10 @@ def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Esta
     return []
 
 
+Lsn = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"), AfterValidator(str.upper)]
+"""A position in the log as PostgreSQL writes it, such as 2A/16B3748."""
+
+
 class Query(Authored):
     """A question to the copy that proves it: ``sql`` returns one value, which as text must equal ``expect``."""
 
@@ -65,12 +69,30 @@ def _once(wanted: tuple[Extraction, ...]) -> tuple[Extraction, ...]:
     return wanted
 
 
+TARGETS = ("target_time", "target_lsn", "target_xid", "target_name")
+
+
+def _one_target(name: str | None, info: ValidationInfo) -> str | None:
+    given = [one for one in TARGETS[:-1] if info.data.get(one) is not None] + ([TARGETS[-1]] if name else [])
+    if set(TARGETS[:-1]) - info.data.keys():
+        return name  # one of them is refused already
+    if len(given) != 1:
+        raise ValueError(f"say where to go back to by exactly one of {', '.join(TARGETS)}; not by {len(given)}")
+    if name and info.data.get("inclusive") is False:
+        raise ValueError("a named restore point is always part of the copy; leave inclusive out")
+    return name
+
+
 class Parameters(Authored):
     """Where to go back to, and what proves that it was reached.
 
-    ``target_time`` is inclusive: the copy holds exactly the transactions that were committed up to it, in the order
-    of the log. ``tables`` (schema.table) are compared row by row with the running database; empty means all, and so
-    does a ``cutover`` that replaces it, whatever is named.
+    Exactly one target: ``target_time``, ``target_lsn`` (a position in the log), ``target_xid`` (a transaction's id) or
+    ``target_name`` (a restore point that pg_create_restore_point made). ``inclusive``: the copy holds exactly the
+    transactions that were committed up to it, itself among them, in the order of the log; where it is false, those
+    before it. ``timeline`` is the branch of the database's history to restore; the running database's, if not given.
+
+    ``tables`` (schema.table) are compared row by row with the running database; empty means all, and so does a
+    ``cutover`` that replaces it, whatever is named.
     ``amcheck`` can be switched off where the extension cannot be installed; the report says so.
 
     ``cutover`` says what becomes of the proven copy. "none": it stays beside the running database, which is only read.
@@ -79,7 +101,14 @@ class Parameters(Authored):
     database is waited for.
     """
 
-    target_time: AwareDatetime
+    inclusive: bool = True
+    target_time: AwareDatetime | None = None
+    target_lsn: Lsn | None = None
+    target_xid: int | None = Field(default=None, ge=3, lt=2**32)
+    target_name: Annotated[str | None, AfterValidator(_one_target)] = Field(
+        default=None, min_length=1, max_length=63, pattern=r"^[^\x00-\x1f\x7f]*$", validate_default=True
+    )
+    timeline: int | None = Field(default=None, ge=1, lt=2**31)
     queries: tuple[Query, ...] = ()
     tables: tuple[Table, ...] = ()
     amcheck: bool = True

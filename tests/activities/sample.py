@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from activities.backups import Backup, Choice
+from activities.backups import Backup
 from activities.replacing import Replacing
+from activities.restorable import Choice
 from activities.side_copy import SideCopy
 from activities.sites import Sites
 from activities.standing import Standing

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.backups import Backup, Inventory, Range, inventory, lsn, position, runs, segment_name
+from activities.backups import Backup, Inventory, Range, inventory, runs
+from activities.timelines import lsn, position, segment_name
 from tests.activities.captured import captured, lines
 
 MB = 1024 * 1024
@@ -119,20 +120,20 @@ def test_other_files_are_no_segments(name: str) -> None:
 
 
 def test_recycled_segments_are_not_there_yet() -> None:
-    found = runs(named(1, 2, 3, 4, 5), 16 * MB, 3)
+    found = runs(named(1, 2, 3, 4, 5), 16 * MB, (1, 3))
     assert spans(found) == [(1, 1, 3)]
     assert found[0].open_ended
 
 
 def test_only_the_present_run_is_open_ended() -> None:
-    found = runs(named(1, 2, 4, 5), 16 * MB, 5)
+    found = runs(named(1, 2, 4, 5), 16 * MB, (1, 5))
     assert [r.open_ended for r in found] == [False, True]
-    assert [r.open_ended for r in runs(named(1, 2), 16 * MB, 3)] == [False]
+    assert [r.open_ended for r in runs(named(1, 2), 16 * MB, (1, 3))] == [False]
     assert [r.open_ended for r in runs(named(1, 2), 16 * MB, None)] == [False]
 
 
 def test_timelines_are_told_apart() -> None:
-    found = runs(named(1, 2, 3) + named(3, 4, timeline=2) + named(5, timeline=10), 16 * MB, 5)
+    found = runs(named(1, 2, 3) + named(3, 4, timeline=2) + named(5, timeline=10), 16 * MB, (10, 5))
     assert spans(found) == [(1, 1, 3), (2, 3, 4), (10, 5, 5)]
 
 
@@ -144,11 +145,11 @@ segments = st.lists(st.tuples(st.integers(1, 3), st.integers(4090, 4105)), max_s
 def test_runs_are_what_is_there(found: list[tuple[int, int]], size: int, present: int | None) -> None:
     """Across the boundary of a log file (4096 at 1 MB): every segment in one run, no run next to another."""
     files = [(segment_name(timeline, number, size), size) for timeline, number in found]
-    told = runs(files, size, present)
-    there = {(t, n) for t, n in found if present is None or n <= present}
+    told = runs(files, size, None if present is None else (2, present))
+    there = {(t, n) for t, n in found if present is None or t != 2 or n <= present}
     assert sorted(there) == list(chain(*([(r.timeline, n) for n in range(r.first, r.last + 1)] for r in told)))
     assert all((r.timeline, r.last + 1) not in there and (r.timeline, r.first - 1) not in there for r in told)
-    assert [r.last == present for r in told] == [r.open_ended for r in told]
+    assert [(r.timeline, r.last) == (2, present) for r in told] == [r.open_ended for r in told]
 
 
 # --- what a host said --------------------------------------------------------------------------------------------
@@ -214,9 +215,9 @@ def test_every_fault_of_a_backup_is_told() -> None:
         "without-label": "not complete: label or manifest is missing",
         "without-manifest": "not complete: label or manifest is missing",
         "foreign": "of another database system",
-        "incremental": "incremental: this version restores full backups only",
-        "old-timeline": "of timeline 7, the database is on 1",
-        "tablespaces": "has tablespaces, whose links would lead into the original",
+        "incremental": "incremental: the backup that began at 0/4200028 is missing",
+        "old-timeline": "of timeline 7, which does not lead to timeline 1",
+        "tablespaces": "the links of its tablespaces 16400 lead into the original",
     }
 
 
@@ -237,8 +238,41 @@ def test_later_timeline_has_its_own_backups() -> None:
     found = read("inventory_second_timeline")
     assert found.timeline == 2
     assert [b.fault for b in found.backups if b.timeline == 2] == [""]
-    assert {b.fault for b in found.backups if b.timeline == 1} == {"of timeline 1, the database is on 2"}
     assert [(r.timeline, r.open_ended) for r in found.ranges][-1] == (2, True)
+
+
+def test_backup_of_the_timeline_before_leads_on() -> None:
+    """Its log goes over into that of the later timeline, whose first segment has the end of the one before."""
+    found = read("inventory_second_timeline")
+    assert [(line.timeline, line.begin, line.end) for line in found.path] == [
+        (1, "0/0", "0/BB00120"),
+        (2, "0/BB00120", ""),
+    ]
+    assert [b.fault for b in found.backups if b.timeline == 1] == ["", ""]
+    assert [(r.first, r.last) for r in found.ranges if r.timeline == 2][-1][0] < 0xB5
+    earlier = inventory(captured("inventory_second_timeline"), wanted=1)
+    assert [b.fault for b in earlier.backups if b.timeline == 2] == ["of timeline 2, which does not lead to timeline 1"]
+
+
+def test_backup_after_the_branch_is_of_no_use() -> None:
+    text = captured("inventory_second_timeline").replace("1\t0/BB00120", "1\t0/B500100")
+    faults = [b.fault for b in inventory(text).backups if b.timeline == 1]
+    assert faults[-1] == "was taken on timeline 1 after 0/B500100, where timeline 2 left it"
+
+
+@pytest.mark.parametrize(
+    ("told", "fault"),
+    [
+        ("", "archive: 00000002.history is missing, so nobody knows what led to timeline 2; copy it back"),
+        ("?\t?", "archive: 00000002.history is damaged; copy it from another place where the log is"),
+        ("2\t0/BB00120", "archive: 00000002.history is damaged; copy it from another place where the log is"),
+        ("1\t0/BB00128", "archive: 00000002.history is not as the running database has it; copy it from there"),
+    ],
+)
+def test_history_file_that_is_wrong_is_named(told: str, fault: str) -> None:
+    rows = [line for line in captured("inventory_second_timeline").splitlines() if not line.startswith("history")]
+    rows += [f"history\tarchive\t00000002\t{told}", "history\tlive\t00000002\t1\t0/BB00120"] if told else []
+    assert inventory("\n".join(rows)).faults == (fault,)
 
 
 def test_unreadable_folders_are_faults() -> None:

@@ -8,13 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.backups import SETTLE, Backup, Choice, Inventory, Range, choose, inventory, lsn, position, runs
-from activities.backups import segment_name as named
+from activities import restorable
+from activities.backups import SETTLE, Backup, Inventory, Range, inventory, runs
+from activities.restorable import Choice
+from activities.targets import Target
+from activities.timelines import lsn, position
+from activities.timelines import segment_name as named
 from tests.activities.captured import captured
 
 MB = 1024 * 1024
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
+
+
+def choose(found: Inventory, moment: datetime) -> Choice | str:
+    return restorable.choose(found, Target.at(moment))
 
 
 def at(minute: float) -> datetime:
@@ -209,7 +217,8 @@ def test_captured_hole_is_kept_away_from() -> None:
 
 def test_captured_later_timeline_is_restored() -> None:
     end = datetime(2026, 11, 22, 2, 6, tzinfo=UTC)
-    chosen = choose(dated("inventory_second_timeline", end), end)
+    hole = datetime(2026, 11, 22, 1, 59, tzinfo=UTC)
+    chosen = choose(dated("inventory_second_timeline", hole, end), end)
     assert isinstance(chosen, Choice)
     assert (chosen.timeline, chosen.backup.timeline) == (2, 2)
 
@@ -234,7 +243,7 @@ class World:
         minutes = st.integers(0, 60)
         ranges = tuple(
             r.model_copy(update={"until": draw(st.none() | minutes.map(at))})
-            for r in runs(files, self.size, present)
+            for r in runs(files, self.size, None if present is None else (1, present))
             if r.timeline == 1
         )
         self.backups = tuple(
@@ -285,6 +294,8 @@ def test_choice_can_always_be_replayed(data: st.DataObject) -> None:
     assert chosen.backup in able
     assert chosen.backup.stopped_at == max(b.stopped_at for b in able if b.stopped_at)
     assert chosen.backup.stopped_at < target
+    assert chosen.earliest is not None
+    assert chosen.latest is not None
     assert chosen.earliest <= target <= chosen.latest
     first, last = position(chosen.backup.start_lsn) // world.size, (position(chosen.enough) - 1) // world.size
     assert {(1, n) for n in range(first, last + 1)} <= world.there

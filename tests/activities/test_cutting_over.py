@@ -21,12 +21,14 @@ import pytest
 import pytest_asyncio
 
 from activities import ssh
-from activities.backups import backups, choose
+from activities.backups import backups
 from activities.cut_over import CutAction, CutSpec, Fenced, fence, install, promote
 from activities.door import Doors, FirstWrite, close, first_write_seen, open_doors
 from activities.redundancy import archive, base_backup
+from activities.restorable import choose
 from activities.salvage import Salvaged, salvage
 from activities.standing import cut_over_blockers, look_at_standing
+from activities.targets import Target
 from lab import ledger, processes
 from lab.estate import Lab
 from lab.place import LabError
@@ -409,7 +411,7 @@ async def safe_again(stage: CutStage) -> None:
     await eventually(lambda: datetime.now(UTC) > later + timedelta(seconds=1.2), "the moment is final")
     wanted = stage.copy.wanted.model_copy(update={"target_time": later})
     copy = dataclasses.replace(stage.fresh(), wanted=wanted)
-    chosen = choose(await backups.observe(copy.find()), later)
+    chosen = choose(await backups.observe(copy.find()), Target.at(later))
     assert not isinstance(chosen, str), chosen
     assert chosen.timeline == 2
     stage.choice = chosen

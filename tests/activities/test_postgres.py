@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from activities.postgres import Readiness, Replayed, copy_name, lag, readiness
 from activities.proofs import Proof, Question, TableDifference, at_stake, comparison, in_words, proof
+from activities.targets import Target
 from tests.activities.captured import captured
 
 PROGRAMS = ("postgres", "pg_ctl", "psql", "pg_verifybackup", "pg_amcheck", "pg_waldump", "pg_controldata")
@@ -270,20 +271,20 @@ def test_unreachable_database_says_why() -> None:
     ],
 )
 def test_lag_is_from_the_last_commit(last: str | None, seconds: float | None) -> None:
-    assert lag(TARGET, Replayed(stage="ready", last_commit=last)) == seconds
+    assert lag(Target.at(TARGET), Replayed(stage="ready", last_commit=last)) == seconds
     there = TARGET.astimezone(timezone(timedelta(hours=-9)))
-    assert lag(there, Replayed(stage="ready", last_commit=last)) == seconds
+    assert lag(Target.at(there), Replayed(stage="ready", last_commit=last)) == seconds
 
 
 def test_copy_is_named_by_system_target_and_run() -> None:
     there = TARGET.astimezone(timezone(timedelta(hours=9)))
-    assert copy_name("orders", there, "0000-0a1b2c3d") == "orders-20261121T223015Z-0a1b2c3d"
+    assert copy_name("orders", Target.at(there), "0000-0a1b2c3d") == "orders-20261121T223015Z-0a1b2c3d"
 
 
 @given(st.text(min_size=1), st.datetimes(timezones=st.just(UTC)), st.uuids().map(str))
 @settings(deadline=None, max_examples=50)
 def test_name_is_safe_anywhere(system: str, target: datetime, run: str) -> None:
-    name = copy_name(system, target, run)
+    name = copy_name(system, Target.at(target), run)
     assert name.replace("-", "").replace("_", "").isalnum()
     assert name.isascii()
-    assert name != copy_name(system, target, f"{run[:-1]}x")
+    assert name != copy_name(system, Target.at(target), f"{run[:-1]}x")

@@ -105,14 +105,22 @@ SEGMENTS = "0000000200000000000000C0 0000000200000000000000BF 000000020000000000
 
 
 def test_last_commit_is_found_behind_recycled_segments(wal: Path, programs: Path) -> None:
-    values = {"bin": programs, "archive": wal / "archive", "data": wal, "segments": SEGMENTS}
-    assert run(script("last_commit", values)) == "2026-11-22 02:05:56.647878\n"
+    assert run(script("last_commit", read_from(wal, programs, SEGMENTS))) == (
+        "record\t0/0BE02EF0\ncommit\t2026-11-22 02:05:56.647878\n"
+    )
 
 
 @pytest.mark.parametrize("segments", ["", "0000000200000000000000C0", "0000000200000000000000BA"])
 def test_log_without_a_commit_says_nothing(wal: Path, programs: Path, segments: str) -> None:
-    values = {"bin": programs, "archive": wal / "archive", "data": wal, "segments": segments}
-    assert run(script("last_commit", values)) == ""
+    assert run(script("last_commit", read_from(wal, programs, segments))) == ""
+
+
+def read_from(wal: Path, programs: Path, segments: str) -> dict[str, object]:
+    """Return what a script is told that reads the log."""
+    return {
+        "bin": programs, "archive": wal / "archive", "data": wal, "segments": segments, "size": 1024 * 1024,
+        "timeline": "00000002", "restore": "",
+    }  # fmt: skip
 
 
 WARNING = 'WARNING:  database "orders" has a collation version mismatch'

@@ -11,6 +11,7 @@ import pytest
 from activities.backups import SETTLE, Inventory, Range
 from activities.postgres import Readiness
 from activities.side_copy import BUSY, MARGIN, Assessment, assess, utc
+from activities.targets import Target
 from tests.activities.sample import BACKUP, CHOICE, DATABASE, HOST, TARGET, copy
 
 GIB = 1 << 30
@@ -194,7 +195,7 @@ def test_specs_are_of_one_copy() -> None:
 
 def test_specs_carry_what_was_chosen() -> None:
     placed = copy().place(CHOICE, 6001)
-    assert (placed.backup, placed.timeline, placed.target_time) == ("/srv/backups/monday", 3, TARGET)
+    assert (placed.backup, placed.timeline, placed.target) == ("/srv/backups/monday", 3, Target.at(TARGET))
     assert (placed.archive, placed.data) == (DATABASE.archive, DATABASE.data)
     assert copy().replay(CHOICE, 6001).enough == "0/9000000"
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from activities.backups import Choice, backups
+from activities.backups import backups
 from activities.postgres import CopySpec, PlaceCopy, Placed, ReplayCopy, Replayed, place, ready, replay
+from activities.restorable import Choice
 from activities.side_copy import SideCopy, assess
 from lab import processes
 from lab.estate import Lab
