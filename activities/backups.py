@@ -159,8 +159,6 @@ class Backups(Probe[FindBackups, Inventory]):
         """Look on the host; a command for each run of log, and two."""
         told = await ssh.look(spec.host, "inventory", spec.values(), ssh.within(self.limit / 2))
         found = await asyncio.to_thread(inventory, told, spec.wanted)
-        if not found.path:
-            return found
         ranges = [await self._dated(spec, found, run) if _leads(run, found) else run for run in found.ranges]
         found = found.model_copy(update={"ranges": tuple(ranges)})
         if spec.target is None or spec.target.kind not in ("xid", "name"):
@@ -187,7 +185,7 @@ class Backups(Probe[FindBackups, Inventory]):
             rows = [line.split("\t") for line in told.splitlines()]
             places += [Located(lsn=lsn(position(row[1])), at=row[2]) for row in rows if row[0] == "found"]
             # Nothing is written yet beyond the present position, nor after the last record of a run.
-            upto = position(found.flush_lsn if run.open_ended else run.end or "0/0")
+            upto = position(found.flush_lsn) if run.open_ended else position(run.end or "0/0") + 1
             unread = next((row[2] for row in rows if row[0] == "unread" and position(row[1]) < upto), unread)
         return found.model_copy(update={"located": tuple(places), "unread": unread})
 
@@ -238,7 +236,7 @@ def inventory(text: str, wanted: int = 0) -> Inventory:
     segment = int(facts.get("segment") or 16 * 1024 * 1024)
     flush = live.get("flush_lsn", "")
     own = live.get("timeline") or int(facts.get("timeline") or 0)
-    path, fault = _path(wanted or own, own, branches)
+    path, fault = _path(wanted or own, branches)
     # What is final is counted from when the position was read: looking at large backups takes its time after that.
     now = datetime.fromisoformat(live["now"]) if live else datetime.fromtimestamp(float(facts["now"]), UTC)
     found = Inventory(
@@ -262,14 +260,12 @@ def inventory(text: str, wanted: int = 0) -> Inventory:
     return found.model_copy(update={"backups": listed})
 
 
-def _path(
-    wanted: int, own: int, branches: Mapping[str, Mapping[int, list[tuple[str, str]]]]
-) -> tuple[tuple[Line, ...], str]:
+def _path(wanted: int, branches: Mapping[str, Mapping[int, list[tuple[str, str]]]]) -> tuple[tuple[Line, ...], str]:
     """Return what leads to the timeline, and what is wrong with that. A copy reads what the archive has first."""
     archived, kept = branches.get("archive", {}), branches.get("live", {})
     found = lines(wanted, {**kept, **archived})
     if isinstance(found, str):
-        return ((Line(timeline=wanted),) if wanted == own else ()), found
+        return (Line(timeline=wanted),), found
     if wanted in archived and wanted in kept and archived[wanted] != kept[wanted]:
         return found, f"archive: {wanted:08X}.history is not as the running database has it; copy it from there"
     return found, ""

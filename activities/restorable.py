@@ -72,7 +72,7 @@ def _branches(found: Inventory, path: Sequence[Line]) -> tuple[str, ...]:
         else f"timeline {run.timeline}"
         for run in found.ranges
         if run.timeline != path[-1].timeline
-        and (run.timeline not in ends or (run.last + 1) * found.segment > ends[run.timeline] + found.segment - 1)
+        and (run.timeline not in ends or (run.last + 1) * found.segment > ends[run.timeline])
     }
     return tuple(f"{what}: parameters.timeline {number} restores it" for number, what in sorted(more.items()))
 
@@ -207,10 +207,13 @@ def _unread(found: Inventory) -> str:
 
 def _holes(found: Inventory) -> str:
     path = found.path or (Line(timeline=found.timeline),)
-    runs: Sequence[Range] = [one for one in found.ranges if one.timeline == path[-1].timeline]
+    edges = [(one.first, one.last) for one in found.ranges if one.timeline == path[-1].timeline]
+    if edges and found.flush_lsn and path[-1].timeline == found.timeline:
+        present = (position(found.flush_lsn) - 1) // found.segment
+        edges += [(present + 1, present)] if edges[-1][1] < present else []
     holes = [
-        f"{_named(a.last + 1, path, found.segment)} to {_named(b.first - 1, path, found.segment)}"
-        for a, b in pairwise(runs)
+        f"{_named(a + 1, path, found.segment)} to {_named(b - 1, path, found.segment)}"
+        for (_, a), (b, _) in pairwise(edges)
     ]
     return f"; the log has holes: {', '.join(holes)}" if holes else ""
 

@@ -31,10 +31,13 @@ def row(library: Library, name: str) -> dict[str, Any]:
 def needed(runbook: Runbook) -> list[dict[str, Any]]:
     """Return each parameter of the procedure: its name, value, and whether it is from runbook, default or you."""
     rows = []
-    for name, field in specification(runbook.procedure).Parameters.model_fields.items():
+    procedure = specification(runbook.procedure)
+    ways = getattr(procedure, "BY", ())  # one of these has to be said, most often the first
+    asked = ways[:1] if not set(ways) & set(runbook.parameters) else ()
+    for name, field in procedure.Parameters.model_fields.items():
         if name in runbook.parameters:
             rows.append({"name": name, "from": "runbook", "value": runbook.parameters[name]})
-        elif field.is_required():
+        elif field.is_required() or name in asked:
             rows.append({"name": name, "from": "you", "value": None})
         else:
             default = field.get_default(call_default_factory=True, validated_data={})

@@ -260,8 +260,8 @@ class Postgres:
         self.run("pg_basebackup", "-D", partial, "-h", self.place.sockets, "-p", str(self.port),
                  "-U", "postgres", "--checkpoint=fast", "--wal-method=none", f"--label={name}",
                  *([f"--incremental={since / 'backup_manifest'}"] if since else []),
-                 *([f"--tablespace-mapping={old}={spaces / name / str(old).strip('/').replace('/', '-')}"
-                    for old in self._tablespaces()] if spaces else []))
+                 *(f"--tablespace-mapping={_escaped(old)}={_escaped(spaces / name / old.name)}"
+                   for old in self._tablespaces() if spaces))
         # fmt: on
         partial.rename(final)
         return final
@@ -307,6 +307,10 @@ def _changed(text: str, settings: Mapping[str, str]) -> str:
     """Return a postgresql.conf with other values for some settings."""
     kept = [line for line in text.splitlines() if line.partition("=")[0].strip() not in settings]
     return "\n".join([*kept, *(f"{name} = '{value}'" for name, value in settings.items())]) + "\n"
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace("=", "\\=")
 
 
 def _archive_command(archive: Path) -> str:

@@ -109,30 +109,35 @@ def expected(records: Sequence[Record], kind: str, value: object, inclusive: boo
 
 
 @contextmanager
-def branches(lab: Lab, folder: Path, seed: str, chain: int = 2) -> Iterator[Branches]:
-    """Make the database in a folder, on a lab's machine; ``chain`` incremental backups follow each full one."""
-    site = Place(folder)
+def database(lab: Lab, folder: Path) -> Iterator[Branches]:
+    """Make a database with a journal in a folder, on a lab's machine."""
+    site, of = Place(folder), lab.postgres
     folder.mkdir(mode=0o755)
-    site.make(lab.postgres.who)
+    site.make(of.who)
     ports = free_ports(("own", "reached"))
-    of = lab.postgres
     postgres = Postgres(site, of.who, of.binaries, ports["own"], ports["reached"], of.passwords)
-    chance = random.Random(seed)
-    found = Branches(postgres, site.archive)
     try:
         postgres.create()
         postgres.start()
         postgres.seed()
         with postgres.connect("orders") as connection:
             connection.execute(TABLE)
+        yield Branches(postgres, site.archive)
+    finally:
+        processes.stop(processes.postgres_in(site.root), signal.SIGKILL, 10)
+
+
+@contextmanager
+def branches(lab: Lab, folder: Path, seed: str, chain: int = 2) -> Iterator[Branches]:
+    """Make the database in a folder, on a lab's machine; ``chain`` incremental backups follow each full one."""
+    chance = random.Random(seed)
+    with database(lab, folder) as found:
         for timeline in (1, 2, 3):
             if timeline > 1:
                 _back(found, timeline, chance)
             _live(found, timeline, chance, chain)
-        archived(postgres)
+        archived(found.postgres)
         yield found
-    finally:
-        processes.stop(processes.postgres_in(site.root), signal.SIGKILL, 10)
 
 
 def estate(lab: Lab, found: Branches) -> tuple[Database, Host]:
@@ -149,6 +154,15 @@ def estate(lab: Lab, found: Branches) -> tuple[Database, Host]:
     ), host  # fmt: skip
 
 
+def spaced(found: Branches, folder: Path) -> None:
+    """Put a second journal into a tablespace of its own, in a folder."""
+    folder.mkdir(mode=0o700)
+    found.postgres.who.own(folder)
+    with found.postgres.connect("orders") as connection:
+        connection.execute(f"create tablespace apart location '{folder}'".encode())
+        connection.execute("create table far (id int) tablespace apart")
+
+
 def _live(found: Branches, timeline: int, chance: random.Random, chain: int) -> None:
     """Write with several hands, with restore points and backups in between."""
     _write(found, timeline, chance)
@@ -157,12 +171,15 @@ def _live(found: Branches, timeline: int, chance: random.Random, chain: int) -> 
         _write(found, timeline, chance)
         found.points.setdefault(timeline, []).append(_point(found, f"point {timeline}.{number} it's"))
         backups.append(found.postgres.backup(since=backups[-1]))
+        _switch(found)
     _write(found, timeline, chance)
     found.backups[timeline] = backups
     with found.postgres.connect("orders") as connection:
         time.sleep(1.1)  # the end of a backup is known to the second: what is restorable begins after it
         connection.execute("select 1")
     _write(found, timeline, chance)
+    for _ in range(2):
+        _point(found, "twice")
     found.points[timeline].append(_point(found, f"last of {timeline}"))
 
 
@@ -170,6 +187,11 @@ def _point(found: Branches, name: str) -> str:
     with found.postgres.connect("orders") as connection:
         connection.execute("select pg_create_restore_point(%s)", (name,))
     return name
+
+
+def _switch(found: Branches) -> None:
+    with found.postgres.connect("orders") as connection:
+        connection.execute("select pg_switch_wal()")
 
 
 def _write(found: Branches, timeline: int, chance: random.Random, hands: int = 3, rows: int = 15) -> None:

@@ -17,4 +17,6 @@ else
         { at = index($0, " desc: RESTORE_POINT ") }
         at && substr($0, at + 21) == name { match($0, / lsn: [0-9A-F\/]+,/); print "found\t" substr($0, RSTART + 6, RLENGTH - 7) "\t" }'
 fi
-sed -n 's/^.*error in WAL record at \([0-9A-F/]*\): \(.*\)$/unread\t\1\tafter \1: \2/p' err
+# Where nothing is written yet it says the same as where something is damaged; it is told at which place.
+sed -nE 's|^.*error in WAL record at ([0-9A-F]+/[0-9A-F]+): (.* at ([0-9A-F]+/[0-9A-F]+).*)$|unread\t\3\tafter \1: \2|p; t
+    s|^.*error in WAL record at ([0-9A-F]+/[0-9A-F]+): (.*)$|unread\t\1\tafter \1: \2|p' err

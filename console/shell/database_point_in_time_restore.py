@@ -20,13 +20,13 @@ from activities.targets import Target
 from recovery.details import span
 from recovery.models import Frozen
 from recovery.names import recovery_id
-from runbooks.procedures.database_point_in_time_restore import TARGETS, Parameters
+from runbooks.procedures.database_point_in_time_restore import BY, Parameters
 from runbooks.schema import Database, Host
 
 
 def unknown(given: Mapping[str, object]) -> dict[str, str]:
     """Return what stands in for what is not known when the page is printed; it is asked for when the page is used."""
-    return {} if set(TARGETS) & given.keys() else {"target_time": "2000-01-01T00:00:00Z"}
+    return {} if set(BY) & given.keys() else {"target_time": "2000-01-01T00:00:00Z"}
 
 
 _CHOSEN = {

@@ -13,6 +13,7 @@ from runbooks.schema import Estate, Table
 
 SYSTEMS = ("databases",)
 ESTATE = ("hosts", "databases")
+BY = ("target_time", "target_lsn", "target_xid", "target_name")
 GATES = ("keep the copy", "cut over", "copy back")
 OF = {"none": ("keep the copy",), "replace": ("cut over",), "extract": ("copy back",)}
 
@@ -29,6 +30,13 @@ def commits(parameters: Mapping[str, Any]) -> bool:
 
 def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> list[str]:
     """Return what is wrong with the systems that a runbook names, for a run with ``parameters``."""
+    given = [field for field in BY if parameters.get(field) is not None]
+    if set(BY) <= set(parameters) and not given:  # a run; what a runbook leaves to who starts it is not there yet
+        return [f"parameters.target_time: say where to go back to by one of {', '.join(BY)}"]
+    if len(given) > 1:
+        return [f"parameters.{given[1]}: {given[0]} is given, too; say where to go back to in one way"]
+    if given == ["target_name"] and parameters.get("inclusive") is False:
+        return ["parameters.inclusive: a restore point (target_name) is always part of the copy; leave it out"]
     return []
 
 
@@ -69,20 +77,6 @@ def _once(wanted: tuple[Extraction, ...]) -> tuple[Extraction, ...]:
     return wanted
 
 
-TARGETS = ("target_time", "target_lsn", "target_xid", "target_name")
-
-
-def _one_target(name: str | None, info: ValidationInfo) -> str | None:
-    given = [one for one in TARGETS[:-1] if info.data.get(one) is not None] + ([TARGETS[-1]] if name else [])
-    if set(TARGETS[:-1]) - info.data.keys():
-        return name  # one of them is refused already
-    if len(given) != 1:
-        raise ValueError(f"say where to go back to by exactly one of {', '.join(TARGETS)}; not by {len(given)}")
-    if name and info.data.get("inclusive") is False:
-        raise ValueError("a named restore point is always part of the copy; leave inclusive out")
-    return name
-
-
 class Parameters(Authored):
     """Where to go back to, and what proves that it was reached.
 
@@ -101,13 +95,11 @@ class Parameters(Authored):
     database is waited for.
     """
 
-    inclusive: bool = True
     target_time: AwareDatetime | None = None
     target_lsn: Lsn | None = None
     target_xid: int | None = Field(default=None, ge=3, lt=2**32)
-    target_name: Annotated[str | None, AfterValidator(_one_target)] = Field(
-        default=None, min_length=1, max_length=63, pattern=r"^[^\x00-\x1f\x7f]*$", validate_default=True
-    )
+    target_name: str | None = Field(default=None, min_length=1, max_length=63, pattern=r"^[^\x00-\x1f\x7f]*$")
+    inclusive: bool = True
     timeline: int | None = Field(default=None, ge=1, lt=2**31)
     queries: tuple[Query, ...] = ()
     tables: tuple[Table, ...] = ()

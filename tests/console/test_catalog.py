@@ -60,7 +60,8 @@ def test_show_tells_parameters_gates_and_objectives(catalogs: Path, capsys: pyte
     assert code == 0
     assert shown["objectives"] == {"tier": "gold", "rto": "1 h", "rpo": "15 min"}
     assert {row["name"]: row["from"] for row in shown["needs"]} == {
-        "target_time": "you", "queries": "runbook", "tables": "runbook", "amcheck": "default",
+        "target_time": "you", "target_lsn": "default", "target_xid": "default", "target_name": "default",
+        "inclusive": "default", "timeline": "default", "queries": "runbook", "tables": "runbook", "amcheck": "default",
         "cutover": "default", "await_write": "default", "extract": "default",
     }  # fmt: skip
     assert main(["show", NAME]) == 0

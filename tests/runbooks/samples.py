@@ -32,7 +32,7 @@ def parameters(runbook: Runbook) -> dict[str, Any]:
     if runbook.parameters.get("how") == "restore":
         more["snapshot"] = f"{value('LAB_NORTH_COPIES')}/lost.rdb"
     if ways := set(getattr(spec, "BY", ())) - set(runbook.parameters):
-        more[max(ways)] = "x"  # one of several ways has to be named
+        more[max(ways)] = _sample(schema["properties"][max(ways)])  # one of several ways has to be named
     return more | {
         name: _sample(schema["properties"][name])
         for name in schema.get("required", ())
@@ -43,4 +43,5 @@ def parameters(runbook: Runbook) -> dict[str, Any]:
 def _sample(schema: dict[str, Any]) -> object:
     if schema.get("format") == "date-time":
         return datetime(2026, 11, 21, 22, tzinfo=UTC).isoformat()
-    return {"string": "x", "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}[schema["type"]]
+    schema = schema.get("anyOf", [schema])[0]
+    return {"string": "x", "integer": 3, "number": 1.0, "boolean": True, "array": [], "object": {}}[schema["type"]]

@@ -477,6 +477,21 @@ def test_pinned_parameter_is_refused(catalog: Catalog, name: str) -> None:
     [
         ({"target_time": "2026-11-21T22:00:00"}, "parameters.target_time: Input should have timezone info"),
         ({"target_time": SECRET}, "parameters.target_time: "),
+        ({"target_lsn": "0/3000000"}, "parameters.target_lsn: target_time is given, too; say"),
+        ({"target_time": None}, "parameters.target_time: say where to go back to by one of target_time, "),
+        ({"target_time": None, "target_lsn": SECRET}, "parameters.target_lsn: String should match"),
+        ({"target_time": None, "target_xid": SECRET}, "parameters.target_xid: "),
+        ({"target_time": None, "target_xid": 2}, "parameters.target_xid: .*greater than or equal to 3"),
+        ({"target_time": None, "target_xid": 2**32}, "parameters.target_xid: .*less than 4294967296"),
+        ({"target_time": None, "target_name": ""}, "parameters.target_name: "),
+        ({"target_time": None, "target_name": "a\nb"}, "parameters.target_name: String should match"),
+        ({"target_time": None, "target_name": "x" * 64}, "parameters.target_name: "),
+        (
+            {"target_time": None, "target_name": "x", "inclusive": False},
+            "parameters.inclusive: a restore ",
+        ),
+        ({"timeline": 0}, "parameters.timeline: "),
+        ({"timeline": SECRET}, "parameters.timeline: "),
         ({"amcheck": SECRET}, "parameters.amcheck: "),
         ({"pasword": SECRET}, "parameters.pasword: Extra inputs are not permitted"),
         ({"amcheck": SECRET, "pasword": 1}, "parameters.amcheck: .*; parameters.pasword: Extra"),
@@ -515,7 +530,7 @@ def test_odd_table_is_refused(catalog: Catalog, table: str) -> None:
 
 
 def test_missing_parameter_is_named(catalog: Catalog) -> None:
-    with pytest.raises(Invalid, match=r"^Invalid: parameters.target_time: Field required$"):
+    with pytest.raises(Invalid, match=r"^Invalid: parameters.target_time: say where to go back to by one of"):
         catalog.library.freeze(Start(runbook=NAME, reason="x"), PROCEDURE)
 
 
