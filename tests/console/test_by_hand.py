@@ -96,6 +96,28 @@ def test_printed_shell_restores_exactly_what_was_committed(lab: Lab, starter: St
     assert f"psql -h {copies(lab)[0]}/run " in done.stdout
 
 
+@pytest.mark.parametrize("kind", ["lsn", "xid", "name"])
+def test_printed_shell_restores_to_what_only_the_log_knows(lab: Lab, starter: Starter, kind: str) -> None:
+    """A position, a transaction, a restore point; the copy has the order before it, and not the one after it."""
+    quiet_moment(lab)
+    with lab.postgres.connect("orders") as connection, connection.cursor() as cursor:
+        connection.execute("insert into orders values (900000001, 'before', 1)")
+        told = cursor.execute("select pg_current_wal_insert_lsn()::text, txid_current()::text").fetchone()
+        connection.execute("select pg_create_restore_point(%s)", (f"it's {kind}",))
+        connection.execute("insert into orders values (900000002, 'after', 1)")
+    try:
+        assert told is not None
+        value = {"lsn": told[0], "xid": told[1], "name": "it's name"}[kind]
+        printed = starter("print", NAME, "-p", f"target_{kind}={value}", "--shell")
+        assert printed.code == 0, printed.err
+        done = on_the_host(lab, printed.out)
+        assert done.returncode == 0, done.stderr
+        assert {number for number in orders_in_copy(lab) if number > 900000000} == {900000001}
+    finally:
+        with lab.postgres.connect("orders") as connection:
+            connection.execute("delete from orders where number > 900000000")
+
+
 def test_printed_shell_takes_the_moment_from_the_environment(lab: Lab, starter: Starter) -> None:
     target = quiet_moment(lab)
     printed = starter("print", NAME, "--shell").out

@@ -62,6 +62,31 @@ async def test_live_restore_keeps_the_copy(lab: Lab, engine: Running) -> None:
     assert before <= orders_in_copy(lab)
 
 
+async def test_restore_point_is_reached_from_a_chain(lab: Lab, engine: Running) -> None:
+    """People see from what the copy is put together, and where in the log it stops."""
+    full = await asyncio.to_thread(lab.base_backup)
+    later = await asyncio.to_thread(lab.base_backup, full)
+    log = lab.place.load / "acknowledged.jsonl"
+    many = ledger.count(log)
+    await eventually(lambda: ledger.count(log) > many + RATE, "a second of orders since the last backup")
+    before = set(acknowledged(lab))
+    with lab.postgres.connect("orders") as connection:
+        connection.execute("select pg_create_restore_point('before the release')")
+    after = datetime.now(UTC)
+    recovery = await engine.start("live", parameters={"target_name": "before the release"})
+    await recovery.approve()
+    report = await recovery.ended()
+    assert report.outcome == "recovered", report.failure
+    told = next(shown for shown in report.gates[0].shown if "target" in shown)
+    assert told["target"].startswith("the restore point “before the release” (0/")
+    assert told["backups"] == [full.name, later.name]
+    assert [s.title for s in report.steps][2] == f"lay down backup {later.name}, put together from 2"
+    found = orders_in_copy(lab)
+    assert before <= found
+    assert not found & {number for number, at in acknowledged(lab).items() if at > after + timedelta(seconds=1)}
+    assert "last commit in the copy" in {figure.name for figure in report.figures}
+
+
 async def test_drill_leaves_nothing(lab: Lab, engine: Running) -> None:
     recovery = await engine.start("drill", target_time=await restorable(lab))
     report = await recovery.ended()
