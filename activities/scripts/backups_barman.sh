@@ -66,11 +66,8 @@ list_backups() {
             for (n in ids) {
                 id = ids[n]
                 say("path", id)
-                if (listed[n, "status"] != "DONE") {
-                    print "fault\tbackups.server: to Barman the backup " id " is " listed[n, "status"] ", not DONE;" \
-                        " see: barman show-backup " server " " id
-                    continue
-                }
+                say("status", listed[n, "status"])
+                if (listed[n, "status"] != "DONE") continue # Barman does not let it be used
                 size = told[id, "cluster_size"] ? told[id, "cluster_size"] : told[id, "size"]
                 segment = told[id, "xlog_segment_size"] ? told[id, "xlog_segment_size"] : segment
                 say("version", int(told[id, "version"] / 10000))
@@ -88,7 +85,7 @@ list_backups() {
                 if (found[name] == (name in noted ? noted[name] : segment)) print "wal\tarchive\t" name "\t" segment
                 else { cut = name; cuts++ }
             if (cuts) print "fault\tbackups.server: " cuts " segments of the log are not as long as Barman wrote down," \
-                " one is " cut "; bring them back from where the database or another copy of them is"
+                " one is " cut "; bring them back, or where it is its list that is wrong: barman rebuild-xlogdb " server
         }'
     find "$wals" -maxdepth 1 -type f -name '????????.history' -printf '%f\n' 2>/dev/null | while read -r name; do
         ask_barman get-wal "$SERVER" "$name" 2>/dev/null | awk -v line="${name%.history}" -v OFS='\t' \

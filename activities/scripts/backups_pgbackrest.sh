@@ -41,7 +41,7 @@ list_backups() {
         done
         [ -z "$of" ] || ask_pgbackrest repo-ls --recurse --repo="${REPOSITORY:-1}" --stanza="$SERVER" \
             "archive/$SERVER/$of" 2>/dev/null | sed 's/^.*\//file\//'
-    } | awk -F '\t' -v server="$SERVER" '
+    } | awk -F '\t' '
         function hex(word,    i, sum) {
             for (i = 1; i <= length(word); i++) sum = sum * 16 + index("0123456789ABCDEF", substr(word, i, 1)) - 1
             return sum
@@ -82,8 +82,7 @@ list_backups() {
                 say("timeline", hex(substr(told[n, "archive/start"], 1, 8)))
                 say("incremental", told[n, "prior"])
                 say("stopped", told[n, "timestamp/stop"])
-                if (told[n, "error"] == "true") print "fault\tbackups.server: pgBackRest found damaged pages while it took" \
-                    " the backup " id "; see: pgbackrest info --stanza=" server " --set=" id
+                say("status", told[n, "error"] == "true" ? "with damaged pages" : "ok")
                 if (!segment) segment = length_of(told[n, "lsn/start"], told[n, "archive/start"])
                 if (!segment) segment = length_of(told[n, "lsn/stop"], told[n, "archive/stop"])
             }

@@ -267,6 +267,24 @@ def test_compressed_backup_is_checked_too(story: Story) -> None:
     assert story.at.replayed(copy, story.at.rows[last]) == list(range(1, last + 1))
 
 
+@pytest.mark.parametrize("story", ["barman"], indirect=True)  # pgBackRest lists none that was not finished
+def test_failed_backup_says_only_that(story: Story) -> None:
+    backup = story.at.back_up()
+    begins = backups(story.at.listed())[backup]["start_lsn"]
+    story.at.archive()  # what comes later is there: Barman does not wait for what is missing
+    kept = story.at.segment(story.at.ask(f"select pg_walfile_name('{begins}')")[0])
+    aside = kept.with_name(f"aside.{kept.name}")
+    kept.rename(aside)
+    try:
+        words = ("-c", story.at.configuration, "check-backup", "orders", backup)
+        story.at.run(story.at.cli, *words, check=False)  # the mark stays when the segment is back
+    finally:
+        aside.rename(kept)
+    assert backups(story.at.listed())[backup] == {"path": backup, "status": "FAILED"}
+    _, wrong = story.at.lay_down(backup, "failed")
+    assert wrong == f"Fatal: Barman has no backup {backup} of orders that is done any more\n"
+
+
 @pytest.mark.parametrize(
     "given",
     [
