@@ -14,6 +14,12 @@ setup: .venv/.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
 
+# Without its dependencies: psycopg2 would have to be compiled, and the lock has what stands in for it.
+.barman/.stamp: .venv/.stamp tests/barman.lock
+	rm -rf .barman
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target .barman -r tests/barman.lock
+	touch $@
+
 demo: setup
 	$(BIN)/python -m lab.demo $(CUTOVER)
 
@@ -23,11 +29,11 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup packages
+test: setup packages .barman/.stamp
 	$(BIN)/python -m pytest -n $(JOBS) -m "not soak"
 
 # Each time another chance, where `make test` draws the same for one commit.
-soak: setup packages
+soak: setup packages .barman/.stamp
 	RECOVERY_TEST_SEED=$${RECOVERY_TEST_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} $(BIN)/python -m pytest -m soak
 
 bench: setup
@@ -40,4 +46,4 @@ lock:
 	scripts/lock $(PYTHON) $(PIP_TOOLS)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .barman .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,165 @@
+# What there is of backups and log in Barman's catalogue of SERVER, and how it is laid down and fetched.
+# Barman (CLI with CONFIGURATION) keeps it on this host, and its user is ours. It is never asked to "check-backup": that
+# marks a backup as failed, for good, while a segment is away.
+. ./json.sh
+ask_barman() { "$CLI" ${CONFIGURATION:+-c} ${CONFIGURATION:+"$CONFIGURATION"} "$@"; }
+why_barman() { ask_barman "$@" 2>&1 >/dev/null | tail -n 1 | tr '\t' ' ' | sed 's/^ERROR: //'; }
+catalogue() { # sets "rows": what Barman knows of SERVER and of each backup that is done
+    rows=$(ask_barman sync-info "$SERVER" 2>/dev/null | json_rows) && [ -n "$rows" ]
+}
+last_said() { printf '%s\n' "$said" | grep . | tail -n 1 | sed 's/^ERROR: //'; }
+chain_of() { # from the backup $1 to the full one that it begins with
+    one=$1
+    while [ -n "$one" ]; do
+        echo "$one"
+        one=$(known "backups/$one/parent_backup_id")
+    done
+}
+known() { printf '%s\n' "$rows" | awk -F '\t' -v path="$1" '$1 == path { print $2 }'; }
+list_backups() {
+    if ! command -v "$CLI" >/dev/null; then
+        printf 'fault\tbackups.cli: there is no program %s; install Barman, or name where it is\n' "$CLI"
+        return
+    fi
+    if [ -n "$CONFIGURATION" ] && [ ! -r "$CONFIGURATION" ]; then
+        printf 'fault\tbackups.configuration: %s cannot be read by %s; let it, or name another\n' \
+            "$CONFIGURATION" "$(id -un)"
+        return
+    fi
+    if ! catalogue; then
+        printf 'fault\tbackups.server: Barman tells nothing of %s (%s); name one that it has\n' \
+            "$SERVER" "$(why_barman sync-info "$SERVER")"
+        return
+    fi
+    command -v rsync >/dev/null || printf 'fault\tbackups.cli: Barman lays backups down with rsync; install it\n'
+    wals=$(known config/wals_directory)
+    [ -d "$wals" ] && [ -r "$wals" ] ||
+        printf 'fault\tbackups.server: the log of %s lies in %s; have it in a folder that can be read here\n' "$SERVER" "$wals"
+    {
+        printf '%s\n' "$rows"
+        ask_barman -f json list-backups "$SERVER" 2>/dev/null | json_rows | sed 's/^[^/]*/listed/'
+        find "$wals" "$(known config/incoming_wals_directory)" "$(known config/streaming_wals_directory)" -maxdepth 2 \
+            -type f -printf 'found/%f\t%s\n' 2>/dev/null
+    } | awk -F '\t' -v server="$SERVER" '
+        function hex(word,    i, sum) {
+            for (i = 1; i <= length(word); i++) sum = sum * 16 + index("0123456789ABCDEF", substr(word, i, 1)) - 1
+            return sum
+        }
+        # Copied by pg_basebackup, a backup ends for Barman where the next segment begins: it needs nothing of that one.
+        function within(lsn, size,    half, low) {
+            if (split(lsn, half, "/") != 2) return lsn
+            low = hex(half[2])
+            if (low % size) return lsn
+            return low ? half[1] "/" sprintf("%X", low - 1) : sprintf("%X/FFFFFFFF", hex(half[1]) - 1)
+        }
+        function say(key, value) { print "backup\t" id "\t" key "\t" value }
+        { split($1, part, "/") }
+        part[1] == "backups" && part[3] != "tablespaces" { told[part[2], part[3]] = $2 }
+        part[1] == "backups" && part[3] == "tablespaces" && part[5] == 1 { spaces[part[2]]++ }
+        part[1] == "listed" && part[3] == "backup_id" { ids[part[2]] = $2 }
+        part[1] == "listed" { listed[part[2], part[3]] = $2 }
+        part[1] == "wals" { segments[part[2], part[3]] = $2 }
+        part[1] == "wals" && part[3] == "name" { names[part[2]] }
+        part[1] == "found" && part[2] ~ /^[0-9A-F]+$/ && length(part[2]) == 24 { found[part[2]] = $2 }
+        END {
+            segment = 16777216
+            for (n in ids) {
+                id = ids[n]
+                say("path", id)
+                say("status", listed[n, "status"])
+                if (listed[n, "status"] != "DONE") continue # Barman does not let it be used
+                size = told[id, "cluster_size"] ? told[id, "cluster_size"] : told[id, "size"]
+                segment = told[id, "xlog_segment_size"] ? told[id, "xlog_segment_size"] : segment
+                say("version", int(told[id, "version"] / 10000))
+                say("kbytes", int((size + 1023) / 1024))
+                say("tablespaces", spaces[id] + 0)
+                say("system", told[id, "systemid"])
+                say("start_lsn", told[id, "begin_xlog"])
+                say("stop_lsn", within(told[id, "end_xlog"], segment))
+                say("timeline", told[id, "timeline"])
+                say("incremental", told[id, "parent_backup_id"])
+                say("stopped", listed[n, "end_time_timestamp"])
+            }
+            for (n in names) noted[segments[n, "name"]] = segments[n, "size"]
+            for (name in found) # one that is compressed is whole when it has the size that Barman wrote down
+                if (found[name] == (name in noted ? noted[name] : segment)) print "wal\tarchive\t" name "\t" segment
+                else { cut = name; cuts++ }
+            if (cuts) print "fault\tbackups.server: " cuts " segments of the log are not as long as Barman wrote down," \
+                " one is " cut "; bring them back, or where it is its list that is wrong: barman rebuild-xlogdb " server
+        }'
+    find "$wals" -maxdepth 1 -type f -name '????????.history' -printf '%f\n' 2>/dev/null | while read -r name; do
+        ask_barman get-wal "$SERVER" "$name" 2>/dev/null | awk -v line="${name%.history}" -v OFS='\t' \
+            '$1 ~ /^[0-9]+$/ && $2 ~ /^[0-9A-F]+\/[0-9A-F]+$/ { print "history", line, $1, $2 }'
+    done
+}
+# Lay the backup $1 down in $2, and its tablespaces in folders of $3 by their number. What is there already is removed.
+lay_down() {
+    rm -rf "$2" "$3" "$2.staged"
+    catalogue || fail Transient "backups.server: Barman tells nothing of $SERVER: $(why_barman sync-info "$SERVER")"
+    [ "$(known "backups/$1/status")" = DONE ] || fail Fatal "Barman has no backup $1 of $SERVER that is done any more"
+    # Put together from a chain, a file gets a new checksum, and the damage in a block of one of them is not seen in it.
+    chain=$(chain_of "$1")
+    [ "$chain" = "$1" ] || for member in $chain; do
+        said=$(ask_barman verify-backup "$SERVER" "$member" 2>&1) ||
+            fail Fatal "the backup $member does not match its manifest: $(last_said)"
+    done
+    given=$IFS
+    IFS='
+'
+    # shellcheck disable=SC2046  # two words a tablespace
+    set -- "$1" "$2" "$3" $(printf '%s\n' "$rows" | awk -F '\t' -v id="$1" -v folder="$3" '
+        split($1, part, "/") == 5 && part[1] == "backups" && part[2] == id && part[3] == "tablespaces" {
+            if (part[5] == 0) name = $2
+            if (part[5] == 1) print "--tablespace\n" name ":" folder "/" $2
+        }')
+    IFS=$given
+    backup=$1 copy=$2
+    shift 3
+    mkdir "$copy.staged"
+    # "get-wal": no log is copied along, it is fetched as it is needed.
+    if ! said=$(ask_barman restore --get-wal --staging-path "$copy.staged" --staging-location local "$@" \
+        "$SERVER" "$backup" "$copy" 2>&1); then
+        rm -rf "$copy.staged"
+        case $said in
+            *"No space left"*)
+                rm -rf "$copy" # a full disk would not even let this be undone
+                fail Fatal "the disk is full; free room under $(dirname "$copy")"
+                ;;
+            *"Permission denied"* | *"No such file"* | *"not in PATH"*)
+                fail Fatal "the backup $backup cannot be laid down by Barman: $(last_said)"
+                ;;
+        esac
+        fail Transient "the backup $backup could not be laid down by Barman: $(last_said)"
+    fi
+    rm -rf "$copy.staged"
+    if [ -e "$copy/backup_manifest.$backup" ]; then
+        mv "$copy/backup_manifest.$backup" "$copy/backup_manifest"
+    else # of a compressed one it stays in the catalogue
+        cp "$(known config/basebackups_directory)/$backup/data/backup_manifest" "$copy/backup_manifest" 2>/dev/null ||
+            fail Fatal "the backup $backup has no manifest to check it by; run: barman generate-manifest $SERVER $backup"
+    fi
+    # What Barman changed for a recovery of its own is taken back: what is checked, and left, is what was backed up.
+    find "$copy" -name '*.origin' -type f | while read -r file; do
+        grep -qF "\"${file#"$copy/"}\"" "$copy/backup_manifest" || mv "$file" "${file%.origin}"
+    done
+    # A map of tablespaces would lead into the original: the links are made by Barman.
+    rm -f "$copy/recovery.signal" "$copy/.barman-recover.info" "$copy/tablespace_map"
+    said=$("$BIN/pg_verifybackup" -n -q -e -i tablespace_map "$copy" 2>&1) ||
+        fail Fatal "the backup $backup does not match its manifest: $(printf '%s' "$said" | head -n 1)"
+}
+# Barman takes a third of a second to say that there is none, and that is asked often: the folders are looked at first.
+fetch_command() {
+    catalogue || fail Transient "backups.server: Barman tells nothing of $SERVER: $(why_barman sync-info "$SERVER")"
+    cat <<FETCH
+log=\$(printf '%.16s' "\$1")
+for file in "$(known config/wals_directory)/\$log/\$1" "$(known config/wals_directory)/\$1" \\
+    "$(known config/incoming_wals_directory)/\$1" "$(known config/streaming_wals_directory)/\$1"; do
+    [ -f "\$file" ] || continue
+    if "$CLI" ${CONFIGURATION:+-c} ${CONFIGURATION:+\"$CONFIGURATION\"} get-wal "$SERVER" "\$1" >"\$2.fetched" && [ -s "\$2.fetched" ]; then
+        mv "\$2.fetched" "\$2" && exit 0
+    fi
+done
+rm -f "\$2.fetched"
+exit 1
+FETCH
+}
