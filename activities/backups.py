@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from activities import ssh
-from activities.chains import chains
+from activities.chains import by_place, chains
+from activities.sources import Source
 from activities.ssh import HostAt
 from activities.targets import Target
 from activities.timelines import Line, lines, lsn, numbered, position, segment_name, segments_on, timeline_of, unbroken
@@ -28,9 +29,12 @@ REACH_BACK = 1024
 A database that is down leaves up to ``max_wal_size`` of recycled segments behind its last one, quickly told apart.
 """
 
+SEGMENT = 16 * 1024 * 1024
+"""Bytes of a segment of the log where nothing tells another size."""
+
 SAID = {
-    "path": ".+", "incremental": r"[0-9A-F/]{0,17}", "stopped": r"\d{0,11}", "gone": r"[\d ]{0,400}",
-    "original": r"[\d ]{0,400}",
+    "path": ".+", "incremental": r"[0-9A-Za-z/_.-]{0,80}", "status": "[A-Za-z_ ]{0,40}", "stopped": r"\d{0,11}",
+    "gone": r"[\d ]{0,400}", "original": r"[\d ]{0,400}",
 } | dict.fromkeys(("start_lsn", "stop_lsn"), "[0-9A-F]{1,8}/[0-9A-F]{1,8}")  # fmt: skip
 """What a backup may say of itself; numbers else. What a damaged one says otherwise is as if it said nothing."""
 
@@ -91,7 +95,7 @@ class Inventory(Wire):
     flush_lsn: str = ""
     timeline: int = 0
     system: str = ""
-    segment: int = 16 * 1024 * 1024
+    segment: int = SEGMENT
     archiving: bool = True
     amcheck: bool = True
     backups: tuple[Backup, ...] = ()
@@ -119,10 +123,9 @@ class Inventory(Wire):
 
 
 class FindBackups(Spec):
-    """Where to look: the database's own folders and sockets on its host; and for what.
+    """Where to look: the database's own folders and sockets on its host, where its backups are; and for what.
 
-    ``restore_command`` fetches a file of the log where the archive's cannot be read as they are. ``wanted`` is the
-    timeline to restore (0: the running database's).
+    ``wanted`` is the timeline to restore (0: the running database's).
     """
 
     host: HostAt
@@ -132,17 +135,14 @@ class FindBackups(Spec):
     port: int
     dbname: str
     dbuser: str
-    backups: str
-    archive: str
-    restore_command: str = ""
+    source: Source
     target: Target | None = None
     wanted: int = 0
 
     def values(self) -> dict[str, object]:
         """Return the shell variables of ``inventory``."""
-        return self.model_dump(exclude={"host", "system", "drill", "restore_command", "target", "wanted"}) | {
-            "restore": self.restore_command
-        }
+        own = self.model_dump(include={"bin", "data", "sockets", "port", "dbname", "dbuser"})
+        return own | self.source.values()
 
 
 class Backups(Probe[FindBackups, Inventory]):
@@ -195,8 +195,8 @@ class Backups(Probe[FindBackups, Inventory]):
         """Run a script on these segments of the path."""
         names = (segment_name(timeline_of(n, found.path, found.segment), n, found.segment) for n in numbers)
         given = {
-            "bin": spec.bin, "archive": spec.archive, "data": spec.data, "restore": spec.restore_command,
-            "size": found.segment, "timeline": f"{found.path[-1].timeline:08X}", "segments": " ".join(names),
+            **spec.source.values(), "bin": spec.bin, "data": spec.data, "size": found.segment,
+            "timeline": f"{found.path[-1].timeline:08X}", "segments": " ".join(names),
         }  # fmt: skip
         return await ssh.look(spec.host, script, given | dict(values), ssh.within(self.limit / 2))
 
@@ -224,6 +224,8 @@ def inventory(text: str, wanted: int = 0) -> Inventory:
                 rows[name][key] = value
             case ["wal", _, name, size]:
                 segments.append((name, int(size)))
+            case ["history", name, timeline, left] if re.fullmatch("[0-9A-F]{8}", name):
+                branches["archive"][int(name, 16)].append((timeline, left))
             case ["history", where, name, timeline, left] if re.fullmatch("[0-9A-F]{8}", name):
                 branches[where][int(name, 16)].append((timeline, left))
             case ["fault", fault]:
@@ -233,9 +235,10 @@ def inventory(text: str, wanted: int = 0) -> Inventory:
             case [key, value]:
                 facts[key] = value
     live: dict[str, Any] = json.loads(facts["live"]) if "live" in facts else {}
-    segment = int(facts.get("segment") or 16 * 1024 * 1024)
+    # Of a database that is lost only what it left behind tells.
+    segment = int(facts.get("segment") or next((size for name, size in segments if len(name) == 24), SEGMENT))
     flush = live.get("flush_lsn", "")
-    own = live.get("timeline") or int(facts.get("timeline") or 0)
+    own = live.get("timeline") or int(facts.get("timeline") or 0) or _newest(rows.values(), branches)
     path, fault = _path(wanted or own, branches)
     # What is final is counted from when the position was read: looking at large backups takes its time after that.
     now = datetime.fromisoformat(live["now"]) if live else datetime.fromtimestamp(float(facts["now"]), UTC)
@@ -258,6 +261,11 @@ def inventory(text: str, wanted: int = 0) -> Inventory:
     linked = chains(rows)
     listed = tuple(_backup(name, rows, found, linked[name]) for name in sorted(rows))
     return found.model_copy(update={"backups": listed})
+
+
+def _newest(rows: Iterable[Mapping[str, str]], branches: Mapping[str, Mapping[int, list[tuple[str, str]]]]) -> int:
+    known = [int(row.get("timeline") or 0) for row in rows]
+    return max([0, *known, *(timeline for told in branches.values() for timeline in told)])
 
 
 def _path(wanted: int, branches: Mapping[str, Mapping[int, list[tuple[str, str]]]]) -> tuple[tuple[Line, ...], str]:
@@ -319,7 +327,7 @@ def _backup(
         start_lsn=row.get("start_lsn", ""),
         stop_lsn=row.get("stop_lsn", ""),
         stopped_at=datetime.fromtimestamp(int(row["stopped"]), UTC) if row.get("stopped") else None,
-        size=sum(int(rows[one].get("kbytes") or 0) for one in chain) * 1024,
+        size=sum(int(rows[one].get("kbytes") or 0) for one in (chain if by_place(row) else (name,))) * 1024,
         chain=tuple(rows[one].get("path", "") for one in chain) if len(chain) > 1 else (),
         links=bool(int(row.get("tablespaces") or 0)),
     )
@@ -330,6 +338,8 @@ def _backup(
 def _fault(backup: Backup, row: Mapping[str, str], found: Inventory) -> str:
     if row.get("system") and found.system and row["system"] != found.system:
         return "of another database system"
+    if row.get("status") == "with damaged pages":
+        return "has pages that were damaged when it was taken"
     if row.get("gone"):
         return f"the files of its tablespaces {row['gone'].strip()} are not where its links lead"
     if row.get("original"):

@@ -10,11 +10,16 @@ NEEDED = ("version", "start_lsn", "stop_lsn", "stopped")
 """What every whole backup tells of itself."""
 
 
+def by_place(row: Mapping[str, str]) -> bool:
+    """Tell whether it names the backup before it by a position in the log."""
+    return "/" in row.get("incremental", "")
+
+
 def chains(rows: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, ...] | str]:
     """Return for each backup those it is put together from, the full one first and itself last, or why it cannot be.
 
     ``rows`` are what backups tell of themselves: an incremental one names the position (``incremental``) and timeline
-    (``parent``) at which the one before it began.
+    (``parent``) at which the one before it began; where a tool keeps them, the name of that one.
     """
     whole = {name: row for name, row in rows.items() if all(row.get(key) for key in NEEDED)}
     begun: dict[tuple[str, str, str], list[str]] = {}
@@ -26,18 +31,23 @@ def chains(rows: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, ...] |
         if name in found:
             return found[name]
         if name not in whole:
-            return "not complete: label or manifest is missing"
+            status = rows[name].get("status")
+            return f"not complete: it is {status}" if status else "not complete: label or manifest is missing"
         row = whole[name]
         if not row.get("incremental"):
             return (name,)
-        before = begun.get((row["incremental"], row.get("parent", ""), row.get("system", "")), [])
+        if by_place(row):
+            before = begun.get((row["incremental"], row.get("parent", ""), row.get("system", "")), [])
+        else:
+            before = [row["incremental"]] if row["incremental"] in rows else []
         known = [link(one, seen | {name}) for one in before if one not in seen | {name}]
         fits = [one for one in known if isinstance(one, tuple)]
         if fits:
             return (*min(fits, key=len), name)
         if before:
             return f"incremental: the one before it, {before[0]}, cannot be used: {_first(known)}"
-        return f"incremental: the backup that began at {row['incremental']} is missing"
+        one = f"that began at {row['incremental']}" if by_place(row) else row["incremental"]
+        return f"incremental: the backup {one} is missing"
 
     for name in sorted(rows, key=lambda one: position(rows[one].get("start_lsn") or "0/0")):  # what is before it first
         found[name] = link(name, frozenset())

@@ -40,7 +40,7 @@ class DatabaseAt(Wire):
         known = HostAt.model_validate(host.model_dump() | {"name": database.host})
         return cls(
             name=name, host=known, bin=database.bin, data=database.data, sockets=database.sockets, port=database.port,
-            dbname=database.name, dbuser=database.user, archive=database.archive, copies=database.copies,
+            dbname=database.name, dbuser=database.user, archive=database.archive or "", copies=database.copies,
             upstream=database.upstream or "",
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from activities import ssh
+from activities.sources import Source
 from activities.ssh import HostAt
 from activities.targets import Target
 from recovery.actions import Action, Probe, Spec
@@ -47,32 +48,32 @@ async def _state(spec: CopySpec) -> dict[str, list[str]]:
 class PlaceCopy(CopySpec):
     """Which backup to lay down, and how it is to replay: up to ``target``, along ``timeline``.
 
-    ``chain`` are the folders from which an incremental backup is put together, the full one first, its own last;
-    ``restore_command`` fetches files of the log where the archive's cannot be read as they are.
+    ``chain`` are the backups from which an incremental one is put together, the full one first, its own last.
     """
 
     backup: str
-    archive: str
     data: str
     timeline: int
     target: Target
+    source: Source
     chain: tuple[str, ...] = ()
-    restore_command: str = ""
 
     @model_validator(mode="before")
     @classmethod
     def _told_before(cls, told: Any) -> Any:
-        """Take a spec of a recovery that began when there were only moments to go back to."""
+        """Take a spec of a recovery that began when there were only moments to go back to, and folders."""
         if isinstance(told, dict) and "target_time" in told and "target" not in told:
-            return told | {"target": Target.at(datetime.fromisoformat(str(told["target_time"])))}
+            at = Target.at(datetime.fromisoformat(str(told["target_time"])))
+            return told | {"target": at, "source": Source(archive=told.get("archive", ""))}
         return told
 
     def values(self) -> dict[str, object]:
         """Return the shell variables of ``place_copy``."""
-        return super().values() | {
-            "backup": "\n".join(self.chain or (self.backup,)), "archive": self.archive, "data": self.data,
-            "kind": self.target.kind, "target": self.target.value, "timeline": self.timeline,
-            "inclusive": "on" if self.target.inclusive else "off", "restore": self.restore_command,
+        chain = self.chain if self.source.kind == "native" else ()
+        return super().values() | self.source.values() | {
+            "backup": "\n".join(chain or (self.backup,)), "data": self.data, "timeline": self.timeline,
+            "kind": self.target.kind, "target": self.target.value,
+            "inclusive": "on" if self.target.inclusive else "off",
         }  # fmt: skip
 
 

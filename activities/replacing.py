@@ -103,6 +103,7 @@ class Replacing:
         d = self.copy.database
         made = {key: value for key, value in self.copy.of_copy(port).items() if key != "drill"}
         return made | {
-            "data": d.data, "archive": d.archive, "backups": d.backups, "sockets": d.sockets, "port": d.port,
+            "data": d.data, "archive": d.archive or "", "backups": d.backups.folder or "", "sockets": d.sockets,
+            "port": d.port,
             "fenced": self.fenced, "identity": standing.identity, "rule": standing.rule, "rules": standing.rules,
         }  # fmt: skip

@@ -11,12 +11,17 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "scripts"
 TAKEN = re.compile(r"^\. \./([a-z_]+)\.sh\n", re.MULTILINE)
 """A line by which a script takes another one's functions: alone on a host there is no file beside it."""
+NATIVE = "native"
+"""The kind of backups that PostgreSQL's own tools make."""
 
 
 @cache
-def text(name: str) -> str:
-    """Return the script ``name`` (without ``.sh``) with what it takes from others."""
-    return TAKEN.sub(lambda found: text(found[1]), own(name))
+def text(name: str, kind: str = NATIVE) -> str:
+    """Return the script ``name`` (without ``.sh``) with what it takes from others.
+
+    What it takes of ``backups`` are the functions for backups of that ``kind``.
+    """
+    return TAKEN.sub(lambda found: text(found[1], kind), own(f"{name}_{kind}" if name == "backups" else name))
 
 
 @cache
@@ -35,8 +40,11 @@ def own(name: str) -> str:
 
 
 def script(name: str, values: Mapping[str, object]) -> str:
-    """Return the script ``name`` headed by its ``values`` as quoted shell variables."""
-    return "\n".join([*heads(values), text(name)])
+    """Return the script ``name`` headed by its ``values`` as quoted shell variables.
+
+    Among these ``backups_of`` is the kind of backups that it works on, if it does.
+    """
+    return "\n".join([*heads(values), text(name, str(values.get("backups_of", NATIVE)))])
 
 
 def heads(values: Mapping[str, object]) -> list[str]:

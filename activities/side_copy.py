@@ -10,6 +10,7 @@ from activities.backups import SKEW, FindBackups, Inventory
 from activities.postgres import AskReadiness, PlaceCopy, Readiness, ReplayCopy, copy_name
 from activities.proofs import CompareCopy, Question, VerifyCopy
 from activities.restorable import Choice, choose
+from activities.sources import Source
 from activities.ssh import HostAt
 from activities.targets import Target
 from runbooks.procedures.database_point_in_time_restore import Parameters
@@ -43,8 +44,8 @@ class SideCopy:
         """Return where to look for backups and log."""
         d = self.database
         return FindBackups(
-            **self.common(), **self._running(), data=d.data, backups=d.backups, archive=d.archive,
-            restore_command=d.restore_command or "", target=self.target, wanted=self.wanted.timeline or 0,
+            **self.common(), **self._running(), data=d.data, source=Source.of(d), target=self.target,
+            wanted=self.wanted.timeline or 0,
         )  # fmt: skip
 
     def room(self) -> AskReadiness:
@@ -63,8 +64,7 @@ class SideCopy:
             **self.of_copy(port),
             backup=choice.backup.path,
             chain=choice.backup.chain,
-            archive=self.database.archive,
-            restore_command=self.database.restore_command or "",
+            source=Source.of(self.database),
             data=self.database.data,
             target=self.target,
             timeline=choice.timeline,

@@ -7,9 +7,6 @@ from itertools import pairwise
 
 from recovery.models import Wire
 
-SEGMENT = 16 * 1024 * 1024
-"""Bytes of a segment where nothing else is told."""
-
 
 class Line(Wire):
     """The part of a timeline that leads to the wanted one, up to the position ``end`` ("": it is the wanted one)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from recovery.models import Authored, GatePolicy, HoldPolicy, Name, Text, Tier
 from recovery.safety import Rules
@@ -77,8 +77,43 @@ class Host(Authored):
     seen_from: dict[Name, Address] = {}
 
 
+class Backups(Authored):
+    """Where a database's backups are, on its host: a ``folder`` of base backups, or a tool's repository.
+
+    The folder has what pg_basebackup made (plain, full or incremental). A tool, Barman or pgBackRest, is asked by its
+    program ``cli``; it has the log, too. ``server`` is the name that it has for the database (a stanza of pgBackRest),
+    ``configuration`` its file, if not the usual one, ``repository`` the number of one of pgBackRest's.
+    """
+
+    kind: Literal["native", "barman", "pgbackrest"] = "native"
+    folder: Path | None = None
+    cli: Path | None = None
+    server: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
+    configuration: Path | None = None
+    repository: int | None = Field(default=None, ge=1, le=256)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """Take the name of a folder alone, too."""
+        return {"folder": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        tools = ("server", "cli", "configuration", "repository")
+        needed, others = ("folder", tools) if self.kind == "native" else (tools[0], ("folder",))
+        if getattr(self, needed) is None:
+            raise ValueError(f"{needed} is needed for backups of the kind {self.kind}")
+        for one in others:
+            if getattr(self, one) is not None:
+                raise ValueError(f"{one} is of no use for backups of the kind {self.kind}; leave it out")
+        return self
+
+
 class Database(Authored):
-    """A PostgreSQL database with base backups (pg_basebackup, plain) and a WAL archive on its host.
+    """A PostgreSQL database with backups and a WAL archive on its host.
+
+    ``backups`` says where the backups are, ``archive`` is the folder of the log, unless a tool keeps that.
 
     ``copies`` is the folder for restored copies and ``copy_ports`` the TCP ports that they may use; ``user`` logs
     in over the Unix socket in ``sockets``. ``drill`` marks the place where copies go as a drill target.
@@ -99,14 +134,22 @@ class Database(Authored):
     port: Port
     name: Name
     user: Name
-    backups: Path
-    archive: Path
+    backups: Backups
+    archive: Path | None = None
     restore_command: RestoreCommand | None = None
     copies: Path
     copy_ports: tuple[Port, ...] = Field(min_length=1)
     drill: bool = False
     peer: Name | None = None
     upstream: Text | None = None
+
+    @model_validator(mode="after")
+    def _logged(self) -> Self:
+        if self.archive is None and (self.backups.kind == "native" or self.peer):
+            raise ValueError("archive: the folder of the log is needed where no tool keeps it, or there is a peer")
+        if self.restore_command and self.backups.kind != "native":
+            raise ValueError(f"restore_command: {self.backups.kind} fetches the log itself; leave it out")
+        return self
 
 
 class Store(Authored):

@@ -140,18 +140,23 @@ def branches(lab: Lab, folder: Path, seed: str, chain: int = 2) -> Iterator[Bran
         yield found
 
 
-def estate(lab: Lab, found: Branches) -> tuple[Database, Host]:
-    """Return what an estate says of the database: it lies on a host of the lab."""
-    site, here = found.postgres.place, lab.place
-    host = Host(
+def host(lab: Lab) -> Host:
+    """Return what an estate says of the lab's host."""
+    here = lab.place
+    return Host(
         site="north", address="127.0.0.1", port=lab.ports["ssh"], user=lab.postgres.who.name,
         known_hosts=str(here.ssh / "known_hosts"), key=str(here.ssh / "client_key"), jobs=str(here.jobs),
     )  # fmt: skip
+
+
+def estate(lab: Lab, found: Branches) -> tuple[Database, Host]:
+    """Return what an estate says of the database: it lies on a host of the lab."""
+    site = found.postgres.place
     return Database(
         host="north-db", tier="gold", bin=str(found.postgres.binaries), data=str(site.data), sockets=str(site.sockets),
         port=found.postgres.port, name="orders", user="postgres", backups=str(site.backups), archive=str(site.archive),
         copies=str(site.copies), copy_ports=tuple(free_ports(("a", "b")).values()), drill=True,
-    ), host  # fmt: skip
+    ), host(lab)  # fmt: skip
 
 
 def spaced(found: Branches, folder: Path) -> None:

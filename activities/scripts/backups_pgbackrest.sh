@@ -130,6 +130,18 @@ lay_down() {
     rm -f "$copy/recovery.signal"
     chmod 700 "$copy"
 }
+# Have the control file of the newest backup in "global", where that of the database is lost. One that lies in a bundle with
+# other files cannot be had alone: then nothing of the log can be read until the backup is laid down.
+control_file() {
+    newest=$(told_of | sed -n 's/^0\/backup\/[0-9]*\/label\t//p' | tail -n 1)
+    for form in "" ".gz gzip -dc" ".bz2 bzip2 -dc" ".lz4 lz4 -dc" ".zst zstd -dc"; do
+        suffix=${form%% *} how=${form#"$suffix"}
+        ask_pgbackrest repo-get --repo="${REPOSITORY:-1}" --stanza="$SERVER" \
+            "backup/$SERVER/$newest/pg_data/global/pg_control$suffix" 2>/dev/null | ${how:-cat} >global/pg_control 2>/dev/null
+        [ ! -s global/pg_control ] || return 0
+    done
+    rm -f global/pg_control
+}
 # It asks the database's control file of which system it is: that of the copy, in which the server runs this, is there
 # also when the original has been lost.
 fetch_command() {

@@ -1,11 +1,9 @@
 # The program that fetches a file of the log: sh fetch NAME PATH [HOW].
-# It takes it by the estate's own command RESTORE if there is one, else from ARCHIVE, else from what the running
-# database has not archived yet; a file cut short is no log.
+# It comes from where the backups are, else from what the running database has not archived yet; a file cut short is none.
+. ./backups.sh
 quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; }
 fetcher() { # $1 bytes of a segment
-    cat <<FETCH
-own=$(quoted "$RESTORE") archive=$(quoted "$ARCHIVE") running=$(quoted "$DATA")/pg_wal size=$1
-FETCH
+    printf 'running=%s/pg_wal size=%s\n' "$(quoted "$DATA")" "$1"
     cat <<'FETCH'
 whole() {
     case $1 in
@@ -13,14 +11,12 @@ whole() {
         *) [ "$(stat -Lc %s "$2" 2>/dev/null)" = "$size" ] ;;
     esac
 }
-if [ -n "$own" ]; then
-    percent=$(printf '\001') # as PostgreSQL reads it: %% is a percent sign
-    sh -c "$(printf '%s' "$own" | sed "s|%%|$percent|g; s|%f|$1|g; s|%p|$2|g; s|$percent|%|g")" </dev/null &&
-        whole "$1" "$2" && exit 0
-    rm -f "$2"
-elif whole "$1" "$archive/$1"; then
-    ${3:-cp} "$archive/$1" "$2" && exit 0
-fi
+(
+FETCH
+    fetch_command
+    cat <<'FETCH'
+) && whole "$1" "$2" && exit 0
+rm -f "$2"
 whole "$1" "$running/$1" && ${3:-cp} "$running/$1" "$2"
 FETCH
 }

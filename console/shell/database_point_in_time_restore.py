@@ -78,7 +78,7 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
     return {step: body(step, given) for step, given in values.items()} | {
         "target": _target(place.target, wanted.timeline, known),
         "copy": _copy(place, known),
-        "shared": _shared(values),
+        "shared": _shared(values, database.backups.kind),
         "ports": " ".join(map(str, database.copy_ports)),
         "proof": _proof(verify),
         "expect": _expect(verify),
@@ -86,7 +86,7 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
         "dbuser": shlex.quote(database.user),
         "dbname": shlex.quote(database.name),
         "data": database.data,
-        "backups": shlex.quote(database.backups),
+        "backups": shlex.quote(database.backups.folder or ""),
         "guard": _guard(Replacing(copy), port),
         "fenced": Replacing(copy).fenced,
         "keep_for": span(frozen.keep_for.total_seconds()),
@@ -127,10 +127,10 @@ def body(step: str, values: Mapping[str, object]) -> str:
     return "\n".join(["(", "set +eu", *given, text.rstrip(), ")"])
 
 
-def _shared(steps: Iterable[str]) -> str:
-    """Return what the scripts of these steps take from others, as functions."""
+def _shared(steps: Iterable[str], kind: str) -> str:
+    """Return what the scripts of these steps take from others, as functions; ``kind`` is that of the backups."""
     names = sorted({name for step in steps for name in TAKEN.findall(own(step))})
-    return "\n".join(f"with_{name}() {{\n{text(name).rstrip()}\n}}" for name in names)
+    return "\n".join(f"with_{name}() {{\n{text(name, kind).rstrip()}\n}}" for name in names)
 
 
 def _guard(new: Replacing, port: int) -> str:

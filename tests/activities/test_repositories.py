@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from activities.backups import position
 from activities.scripts import text
+from activities.timelines import position
 from tests.repositories import Repository, barman, pgbackrest
 
 SIZE = 1024 * 1024

@@ -196,7 +196,7 @@ def test_specs_are_of_one_copy() -> None:
 def test_specs_carry_what_was_chosen() -> None:
     placed = copy().place(CHOICE, 6001)
     assert (placed.backup, placed.timeline, placed.target) == ("/srv/backups/monday", 3, Target.at(TARGET))
-    assert (placed.archive, placed.data) == (DATABASE.archive, DATABASE.data)
+    assert (placed.source.archive, placed.data) == (DATABASE.archive, DATABASE.data)
     assert copy().replay(CHOICE, 6001).enough == "0/9000000"
 
 

@@ -137,8 +137,8 @@ def test_long_chain_is_followed() -> None:
     """Hourly for two months, and never a full one in between."""
     rows = {
         f"b{n:05}": {
-            "path": "/b", "version": "18", "start_lsn": lsn(n * SIZE + SIZE), "timeline": "1", "stop_lsn": "9/9", "stopped": "1",
-            "incremental": lsn(n * SIZE) if n else "", "parent": "1",
+            "path": "/b", "version": "18", "start_lsn": lsn(n * SIZE + SIZE), "timeline": "1", "stop_lsn": "9/9",
+            "stopped": "1", "incremental": lsn(n * SIZE) if n else "", "parent": "1",
         }
         for n in range(1500)
     }  # fmt: skip

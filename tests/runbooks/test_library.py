@@ -234,6 +234,30 @@ ESTATE_FAULTS: list[tuple[Edit, str]] = [
     (put("databases", "orders", "data", value="/srv/%f"), "databases.orders.data: "),
     (put("databases", "orders", "data", value="/srv/x\n"), "databases.orders.data: "),
     (put("databases", "orders", "drill", value=SECRET), "databases.orders.drill: "),
+    (put("databases", "orders", "backups", value="relative"), "databases.orders.backups.folder: "),
+    (put("databases", "orders", "backups", value={"kind": SECRET}), "databases.orders.backups.kind: "),
+    (put("databases", "orders", "backups", value={}), "databases.orders.backups: Value error, folder is needed"),
+    (
+        put("databases", "orders", "backups", value={"kind": "barman"}),
+        "databases.orders.backups: Value error, server is needed",
+    ),
+    (
+        put("databases", "orders", "backups", value={"kind": "pgbackrest", "server": "$(id)"}),
+        "databases.orders.backups.server: ",
+    ),
+    (
+        put("databases", "orders", "backups", value={"folder": "/b", "server": "x"}),
+        "databases.orders.backups: Value error, server is of no use",
+    ),
+    (
+        put("databases", "orders", "archive", value=None),
+        "databases.orders: Value error, archive: the folder of the log is needed",
+    ),
+    (
+        put("databases", "orders", "restore_command", value="cat %f"),
+        "databases.orders.restore_command: Value error, has to say",
+    ),
+    (put("databases", "orders", "restore_command", value="cp %f %p %r"), "databases.orders.restore_command: "),
     (put("tiers", "gold", "rto", value="PT0S"), "tiers.gold.rto: "),
     (put("tiers", "gold", "rpo", value="-PT1S"), "tiers.gold.rpo: "),
     (put("people", "bob", "roles", value=[]), "people.bob.roles: "),
@@ -624,3 +648,11 @@ def test_reason_is_no_part_of_the_plan(catalog: Catalog) -> None:
     given = {"runbook": NAME, "parameters": {"target_time": TIME}}
     one, two = (Start.model_validate(given | {"reason": reason}) for reason in ("one", "two"))
     assert catalog.library.freeze(one, PROCEDURE) == catalog.library.freeze(two, PROCEDURE)
+
+
+def test_database_with_a_tools_backups_is_not_replaced(catalog: Catalog) -> None:
+    """Nobody would take the base backup that has to follow; rows may go back."""
+    catalog.estate(put("databases", "orders", "backups", value={"kind": "barman", "server": "orders"}))
+    with pytest.raises(Invalid, match=r"parameters.cutover: orders cannot be replaced while barman keeps its backups"):
+        catalog.freeze(cutover="replace")
+    assert catalog.freeze(cutover="none").parameters["cutover"] == "none"

@@ -1,0 +1,192 @@
+"""A restore from the repository of Barman, or of pgBackRest, by the engine's own activities: exact at each target."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from activities import ssh
+from activities.backups import Inventory, backups
+from activities.postgres import place, ready, replay
+from activities.restorable import Choice, choose
+from activities.side_copy import SideCopy, assess
+from lab import processes
+from lab.estate import Lab
+from lab.ports import choose as free_ports
+from recovery.errors import Fatal
+from runbooks.procedures.database_point_in_time_restore import Parameters
+from runbooks.schema import Backups, Database
+from tests.branches import host
+from tests.repositories import PORT, SERVER, Repository, barman, pgbackrest
+from tests.running import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass
+class Told:
+    """A database whose backups a tool keeps: with rows of which each has its transaction and place in the log."""
+
+    at: Repository
+    lab: Lab
+    rows: list[tuple[int, datetime, str, int]]
+    backups: list[str]
+
+    def copy(self, run: str = "r1", **wanted: Any) -> SideCopy:
+        """Return the copy that is wanted."""
+        site = self.at.place
+        keeps = {"server": SERVER, "cli": str(self.at.cli), "configuration": str(self.at.configuration)}
+        database = Database(
+            host="north-db", tier="gold", bin=str(self.at.binaries), data=str(site.data), sockets=str(site.sockets),
+            port=PORT, name="postgres", user="postgres", copies=str(site.copies), drill=True,
+            backups=Backups.model_validate({"kind": self.at.kind, **keeps}),
+            copy_ports=tuple(free_ports(("a", "b")).values()),
+        )  # fmt: skip
+        return SideCopy("orders", database, host(self.lab), Parameters.model_validate(wanted), "a-test", run)
+
+    async def found(self, **wanted: Any) -> tuple[Inventory, Choice | str]:
+        """Return what was found, and what is chosen."""
+        copy = self.copy(**wanted)
+        inventory = await backups.observe(copy.find())
+        return inventory, choose(inventory, copy.target)
+
+    async def restored(self, **wanted: Any) -> tuple[Choice, list[int]]:
+        """Restore, and return the choice, and the numbers of the rows in the copy."""
+        copy = self.copy(**wanted)
+        assessed = assess(copy, await backups.observe(copy.find()), await ready.observe(copy.room()))
+        assert assessed.choice is not None, assessed.blockers
+        laid, on = copy.place(assessed.choice, assessed.port), copy.replay(assessed.choice, assessed.port)
+        try:
+            await place.apply(laid, await place.observe(laid))
+            await place.halt(laid)
+            await replay.apply(on, await replay.observe(on))
+            await replay.halt(on)
+            where = ["-h", f"{copy.directory()}/run", "-p", str(assessed.port), "-U", "postgres", "-d", "postgres"]
+            sql = "select number from rows where number > 0 order by 1"
+            told = await asyncio.to_thread(self.at.run, self.at.binaries / "psql", "-XAtq", *where, "-c", sql)
+        finally:
+            processes.stop(processes.postgres_in(Path(copy.directory())), signal.SIGKILL, 10)
+            for path in self.at.place.copies.iterdir():
+                shutil.rmtree(path)
+        return assessed.choice, [int(line) for line in told.splitlines()]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def _closed() -> AsyncIterator[None]:
+    yield
+    await ssh.close()
+
+
+@pytest.fixture(scope="module", params=["barman", "pgbackrest"])
+def told(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Told]:
+    """A full backup and one that begins with it, rows before, between and after them, and a restore point."""
+    with barman() if request.param == "barman" else pgbackrest() as at:
+        found = Told(at, lab, [], [])
+        for number in range(1, 10):
+            row = at.ask(
+                f"insert into rows values ({number}, '') returning pg_current_xact_id(), pg_current_wal_insert_lsn()"
+            )[0].split("|")
+            found.rows.append(
+                (number, datetime.fromisoformat(at.ask("select clock_timestamp()")[0]), row[1], int(row[0]))
+            )
+            if number in (2, 4):
+                found.backups.append(at.back_up(incremental=number == 4))
+            if number == 5:
+                at.ask("select pg_sleep(1.1)")
+            if number == 7:
+                at.ask("select pg_create_restore_point('before the release')")
+        at.archive()
+        yield found
+
+
+async def test_every_target_is_exact(told: Told) -> None:
+    """From the backup that begins with another one, whose log the tool fetches."""
+    await eventually(lambda: datetime.now(UTC) > told.rows[-1][1] + timedelta(seconds=2), "the last moment is final")
+    wanted: list[tuple[dict[str, Any], int]] = [
+        ({"target_time": told.rows[6][1]}, 7),
+        ({"target_lsn": told.rows[7][2], "inclusive": False}, 7),
+        ({"target_xid": told.rows[7][3]}, 8),
+        ({"target_name": "before the release"}, 7),
+    ]
+    for target, last in wanted:
+        choice, rows = await told.restored(**target)
+        assert rows == list(range(1, last + 1)), target
+        assert choice.backup.path == told.backups[1]
+
+
+async def test_moment_before_the_newest_backup_takes_an_older_one(told: Told) -> None:
+    inventory, _ = await told.found(target_time=told.rows[6][1])
+    older = next(one for one in inventory.backups if one.path == told.backups[0])
+    choice, rows = await told.restored(target_lsn=told.rows[2][2])
+    assert choice.backup.path == told.backups[0] == older.path
+    assert rows in ([1, 2, 3], [1, 2])  # the position is that before the row's commit, or the one after it
+
+
+async def test_missing_segment_is_named(told: Told) -> None:
+    """Neither the tool nor the running database has it."""
+    inventory, _ = await told.found(target_name="before the release")
+    newest = inventory.backups[-1]
+    assert newest.fault == ""
+    names = [path.name for path in (told.at.place.data / "pg_wal").iterdir() if len(path.name) == 24]
+    last = told.at.ask(f"select pg_walfile_name('{newest.stop_lsn}')")[0]
+    files = [told.at.segment(last), *(told.at.place.data / "pg_wal" / name for name in names if name == last)]
+    for path in files:
+        path.rename(path.with_name(f"aside.{path.name}"))
+    try:
+        inventory, _ = await told.found(target_name="before the release")
+    finally:
+        for path in files:
+            path.with_name(f"aside.{path.name}").rename(path)
+    faults = {one.name: one.fault for one in inventory.backups}
+    assert faults[newest.name] == "the log that belongs to it is not complete"
+
+
+async def test_damaged_byte_stops_the_copy(told: Told) -> None:
+    file = told.at.file_of(told.backups[0], told.at.ask("select pg_relation_filepath('pg_proc')")[0])
+    with file.open("r+b") as opened:
+        opened.seek(file.stat().st_size // 2)
+        byte = opened.read(1)
+        opened.seek(-1, 1)
+        opened.write(bytes([byte[0] ^ 0xFF]))
+    try:
+        with pytest.raises(Fatal) as failed:
+            await told.restored(target_name="before the release")
+    finally:
+        with file.open("r+b") as opened:
+            opened.seek(file.stat().st_size // 2)
+            opened.write(byte)
+    assert any(backup in failed.value.message for backup in told.backups)
+
+
+async def test_lost_database_is_restored(told: Told) -> None:
+    """Its server is down and its folder is gone: what the tool has is enough."""
+    at = told.at
+    await asyncio.to_thread(at.run, at.binaries / "pg_ctl", "-D", at.place.data, "-m", "fast", "stop")
+    lost = at.place.data.rename(at.folder / "lost")
+    try:
+        _, rows = await told.restored(target_name="before the release")
+        assert rows == list(range(1, 8))
+        _, rows = await told.restored(target_time=told.rows[6][1])
+        assert rows == list(range(1, 8))
+    finally:
+        lost.rename(at.place.data)
+        await asyncio.to_thread(at.start, at.place.data)
+
+
+async def test_wrong_block_is_a_blocker(told: Told) -> None:
+    """Not a host that cannot be understood: the field is named, and nothing is begun."""
+    copy = told.copy(target_name="before the release")
+    wrong = copy.database.backups.model_copy(update={"server": "nothing"})
+    copy = SideCopy("orders", copy.database.model_copy(update={"backups": wrong}), copy.host, copy.wanted, "t", "r")
+    assessed = assess(copy, await backups.observe(copy.find()), await ready.observe(copy.room()))
+    assert [one for one in assessed.blockers if one.startswith("backups.server: ")]
+    assert assessed.choice is None
