@@ -653,6 +653,10 @@ def test_reason_is_no_part_of_the_plan(catalog: Catalog) -> None:
 def test_database_with_a_tools_backups_is_not_replaced(catalog: Catalog) -> None:
     """Nobody would take the base backup that has to follow; rows may go back."""
     catalog.estate(put("databases", "orders", "backups", value={"kind": "barman", "server": "orders"}))
-    with pytest.raises(Invalid, match=r"parameters.cutover: orders cannot be replaced while barman keeps its backups"):
-        catalog.freeze(cutover="replace")
-    assert catalog.freeze(cutover="none").parameters["cutover"] == "none"
+    faults = specification(PROCEDURE).faults
+    estate = catalog.library.estate("lab")
+    said = (
+        "parameters.cutover: orders cannot be replaced while barman keeps its backups: nobody would take the next one"
+    )
+    assert [one.partition(". ")[0] for one in faults(("orders",), {"cutover": "replace"}, estate)] == [said]
+    assert faults(("orders",), {"cutover": "extract"}, estate) == []
