@@ -33,7 +33,10 @@ SAID = {"path": ".+", "incremental": ".*", "stopped": r"\d{0,11}"} | dict.fromke
 
 
 class Backup(Wire):
-    """One base backup; ``fault`` says why it cannot be used, "" if it can. Times are UTC, sizes bytes."""
+    """One base backup; ``fault`` says why it cannot be used, "" if it can. Times are UTC, sizes bytes.
+
+    ``chain`` are the paths from the full backup to this one; longer than one: it is incremental.
+    """
 
     name: str
     path: str
@@ -44,6 +47,7 @@ class Backup(Wire):
     stopped_at: datetime | None
     size: int
     fault: str = ""
+    chain: tuple[str, ...] = ()
 
 
 class Range(Wire):
@@ -141,6 +145,11 @@ def span(found: Inventory) -> tuple[datetime, datetime] | None:
     if not reachable:
         return None
     return min(at for _, _, at in reachable), max(run.until for _, run, _ in reachable if run.until)
+
+
+def reachable(found: Inventory) -> list[tuple[Backup, datetime, datetime]]:
+    """Return each usable backup with the first and the last moment that it can give back."""
+    return [(backup, first, run.until) for backup, run, first in _reachable(found) if run.until]
 
 
 def choose(found: Inventory, target: datetime) -> Choice | str:
