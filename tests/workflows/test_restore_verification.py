@@ -29,7 +29,7 @@ from tests.matrix.test_damage import flip, largest
 from tests.running import ROOT, Recovery, Running, eventually, running
 from tests.workflows.test_side_copy import fingerprint, logged, position
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 RUNBOOK: dict[str, Any] = yaml.safe_load((ROOT / "runbooks" / "lab" / "verify-orders.yaml").read_text())
 LATE = 30
@@ -248,6 +248,20 @@ async def test_cancel_drops_the_copy(lab: Lab, engine: Running) -> None:
     nothing_left(lab)
     (listed,) = await found(engine, "RecoveryRunbook = 'lab/slow'")
     assert "RecoveryVerdict" not in listed
+
+
+async def test_terminated_verification_is_dropped_by_its_undo(lab: Lab, engine: Running) -> None:
+    recovery = await start(engine, "slow")
+    await recovery.until("verifying")
+    await eventually(lambda: servers_of_copies(lab), "the copy runs")
+    await recovery.handle.terminate()
+    ask = {"workflow": "lab/slow", "reason": "it was terminated", "requested_by": "bob"}
+    queue = engine.settings.task_queue
+    undoing = Recovery(await engine.client.start_workflow("Undo", ask, id="undo/lab/slow", task_queue=queue))
+    report = await undoing.ended(120)
+    assert (report.outcome, report.residual) == ("compensated", ()), report.failure
+    nothing_left(lab)
+    assert (await verified(engine)).outcome == "verified", "nobody else has it in hand"
 
 
 async def test_running_database_is_only_read(lab: Lab, engine: Running) -> None:
