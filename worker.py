@@ -29,7 +29,7 @@ from activities.health import watch_health
 from activities.holdings import holdings, unarchived
 from activities.host_files import compare_files, put_files
 from activities.kill_switch import look_for_kill_switch
-from activities.last_proven import last_proven
+from activities.last_proven import last_proven, published
 from activities.manifest_compare import compare_manifests
 from activities.manifests import apply_manifests
 from activities.postgres import place, ready, replay
@@ -146,6 +146,7 @@ async def main(interceptors: Sequence[Interceptor] = ()) -> None:
         client = await connect(settings, endpoint)
         await check_open_runs(client, settings.task_queue, WORKFLOWS)
         stack.push_async_callback(ssh.close)
+        await stack.enter_async_context(published(client))
         queues = [settings.task_queue]
         if settings.site:
             ssh.stand_at(settings.site)

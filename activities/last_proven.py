@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 
 from temporalio import activity
@@ -14,8 +17,11 @@ from recovery.actions import Probe, Spec
 from recovery.attributes import BREACHES, PROVEN_AT, RUNBOOK, SYSTEMS, VERDICT
 from recovery.errors import Transient
 from recovery.models import Wire
+from recovery.telemetry import Gauge, Reading, measuring
 
 PROCEDURE = "RestoreVerification"
+EVERY = timedelta(seconds=30)
+"""How often the metrics are brought up to date, from what Temporal lists."""
 RUNS = 50
 """How many of the newest runs are looked at: each carries on what it knew, so that one that ended well is enough."""
 
@@ -81,6 +87,45 @@ async def standings(client: Client) -> list[Standing]:
                 breaches=said.get(BREACHES) or 0,
             )
     return list(found.values())
+
+
+@contextlib.asynccontextmanager
+async def published(client: Client, environ: Mapping[str, str] | None = None) -> AsyncIterator[None]:
+    """Have the metrics tell how each restore stands, in the body: what Temporal knows, whichever worker found it out.
+
+    A worker that was just started tells it, too, and one whose last verification is long past tells nothing old.
+    """
+    known: list[Standing] = []
+    worked = Gauge(
+        "recovery.restore.last_proven",
+        "s",
+        "When a restore was last proven to work, in seconds since 1970",
+        lambda: [Reading(one.proven_at.timestamp(), _of(one)) for one in known if one.proven_at],
+    )
+    breaches = Gauge(
+        "recovery.restore.breaches",
+        "{breach}",
+        "How many breaches of its backup policy the last verification found",
+        lambda: [Reading(one.breaches, _of(one)) for one in known],
+    )
+    with measuring([worked, breaches], os.environ if environ is None else environ) as wanted:
+        watching = asyncio.create_task(_watch(client, known)) if wanted else None
+        try:
+            yield
+        finally:
+            if watching is not None:
+                watching.cancel()
+
+
+async def _watch(client: Client, known: list[Standing]) -> None:
+    while True:
+        with contextlib.suppress(RPCError):  # what was known stays: it says itself how old it is
+            known[:] = await standings(client)
+        await asyncio.sleep(EVERY.total_seconds())
+
+
+def _of(one: Standing) -> dict[str, str]:
+    return {"recovery.system": one.system, "recovery.runbook": one.runbook}
 
 
 def _runs(spec: AskLast, having: str) -> AsyncIterator[WorkflowExecution]:
