@@ -44,10 +44,14 @@ class HeldBackup(Wire):
 
 
 class Held(Wire):
-    """What lies somewhere: whole backups by name, and unbroken runs of log; ``faults`` say what could not be seen."""
+    """What lies somewhere: whole backups by name, and unbroken runs of log; ``faults`` say what could not be seen.
+
+    ``histories`` are the files that tell how the log came to a timeline.
+    """
 
     backups: tuple[HeldBackup, ...] = ()
     log: tuple[Range, ...] = ()
+    histories: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
 
@@ -73,16 +77,19 @@ holdings = Holdings()
 
 def held(text: str, segment: int) -> Held:
     """Return what the script ``holdings`` printed; a segment of a wrong size counts as missing."""
-    backups, log, faults = [], [], []
+    backups, log, histories, faults = [], [], [], []
     for line in text.splitlines():
         match line.split("\t"):
             case ["backup", name, manifest, files, size]:
                 backups.append(HeldBackup(name=name, manifest=manifest, files=int(files), size=int(size)))
+            case ["wal", name, _] if name.endswith(".history"):
+                histories.append(name)
             case ["wal", name, size]:
                 log.append((name, int(size)))
             case ["fault", said]:
                 faults.append(said)
-    return Held(backups=tuple(backups), log=tuple(runs(log, segment, None)), faults=tuple(faults))
+    found = tuple(runs(log, segment, None))
+    return Held(backups=tuple(backups), log=found, histories=tuple(sorted(histories)), faults=tuple(faults))
 
 
 class AskUnarchived(Spec):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -141,32 +141,43 @@ def _kept(policy: Policy, found: Inventory, now: datetime) -> Iterator[str]:
 
 
 def _offsite(wanted: Offsite, away: Away, found: Inventory, oldest: datetime | None) -> Iterator[str]:
-    where = f"{wanted.host}:{wanted.backups}"
     for place, seen in (("at home", away.home), (f"on {wanted.host}", away.there)):
         if seen.faults:
             why = "; ".join(seen.faults)
             yield f"policy.offsite: what is {place} cannot be seen: {why}; see that it can be reached, and read"
-    if away.home.faults or away.there.faults:
-        return
-    since = _anchor(found, oldest)
-    old = {backup.name for backup in found.backups if since and _is_older(backup, since)}
+    if not away.home.faults and not away.there.faults:
+        since = _anchor(found, oldest)
+        yield from _backups_away(wanted, away, {one.name for one in found.backups if since and _is_older(one, since)})
+        yield from _log_away(wanted, away, since, found.segment)
+
+
+def _backups_away(wanted: Offsite, away: Away, old: Collection[str]) -> Iterator[str]:
+    """Say which backups are not off-site as they are at home, leaving aside the ``old`` ones."""
+    where = f"{wanted.host}:{wanted.backups}"
     there = {backup.name: backup for backup in away.there.backups}
     for backup in away.home.backups:
+        copy = there.get(backup.name)
         if backup.name in old:
             continue
-        copy = there.get(backup.name)
         if copy is None:
             yield f"policy.offsite: backup {backup.name} is not in {where}, {_late_by(wanted)}; copy it there"
         elif copy.manifest != backup.manifest:
             yield f"policy.offsite: backup {backup.name} in {where} is another one, its manifest differs; copy it anew"
-        elif (copy.files, copy.size) != (backup.files, backup.size):
+        elif copy != backup:
             yield (
                 f"policy.offsite: backup {backup.name} in {where} has {copy.files} files of {copy.size} bytes, and"
                 f" {backup.files} of {backup.size} at home; copy it anew"
             )
-    for timeline, first, last in _lacking(away.home.log, away.there.log, since, found.segment):
-        what = _segments(timeline, first, last, found.segment)
-        yield f"policy.offsite: {what} missing in {wanted.host}:{wanted.archive}, {_late_by(wanted)}; copy them there"
+
+
+def _log_away(wanted: Offsite, away: Away, since: Backup | None, segment: int) -> Iterator[str]:
+    """Say which log is not off-site, from the anchor on."""
+    where = f"{wanted.host}:{wanted.archive}"
+    for name in sorted(set(away.home.histories) - set(away.there.histories)):
+        yield f"policy.offsite: {name} is not in {where}, {_late_by(wanted)}; copy it there"
+    for timeline, first, last in _lacking(away.home.log, away.there.log, since, segment):
+        what = _segments(timeline, first, last, segment)
+        yield f"policy.offsite: {what} missing in {where}, {_late_by(wanted)}; copy what is missing there"
 
 
 def _late_by(wanted: Offsite) -> str:

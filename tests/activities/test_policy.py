@@ -233,6 +233,12 @@ def test_log_that_is_not_off_site_is_named_run_by_run() -> None:
     assert f"{segment_name(1, segment(3 * HOUR) + 1, SIZE)} to {segment_name(1, segment(HOUR), SIZE)}" in lines[1]
 
 
+def test_how_the_log_came_to_a_timeline_has_to_be_off_site_too() -> None:
+    home = HOME.model_copy(update={"histories": ("00000002.history",)})
+    (line,) = said(OFFSITE, found(*HOURLY), away=Away(home, HOME))
+    assert line.startswith("policy.offsite: 00000002.history is not in vault:/v/archive, and has been here for more")
+
+
 @pytest.mark.parametrize("side", ["home", "there"])
 def test_what_cannot_be_seen_is_a_breach(side: str) -> None:
     unseen = Held(faults=("host 10.0.0.9:22: cannot be reached",))
@@ -266,5 +272,6 @@ def test_what_a_host_says_is_read() -> None:
     assert held(text, SIZE) == Held(
         backups=(HeldBackup(name="monday", manifest="abc", files=12, size=3456),),
         log=(Range(timeline=1, first=7, last=7),),
+        histories=("00000002.history",),
         faults=("the folder /x cannot be read",),
     )

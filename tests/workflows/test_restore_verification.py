@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,6 +80,8 @@ async def _nothing_stays(lab: Lab, engine: Running) -> AsyncIterator[None]:
 
 async def archived(lab: Lab) -> None:
     """Have something restorable: orders committed after the last base backup, in a segment that is archived."""
+    taken = max(folder.stat().st_ctime for folder in lab.place.backups.iterdir())
+    await eventually(lambda: time.time() > taken + 3, "the end of the backup, known to the second, is behind us")
     log = lab.place.load / "acknowledged.jsonl"
     count = ledger.count(log)
     await eventually(lambda: ledger.count(log) > count + 5, "some orders")
