@@ -26,8 +26,10 @@ from activities.door import close, first_write_seen, open_doors
 from activities.extraction import copy_back, preview
 from activities.finding import find_revision
 from activities.health import watch_health
+from activities.holdings import holdings, unarchived
 from activities.host_files import compare_files, put_files
 from activities.kill_switch import look_for_kill_switch
+from activities.last_proven import last_proven, published
 from activities.manifest_compare import compare_manifests
 from activities.manifests import apply_manifests
 from activities.postgres import place, ready, replay
@@ -66,12 +68,13 @@ from workflows.data_center_activation import DataCenterActivation
 from workflows.database_point_in_time_restore import DatabasePointInTimeRestore
 from workflows.failback import Failback
 from workflows.fence_watch import FenceWatch
+from workflows.restore_verification import RestoreVerification
 from workflows.session_recovery import SessionRecovery
 from workflows.session_replication_check import SessionReplicationCheck
 
 WORKFLOWS: Sequence[type] = (
     DatabasePointInTimeRestore, DataCenterActivation, Failback, FenceWatch, SessionReplicationCheck,
-    SessionRecovery, ConfigurationRollback, Undoing, SystemLease, Notification, UnknownProcedure,
+    SessionRecovery, ConfigurationRollback, RestoreVerification, Undoing, SystemLease, Notification, UnknownProcedure,
 )  # fmt: skip
 PROBES: Sequence[Probe[Any, Any]] = (
     backups, ready, verify, compare, look_at_standing, first_write_seen, preview, look_at_director, drained, serves,
@@ -79,6 +82,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     returns, store_returns, look_for_divergence, read_record, see_store, write_canary, compare_sessions, ask_command,
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
+    holdings, unarchived, last_proven,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
@@ -142,6 +146,7 @@ async def main(interceptors: Sequence[Interceptor] = ()) -> None:
         client = await connect(settings, endpoint)
         await check_open_runs(client, settings.task_queue, WORKFLOWS)
         stack.push_async_callback(ssh.close)
+        await stack.enter_async_context(published(client))
         queues = [settings.task_queue]
         if settings.site:
             ssh.stand_at(settings.site)

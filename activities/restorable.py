@@ -79,8 +79,15 @@ def _branches(found: Inventory, path: Sequence[Line]) -> tuple[str, ...]:
 
 def span(found: Inventory) -> tuple[datetime, datetime] | None:
     """Return the first and last moment that can be restored, or None if there is none."""
-    reachable = [(first, run.until) for backup, run in _carried(found) for first in _moments(backup, run) if run.until]
-    return (min(first for first, _ in reachable), max(until for _, until in reachable)) if reachable else None
+    known = reachable(found)
+    return (min(first for _, first, _ in known), max(until for _, _, until in known)) if known else None
+
+
+def reachable(found: Inventory) -> list[tuple[Backup, datetime, datetime]]:
+    """Return each usable backup with the first and the last moment that it can give back."""
+    return [
+        (backup, first, run.until) for backup, run in _carried(found) for first in _moments(backup, run) if run.until
+    ]
 
 
 def choose(found: Inventory, target: Target) -> Choice | str:

@@ -57,7 +57,8 @@ async def follow(client: Client, run: Run, view: View) -> Seen:
 
 def verdict(report: Report) -> int:
     """Return the exit code of an outcome: a check with blockers is no success."""
-    good = report.outcome in ("recovered", "drilled") or (report.outcome == "checked" and not report.blockers)
+    done = report.outcome in ("recovered", "drilled", "verified")
+    good = done or (report.outcome == "checked" and not report.blockers)
     return DONE if good else UNSUCCESSFUL
 
 

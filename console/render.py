@@ -15,9 +15,10 @@ from recovery.details import MARKS, facts_of
 from recovery.report import GateLine, HoldLine, Report, StepLine
 
 _COLOURS = {
-    "recovered": "green", "checked": "green", "drilled": "green", "running": "cyan", "cancelled": "yellow",
-    "compensated": "yellow", "failed": "red", "undo failed": "red", "undo blocked": "red", "undone": "yellow",
-    "changing": "cyan", "looking": "cyan", "undoing": "yellow", "would change": "yellow", "skipped": "yellow",
+    "recovered": "green", "checked": "green", "drilled": "green", "verified": "green", "running": "cyan",
+    "cancelled": "yellow", "compensated": "yellow", "failed": "red", "undo failed": "red", "undo blocked": "red",
+    "undone": "yellow", "changing": "cyan", "looking": "cyan", "undoing": "yellow", "would change": "yellow",
+    "skipped": "yellow",
 }  # fmt: skip
 
 

@@ -15,12 +15,19 @@ INCIDENT = SearchAttributeKey.for_keyword("RecoveryIncident")
 TIER = SearchAttributeKey.for_keyword("RecoveryTier")
 SYSTEMS = SearchAttributeKey.for_keyword_list("RecoverySystems")
 RTO_MET = SearchAttributeKey.for_bool("RecoveryRtoMet")
+PROVEN_AT = SearchAttributeKey.for_datetime("RecoveryProvenAt")
+"""When a restore was last proven to work; a verification that fails carries it on."""
+VERDICT = SearchAttributeKey.for_keyword("RecoveryVerdict")
+BREACHES = SearchAttributeKey.for_int("RecoveryBreaches")
+"""How many breaches of its policy a verification found."""
 
-_KEYS: Sequence[SearchAttributeKey[Any]] = (RUNBOOK, MODE, PHASE, NEEDS, INCIDENT, TIER, SYSTEMS, RTO_MET)
-_TYPES = {"KEYWORD": "Keyword", "KEYWORD_LIST": "KeywordList", "BOOL": "Bool"}
+_KEYS: Sequence[SearchAttributeKey[Any]] = (
+    RUNBOOK, MODE, PHASE, NEEDS, INCIDENT, TIER, SYSTEMS, RTO_MET, PROVEN_AT, VERDICT, BREACHES,
+)  # fmt: skip
+_TYPES = {"KEYWORD": "Keyword", "KEYWORD_LIST": "KeywordList", "BOOL": "Bool", "DATETIME": "Datetime", "INT": "Int"}
 
 SEARCH_ATTRIBUTES: dict[str, str] = {key.name: _TYPES[key.indexed_value_type.name] for key in _KEYS}
-"""Name to type, spelled as the ``temporal`` command line wants it ("Keyword", "KeywordList", "Bool")."""
+"""Name to type, spelled as the ``temporal`` command line wants it ("Keyword", "KeywordList", "Datetime", …)."""
 
 
 def of(now: Report) -> list[SearchAttributeUpdate[Any]]:

@@ -15,7 +15,7 @@ StepState = Literal[
     "looking", "seen", "would look", "unchanged", "would change", "changing", "changed", "failed",
     "undoing", "undone", "undo failed", "undo blocked", "skipped",
 ]  # fmt: skip
-Outcome = Literal["running", "recovered", "checked", "drilled", "compensated", "failed", "cancelled"]
+Outcome = Literal["running", "recovered", "checked", "drilled", "verified", "compensated", "failed", "cancelled"]
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,10 @@ class Load(Wire):
 
 
 class Frozen(Wire):
-    """A runbook as it was when the recovery began; ``digest`` covers runbook, estate and parameters."""
+    """A runbook as it was when the recovery began; ``digest`` covers runbook, estate and parameters.
+
+    ``hands`` is what it takes in hand where that is not its systems.
+    """
 
     runbook: str
     title: str
@@ -185,6 +188,7 @@ class Frozen(Wire):
     keep_for: timedelta = timedelta(days=14)
     digest: str
     notify: tuple[str, ...] = ()
+    hands: tuple[str, ...] = ()
 
 
 def canonical(value: Any) -> bytes:

@@ -22,7 +22,7 @@ Tone = Literal["info", "success", "warning", "failure"]
 _LONG = 400  # characters of a sentence
 _SUBJECT = 120  # characters that a list of mails still shows
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-_GOOD = ("recovered", "checked", "drilled")
+_GOOD = ("recovered", "checked", "drilled", "verified")
 
 
 class Notice(Wire):

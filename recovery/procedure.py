@@ -32,6 +32,8 @@ R = TypeVar("R")
 NEWS = timedelta(seconds=30)
 """For how long what was seen before an order is news while something else is waited for: people may be asked then."""
 
+_BACK: dict[bool, tuple[str, Outcome]] = {True: ("the drill", "drilled"), False: ("the verification", "verified")}
+
 
 class _Enough(Exception):
     """A check has seen what it can see."""
@@ -70,6 +72,8 @@ class Procedure(Resets, Generic[P]):
 
     takes: ClassVar[type[Authored]] = Start
     parameters: ClassVar[type[Authored]]
+    puts_back: ClassVar[bool] = False
+    """Whether nothing that it makes is to stay: it undoes all of it at its end, however that comes about."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -335,12 +339,13 @@ class Procedure(Resets, Generic[P]):
             raise asyncio.CancelledError
         if self._only_looks:
             return self._end("checked")
-        if self.start.mode == "drill":
-            await self._shielded(self._unwind("the drill is over: everything is put back"))
-            if self.report().residual:
-                raise Fatal("the drill could not put everything back; see residual")
-            return self._end("drilled")
-        return self._end("recovered")
+        if self.start.mode != "drill" and not self.puts_back:
+            return self._end("recovered")
+        what, outcome = _BACK[self.start.mode == "drill"]
+        await self._shielded(self._unwind(f"{what} is over: everything is put back"))
+        if self.report().residual:
+            raise Fatal(f"{what} could not put everything back; see residual")
+        return self._end(outcome)
 
     async def _fail(self, failure: BaseException) -> None:
         """Undo what was done, name the outcome, and close the workflow accordingly."""
@@ -353,7 +358,8 @@ class Procedure(Resets, Generic[P]):
         reason = "cancelled" if cancelled else sentence(failure)
         await self._shielded(self._go_back(reason))
         residual, undone = self.report().residual, "undone" in self._fates.values()
-        outcome: Outcome = "failed" if residual or not undone else "compensated"
+        back = undone and not self.puts_back  # where going back is the usual end, it does not tell of a failure
+        outcome: Outcome = "compensated" if back and not residual else "failed"
         self._end("cancelled" if cancelled else outcome, reason, "Cancelled" if cancelled else kind(failure))
         residual = self.report().residual
         if cancelled and not residual:

@@ -256,13 +256,13 @@ class Stepping(Inbox):
     # --- one hand on a system ----------------------------------------------------------------------------
 
     async def _take_in_hand(self, instead_of: Sequence[str] = (), waits: bool = True) -> bool:
-        """Have every system of the runbook in hand; tell whether all of them were free.
+        """Have every system of the runbook, or what it names instead, in hand; tell whether all of them were free.
 
         At once where they are, else one after the other: waiting is done in one order, with nothing in hand that comes
         later. Two that each had one, and waited for the other's, would wait for ever.
         """
         async with self._hands:  # asked twice at once, two activities would have one name
-            systems = sorted(self.frozen.systems)
+            systems = sorted(self.frozen.hands or self.frozen.systems)
             self._epochs = dict.fromkeys(systems, 0)  # left at the end, be it granted or only waited for
             asked = await self._all(self._ask_for(one, instead_of, False) for one in systems)
             found = dict(zip(systems, asked, strict=True))
@@ -310,7 +310,7 @@ class Stepping(Inbox):
 
     async def _leave(self) -> None:
         if not self.looks:  # who looks again and again tells of what has changed
-            await self._tell(notices.ended)
+            await self._tell_of_the_end()
         if not self.report().residual:  # what is not as it was stays in the hands of whoever undoes it
             with contextlib.suppress(FailureError):  # then it is orphaned, which is found out
                 await self._all(self._let_go(system) for system in self._epochs)
@@ -340,6 +340,9 @@ class Stepping(Inbox):
             except asyncio.CancelledError:
                 self._record(CancelAsked(workflow.now()))
         return task.result()
+
+    async def _tell_of_the_end(self) -> None:
+        await self._tell(notices.ended)
 
     # --- people who are not looking ----------------------------------------------------------------------
 

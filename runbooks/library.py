@@ -99,6 +99,7 @@ class Library:
             keep_for=runbook.keep_for,
             digest="",
             notify=runbook.notify,
+            hands=_hands(procedure, runbook.systems),
         )
         return frozen.model_copy(update={"digest": digest([frozen, start.mode])})
 
@@ -184,6 +185,12 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
     faults = faults or spec.faults(runbook.systems, runbook.parameters, estate)
     if faults:
         raise Invalid(f"{where}: {'; '.join(faults)}")
+
+
+def _hands(procedure: str, systems: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a recovery takes in hand where its procedure says that this is not its systems."""
+    own = getattr(specification(procedure), "hand", None)
+    return tuple(map(own, systems)) if own else ()
 
 
 def tier_of(estate: Estate, system: str) -> str:

@@ -245,6 +245,36 @@ async def compensated_rolled_back(engine: Running) -> Recovery:
     return recovery
 
 
+async def verified(engine: Running) -> Recovery:
+    """The newest backup is restored, proven and dropped."""
+    await _archived(engine_lab(engine))
+    return await _verify(engine)
+
+
+async def failed_unproven(engine: Running) -> Recovery:
+    """What a verification asks has another answer than it should; people are told, and the copy is dropped."""
+    lab = engine_lab(engine)
+    with lab.postgres.connect("orders") as connection:
+        connection.execute("insert into customers values (201, 'one too many')")
+    await _archived(lab)
+    return await _verify(engine)
+
+
+async def _verify(engine: Running) -> Recovery:
+    asked = {"runbook": "lab/verify-orders", "reason": "a test", "requested_by": "alice"}
+    queue = engine.settings.task_queue
+    name = "lab/verify-orders"
+    return Recovery(await engine.client.start_workflow("RestoreVerification", asked, id=name, task_queue=queue))
+
+
+async def _archived(lab: Lab) -> None:
+    """Have what was committed so far in the archive."""
+    before = len(lab.postgres.archived())
+    with lab.postgres.connect("orders") as connection:
+        connection.execute("select pg_switch_wal()")
+    await eventually(lambda: len(lab.postgres.archived()) > before, "the log is archived")
+
+
 async def _activate(engine: Running, site: str) -> Recovery:
     return await _start(engine, "DataCenterActivation", f"activate-{site}", watch="PT1S")
 
@@ -273,6 +303,7 @@ SWITCHES: tuple[Scene, ...] = (recovered_switched, compensated_switched)
 LOSSES: tuple[Scene, ...] = (recovered_taken_over, recovered_fenced, recovered_home)
 SESSIONS: tuple[Scene, ...] = (checked_sessions, recovered_reattached, recovered_restored, recovered_promoted)
 ROLLBACKS: tuple[Scene, ...] = (recovered_rolled_back, compensated_rolled_back)
+VERIFICATIONS: tuple[Scene, ...] = (verified, failed_unproven)
 SCENES: tuple[Scene, ...] = (
     recovered, compensated, cancelled, drilled, checked, failed, compensated_reset, compensated_undone,
     recovered_extracted, compensated_shut, recovered_replaced, cancelled_committed,
@@ -329,7 +360,8 @@ async def _play(scene: Scene, engine: Running) -> None:
 
 async def main(names: Sequence[str]) -> None:
     """Write ``<outcome>[-<story>].json`` beside this file for every scene, or for those of these names."""
-    for scenes, south in ((SCENES, False), (SWITCHES, True), (LOSSES, True), (SESSIONS, True), (ROLLBACKS, True)):
+    alone, both = (SCENES, VERIFICATIONS), (SWITCHES, LOSSES, SESSIONS, ROLLBACKS)
+    for scenes, south in (*((some, False) for some in alone), *((some, True) for some in both)):
         if wanted := [scene for scene in scenes if not names or _named(scene) in names]:
             await record(wanted, south)
 

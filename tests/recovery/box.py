@@ -25,12 +25,12 @@ class Toys:
     def has(self) -> dict[str, str]:
         return {file.name: file.read_text() for file in sorted(self.folder.iterdir())}
 
-    async def start(self, mode: str = "live", **parameters: Any) -> Recovery:
+    async def start(self, mode: str = "live", procedure: str = "Toy", **parameters: Any) -> Recovery:
         self.count += 1
         system = parameters.setdefault("system", f"{self.folder.name}-{self.count}")
         start = {"runbook": "toy/toy", "reason": "a test", "mode": mode, "requested_by": "alice"}
         handle = await self.client.start_workflow(
-            "Toy", start | {"parameters": parameters}, id=f"{system}-{self.count}", task_queue="toy"
+            procedure, start | {"parameters": parameters}, id=f"{system}-{self.count}", task_queue="toy"
         )
         return Recovery(handle)
 

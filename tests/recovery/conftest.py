@@ -22,7 +22,7 @@ from tests.conftest import SEED
 from tests.drawing import draw
 from tests.recovery.box import Toys
 from tests.recovery.putting import KEEP, LAY, PUT, READ, load
-from tests.recovery.toys import Toy
+from tests.recovery.toys import Passing, Toy
 from tests.running import settings_in
 
 
@@ -43,7 +43,7 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
         settings = settings_in(folder)
         async with Keeper(settings) as endpoint:
             found = await connect(settings, endpoint)
-            workflows = [Toy, Undoing, SystemLease, UnknownProcedure]
+            workflows = [Toy, Passing, Undoing, SystemLease, UnknownProcedure]
             async with Worker(
                 found,
                 task_queue="toy",

@@ -72,6 +72,26 @@ async def test_drill_that_leaves_something_fails(toys: Toys) -> None:
     assert toys.has() == {"a": "new"}
 
 
+async def test_what_is_not_to_stay_is_put_back_in_the_end(toys: Toys) -> None:
+    (toys.folder / "a").write_text("old")
+    report = await toys.run(procedure="Passing", puts=[toys.put("a"), toys.put("b")], proves=True)
+    assert (report.outcome, report.failure) == ("verified", "")
+    assert [line.state for line in report.steps] == ["undone", "undone", "seen"]
+    assert toys.has() == {"a": "old"}
+
+
+async def test_failure_of_what_is_not_to_stay_is_no_compensation(toys: Toys) -> None:
+    report = await toys.run(procedure="Passing", puts=[toys.put("a"), toys.put("b", fail_apply="after")])
+    assert (report.outcome, report.residual) == ("failed", ())
+    assert toys.has() == {}
+
+
+async def test_what_cannot_be_put_back_is_no_success(toys: Toys) -> None:
+    report = await toys.run(procedure="Passing", puts=[toys.put("a", fail_undo=True)])
+    assert (report.outcome, len(report.residual)) == ("failed", 1)
+    assert toys.has() == {"a": "new"}
+
+
 async def test_drill_only_plans_elsewhere(toys: Toys) -> None:
     report = await toys.run("drill", puts=[toys.put("a", drill=False)], proves=True)
     assert report.outcome == "drilled"

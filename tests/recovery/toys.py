@@ -84,3 +84,15 @@ class Toy(Procedure[Wanted]):
         action = {"put": PUT, "lay": LAY, "keep": KEEP}[how]
         once = partial(workflow.wait_condition, lambda: bool(self.report().notes)) if noted else None
         await self.do(action, Put(**{"system": "files", "drill": True} | put), commits=commits, dark=dark, once=once)
+
+
+@workflow.defn
+class Passing(Toy):
+    """The same, and nothing of it is to stay."""
+
+    puts_back = True
+
+    @workflow.run
+    async def run(self, start: Start) -> Report:
+        """Do as told."""
+        return await super().run(start)
