@@ -54,7 +54,7 @@ def _page(name: str, given: Mapping[str, Any]) -> str:
     if not base.is_file():
         raise Invalid(f"procedure: there is no page yet for doing {runbook.procedure} by hand")
     hand = importlib.import_module(f"console.shell.{base.stem}")
-    missing = hand.unknown(given)
+    missing = hand.unknown(given) if hasattr(hand, "unknown") else {}
     asked = request(runbook=name, reason="by hand", mode="check", parameters={**missing, **given})
     frozen = catalogs.freeze(asked, runbook.procedure)
     template = numbered(joined(base, hand.variant(frozen)))
