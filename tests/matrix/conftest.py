@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -18,7 +20,7 @@ from tests.matrix.relay import relay
 from tests.matrix.runs import RUNS
 from tests.matrix.scenes import Stage
 from tests.matrix.theatre import Theatre
-from tests.running import Running, running
+from tests.running import Running, eventually, running
 from tests.workflows.test_side_copy import restorable
 
 
@@ -67,7 +69,13 @@ async def stage(
     """The stage on which actions are tried without Temporal."""
     end_jobs(lab)  # the host may know the hand of a real recovery, to which that of a trial is late
     async with relay(lab.ports["ssh"]) as between:
+        # From a chain of two: what is laid down is put together, by another program than copies one.
+        full = await asyncio.to_thread(lab.base_backup)
+        await asyncio.to_thread(lab.base_backup, full)
+        taken = datetime.now(UTC)
+        await eventually(lambda: datetime.now(UTC) > taken + timedelta(seconds=2), "the new backup is the nearest one")
         found = await Stage.built(lab, between, await restorable(lab), tmp_path_factory.mktemp("stage"))
+        assert len(found.choice.backup.chain) == 2
         found.cluster = lambda: request.getfixturevalue("cluster")
         async with found.ends:
             yield found
