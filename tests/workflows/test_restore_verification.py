@@ -85,10 +85,10 @@ async def archived(lab: Lab) -> None:
     log = lab.place.load / "acknowledged.jsonl"
     count = ledger.count(log)
     await eventually(lambda: ledger.count(log) > count + 5, "some orders")
-    before = len(lab.primary.archived())
     with lab.postgres.connect("orders") as connection:
-        connection.execute("select pg_switch_wal()")
-    await eventually(lambda: len(lab.primary.archived()) > before, "the log is archived")
+        row = connection.execute("select pg_walfile_name(pg_switch_wal())").fetchone()
+    assert row is not None
+    await eventually(lambda: row[0] in lab.primary.archived(), "the log is archived")
 
 
 async def start(engine: Running, runbook: str = "verify-orders", mode: str = "live", id: str = "") -> Recovery:
