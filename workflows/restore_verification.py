@@ -49,8 +49,8 @@ class RestoreVerification(Procedure[Parameters]):
         async with self.conducting(start) as wanted:
             apart = self._apart(wanted)
             await self._look_back()
-            found = await self.look(backups, apart.copy().find())
-            room = await self.look(ready, apart.copy().room())
+            found = await self.look(backups, apart.copy().find(), f"find the backups and the archive of {apart.system}")
+            room = await self.look(ready, apart.copy().room(), f"look whether {apart.database.host} can take a copy")
             await self._hold_against(apart, found)
             copy, choice, port = self._chosen(apart, found, room)
 

@@ -268,11 +268,13 @@ async def _verify(engine: Running) -> Recovery:
 
 
 async def _archived(lab: Lab) -> None:
-    """Have what was committed so far in the archive."""
-    before = len(lab.postgres.archived())
+    """Have what was committed so far in the archive, and orders after it."""
+    count = len(ledger.acknowledged(lab.place.load))
+    await eventually(lambda: len(ledger.acknowledged(lab.place.load)) > count + 5, "some orders")
     with lab.postgres.connect("orders") as connection:
-        connection.execute("select pg_switch_wal()")
-    await eventually(lambda: len(lab.postgres.archived()) > before, "the log is archived")
+        row = connection.execute("select pg_walfile_name(pg_switch_wal())").fetchone()
+    assert row is not None
+    await eventually(lambda: row[0] in lab.postgres.archived(), "the log is archived")
 
 
 async def _activate(engine: Running, site: str) -> Recovery:

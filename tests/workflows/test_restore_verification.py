@@ -49,6 +49,7 @@ def catalogs(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("catalogs")
     shutil.copytree(ROOT / "runbooks" / "lab", folder / "lab")
     write(folder, "verify-orders")
+    write(folder, "nightly")
     write(folder, "wrong", queries=[{"name": "nobody buys", "sql": "select count(*) from customers", "expect": "0"}])
     write(folder, "slow", queries=[{"name": "it takes long", "sql": "select pg_sleep(600)", "expect": ""}])
     write(folder, "strict", policy=STRICT)
@@ -85,10 +86,10 @@ async def archived(lab: Lab) -> None:
     log = lab.place.load / "acknowledged.jsonl"
     count = ledger.count(log)
     await eventually(lambda: ledger.count(log) > count + 5, "some orders")
-    before = len(lab.primary.archived())
     with lab.postgres.connect("orders") as connection:
-        connection.execute("select pg_switch_wal()")
-    await eventually(lambda: len(lab.primary.archived()) > before, "the log is archived")
+        row = connection.execute("select pg_walfile_name(pg_switch_wal())").fetchone()
+    assert row is not None
+    await eventually(lambda: row[0] in lab.primary.archived(), "the log is archived")
 
 
 async def start(engine: Running, runbook: str = "verify-orders", mode: str = "live", id: str = "") -> Recovery:
@@ -347,7 +348,7 @@ async def test_site_that_is_not_reached_is_a_breach_and_the_restore_is_proven(la
 
 
 async def test_schedule_tells_once_and_remembers_when_it_last_worked(lab: Lab, engine: Running) -> None:
-    schedule = await scheduled(engine, "verify-orders")
+    schedule = await scheduled(engine, "nightly")
     runs: list[str] = []
     try:
         first = await once(engine, schedule, runs)
@@ -367,7 +368,7 @@ async def test_schedule_tells_once_and_remembers_when_it_last_worked(lab: Lab, e
         await schedule.delete()
         customers(lab, "delete from customers where id = 201")
     since = proven + timedelta(seconds=1)  # lists compare times less finely than they keep them
-    query = f"RecoveryRunbook = 'lab/verify-orders' AND RecoveryProvenAt > '{since.isoformat()}'"
+    query = f"RecoveryRunbook = 'lab/nightly' AND RecoveryProvenAt > '{since.isoformat()}'"
     later = {one.run_id async for one in engine.client.list_workflows(query)}
     assert later == set(runs[-2:])
     told = [one.id async for one in engine.client.list_workflows("WorkflowType = 'Notification'")]
