@@ -44,18 +44,24 @@ async def _state(spec: CopySpec) -> dict[str, list[str]]:
 
 
 class PlaceCopy(CopySpec):
-    """Which backup to lay down, and how it is to replay: up to ``target_time``, along ``timeline``."""
+    """Which backup to lay down, and how it is to replay: up to ``target_time``, along ``timeline``.
+
+    ``size`` is what it takes up, in bytes; 0 is not known. ``rate`` limits the bytes a second that are written.
+    """
 
     backup: str
     archive: str
     data: str
     target_time: AwareDatetime
     timeline: int
+    size: int = 0
+    rate: int | None = None
 
     def values(self) -> dict[str, object]:
         """Return the shell variables of ``place_copy``."""
         target = f"{self.target_time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"
-        more = {"backup": self.backup, "archive": self.archive, "data": self.data}
+        more: dict[str, object] = {"backup": self.backup, "archive": self.archive, "data": self.data}
+        more |= {"total": self.size, "rate": self.rate or ""}
         return super().values() | more | {"target": target, "timeline": self.timeline}
 
 

@@ -56,6 +56,8 @@ class SideCopy:
             data=self.database.data,
             target_time=self.wanted.target_time,
             timeline=choice.timeline,
+            size=choice.backup.size,
+            rate=self.database.io_rate,
         )
 
     def replay(self, choice: Choice, port: int) -> ReplayCopy:

@@ -5,13 +5,24 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ByteSize, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from recovery.models import Authored, GatePolicy, HoldPolicy, Name, Text, Tier
 from recovery.safety import Rules
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._@+:/ -]*$", max_length=400)]
+
+
+def _rate(given: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(given)
+    except ValidationError:
+        raise ValueError("is no number of bytes a second; write it like 50MiB, from 64KiB to 1TiB") from None
+
+
+Rate = Annotated[ByteSize, Field(ge=2**16, le=2**40), WrapValidator(_rate)]
+"""Bytes a second, as a number or as people write it: 50MiB, 200MB."""
 
 Keys = Annotated[str, Field(pattern=r'^[^\x00-\x1f\x7f"]+$', max_length=200)]
 """A pattern of keys in a store, as SCAN knows it: one word of a command, which nothing may end."""
@@ -70,7 +81,8 @@ class Database(Authored):
     """A PostgreSQL database with base backups (pg_basebackup, plain) and a WAL archive on its host.
 
     ``copies`` is the folder for restored copies and ``copy_ports`` the TCP ports that they may use; ``user`` logs
-    in over the Unix socket in ``sockets``. ``drill`` marks the place where copies go as a drill target.
+    in over the Unix socket in ``sockets``. ``drill`` marks the place where copies go as a drill target. ``io_rate`` is
+    how many bytes a second a copy may write while it is laid down beside the running database.
 
     ``peer`` is the database, at another site, that replicates this one or is replicated by it, as it happens to be;
     each names the other. ``upstream`` is the connection string with which the peer replicates this one, without a
@@ -90,6 +102,7 @@ class Database(Authored):
     copies: Path
     copy_ports: tuple[Port, ...] = Field(min_length=1)
     drill: bool = False
+    io_rate: Rate | None = None
     peer: Name | None = None
     upstream: Text | None = None
 

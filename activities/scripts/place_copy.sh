@@ -1,5 +1,6 @@
 # Lay BACKUP down as COPY, checked file by file against its manifest, set up to replay to TARGET and pause there.
 # Safe to run again at any point: an unfinished copy is laid down anew, a finished one is moved into place at once.
+. ./paced.sh
 set -eu
 umask 077
 export LC_ALL=C
@@ -13,7 +14,7 @@ fi
 mkdir "$part"
 printf '%s' "$OWNER" >"$part/owner"
 mkdir "$part/run"
-if ! said=$(cp -a --reflink=auto "$BACKUP" "$part/data" 2>&1); then
+if ! said=$(paced "$TOTAL" "$part" cp -a --reflink=auto "$BACKUP" "$part/data" 2>&1); then
     why=$(printf '%s' "$said" | tail -n 1)
     case $said in
         *"No space left"*)
