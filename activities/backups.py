@@ -43,7 +43,7 @@ class Backup(Wire):
     """One base backup; ``fault`` says why it cannot be used, "" if it can. Times are UTC, sizes bytes.
 
     ``chain`` are the folders that an incremental one is put together from, the full one first, its own last; ``size``
-    is of all of them. ``links`` tells whether it has tablespaces.
+    is of all of them, ``laid`` about what laying it down writes. ``links`` tells whether it has tablespaces.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Backup(Wire):
     size: int
     fault: str = ""
     chain: tuple[str, ...] = ()
+    laid: int = 0
     links: bool = False
 
 
@@ -329,6 +330,7 @@ def _backup(
         stopped_at=datetime.fromtimestamp(int(row["stopped"]), UTC) if row.get("stopped") else None,
         size=sum(int(rows[one].get("kbytes") or 0) for one in (chain if by_place(row) else (name,))) * 1024,
         chain=tuple(rows[one].get("path", "") for one in chain) if len(chain) > 1 else (),
+        laid=int(rows[chain[0] if by_place(row) else name].get("kbytes") or 0) * 1024,
         links=bool(int(row.get("tablespaces") or 0)),
     )
     fault = linked if isinstance(linked, str) else _fault(backup, row, found)

@@ -49,6 +49,7 @@ class PlaceCopy(CopySpec):
     """Which backup to lay down, and how it is to replay: up to ``target``, along ``timeline``.
 
     ``chain`` are the backups from which an incremental one is put together, the full one first, its own last.
+    ``size`` is about how many bytes that writes; 0 is not known. ``rate`` limits how many a second.
     """
 
     backup: str
@@ -57,6 +58,8 @@ class PlaceCopy(CopySpec):
     target: Target
     source: Source
     chain: tuple[str, ...] = ()
+    size: int = 0
+    rate: int | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -73,7 +76,7 @@ class PlaceCopy(CopySpec):
         return super().values() | self.source.values() | {
             "backup": "\n".join(chain or (self.backup,)), "data": self.data, "timeline": self.timeline,
             "kind": self.target.kind, "target": self.target.value,
-            "inclusive": "on" if self.target.inclusive else "off",
+            "inclusive": "on" if self.target.inclusive else "off", "total": self.size, "rate": self.rate or "",
         }  # fmt: skip
 
 

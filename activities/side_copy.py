@@ -68,6 +68,8 @@ class SideCopy:
             data=self.database.data,
             target=self.target,
             timeline=choice.timeline,
+            size=choice.backup.laid or choice.backup.size,
+            rate=self.database.io_rate,
         )
 
     def replay(self, choice: Choice, port: int) -> ReplayCopy:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 
 import asyncssh
@@ -19,6 +19,7 @@ from recovery import errors
 from recovery.errors import Fatal, Refused, Transient
 from recovery.fencing import hand
 from recovery.models import Wire
+from recovery.progress import tell
 
 CONNECT_SECONDS = 5.0
 QUICK = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
@@ -31,6 +32,8 @@ GRACE = 2
 INTERRUPTED = """trap 'trap "" TERM; sleep 0.5; kill -TERM 0; exit 130' INT"""
 """Heads a look: interrupted, not killed, psql has the server end its query; then what does not hear is ended."""
 SAID = re.compile(r"^(Transient|Refused|Drifted|Stale|Fatal): (.*)", re.MULTILINE)
+MOVED = re.compile(r"progress\t(\d{1,18}) (\d{1,18}) ?(.*)")
+"""What a job says of its progress while somebody waits for its end: done, in all (0: not known), and a note."""
 LOST = (asyncssh.DisconnectError, asyncssh.ChannelOpenError, OSError, TimeoutError)
 
 
@@ -121,7 +124,8 @@ async def job(host: HostAt, job_name: str, name: str, values: Mapping[str, objec
 
     A job of this name that already runs is attached to; one that succeeded unseen is collected, one that failed is
     done again. When the recovery is cancelled the job is killed with everything that it started; when only this
-    worker stops, or was given up, it goes on for the next attempt. ``end_job`` removes what a job leaves.
+    worker stops, or was given up, it goes on for the next attempt. ``end_job`` removes what a job leaves. What the job
+    says of its progress meanwhile is told.
     """
     body = scripts.script(name, values).rstrip("\n")
     running = asyncio.ensure_future(_run(host, beginning(host, job_name, body), body, None))
@@ -217,7 +221,8 @@ async def _command(
     began = asyncio.get_running_loop().time()
     try:
         process = await asyncio.shield(opening)
-        done = await process.wait(timeout=seconds and seconds + GRACE + 1)
+        async with _listening(process, seconds is None) as said:
+            done = await process.wait(timeout=seconds and seconds + GRACE + 1)
     except asyncssh.TimeoutError:
         raise _Slow from None
     finally:
@@ -225,7 +230,29 @@ async def _command(
         opening.add_done_callback(_close if seconds is None else _interrupt)
     if seconds and done.exit_status and asyncio.get_running_loop().time() - began >= seconds:
         raise _Slow
+    done.stderr = "".join([*said, str(done.stderr)])
     return done
+
+
+@contextlib.asynccontextmanager
+async def _listening(process: asyncssh.SSHClientProcess[str], wanted: bool) -> AsyncIterator[list[str]]:
+    """Tell what a job says of its progress; yields what else it has complained of and ``wait`` does not return."""
+    said: list[str] = []
+
+    async def listen() -> None:
+        with contextlib.suppress(*LOST):  # whoever waits for the end finds that out
+            async for line in process.stderr:
+                if found := MOVED.fullmatch(line.rstrip("\n")):
+                    tell(int(found[1]), int(found[2]) or None, note=found[3])
+                else:
+                    said.append(line)
+
+    listening = asyncio.ensure_future(listen()) if wanted else None
+    try:
+        yield said
+    finally:
+        if listening is not None:
+            listening.cancel()
 
 
 def _close(opening: asyncio.Future[asyncssh.SSHClientProcess[str]]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from console.output import clean
 from recovery.details import MARKS
+from recovery.progress import Progress, in_words
 from recovery.report import GateLine, HoldLine, Report, StepLine
 
+_EVERY = 10  # seconds
 _LASTED = ("seen", "changed", "unchanged", "undone", "failed", "undo failed")
 
 
@@ -39,10 +41,7 @@ def changes(before: Report | None, now: Report) -> list[Change]:
 
 
 def _changes(before: Report | None, now: Report) -> Iterator[Change]:
-    old_steps = {line.step: line for line in before.steps} if before else {}
-    for line in now.steps:
-        if line.step not in old_steps or old_steps[line.step].state != line.state:
-            yield _step(line)
+    yield from _steps(before.steps if before else (), now.steps)
     old_gates = {line.gate: line for line in before.gates} if before else {}
     for gate in now.gates:
         yield from _gate(old_gates.get(gate.gate, GateLine(gate=gate.gate)), gate)
@@ -61,6 +60,22 @@ def _changes(before: Report | None, now: Report) -> Iterator[Change]:
     if now.outcome != "running" and (before is None or before.outcome == "running"):
         why = f": {now.failure}" if now.failure else ""
         yield Change(at, "outcome", now.workflow, now.outcome, f"{now.outcome}{why}")
+
+
+def _is_news(before: Progress | None, now: Progress) -> bool:
+    """Tell whether a line is due: every ten seconds is enough for what moves all the time."""
+    return before is None or before.at.timestamp() // _EVERY < now.at.timestamp() // _EVERY
+
+
+def _steps(before: Sequence[StepLine], now: Sequence[StepLine]) -> Iterator[Change]:
+    old = {line.step: line for line in before}
+    for line in now:
+        known = old.get(line.step)
+        if known is None or known.state != line.state:
+            yield _step(line)
+        if line.progress is not None and _is_news(known.progress if known else None, line.progress):
+            said = f"… {line.title}: {in_words(line.progress)}"
+            yield Change(line.progress.at, "progress", line.step, line.state, said)
 
 
 def _step(line: StepLine) -> Change:

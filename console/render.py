@@ -12,6 +12,7 @@ from rich.text import Text
 from console.output import clean, duration, utc
 from console.reports import Seen
 from recovery.details import MARKS, facts_of
+from recovery.progress import in_words
 from recovery.report import GateLine, HoldLine, Report, StepLine
 
 _COLOURS = {
@@ -106,7 +107,8 @@ def _steps(steps: tuple[StepLine, ...]) -> Table:
     for line in steps:
         seconds = (line.ended - line.began).total_seconds()
         style = _colour(line.state)
-        cells = (MARKS[line.state], line.title, line.state, duration(seconds) if seconds else "", line.failure)
+        said = in_words(line.progress) if line.progress else line.failure
+        cells = (MARKS[line.state], line.title, line.state, duration(seconds) if seconds else "", said)
         table.add_row(*(_text(cell, style if i in (0, 2) else "") for i, cell in enumerate(cells)))
     return table
 

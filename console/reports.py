@@ -13,7 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from recovery.attributes import INCIDENT, MODE, NEEDS, PHASE, RUNBOOK, SYSTEMS, TIER
 from recovery.clock import Clock
-from recovery.report import Report
+from recovery.report import Report, moved
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
@@ -42,11 +42,19 @@ async def fetch(client: Client, run: Run) -> Seen:
         asked = await _ask(handle)
         if run.state == "paused":
             return Seen(asked or _bare(run), PAUSED)
-        return Seen(asked) if asked else Seen(_bare(run), NO_WORKER)
+        return Seen(_moved(asked, run)) if asked else Seen(_bare(run), NO_WORKER)
     try:
         return Seen(await handle.result(follow_runs=False, rpc_timeout=_ANSWER))
     except WorkflowFailureError as failure:
         return await _ended(handle, run, failure.cause)
+
+
+def _moved(report: Report, run: Run) -> Report:
+    """Return ``report`` with the figures that activities beat with: a run itself hears of few of them."""
+    steps = report.steps
+    for one in run.underway:
+        steps = moved(steps, one.activity, one.progress)
+    return report if steps is report.steps else report.model_copy(update={"steps": steps})
 
 
 async def _ended(handle: WorkflowHandle[Any, Report], run: Run, cause: BaseException) -> Seen:

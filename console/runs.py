@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import TaskQueueType, WorkflowExecutionStatus
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.api.workflow.v1 import PendingActivityInfo, WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
     DescribeWorkflowExecutionRequest,
@@ -21,6 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from recovery.attributes import RUNBOOK
 from recovery.errors import Invalid
+from recovery.progress import Underway
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -35,7 +38,10 @@ _POLL_SECONDS = 75
 
 @dataclass(frozen=True)
 class Run:
-    """One run; ``state`` is Temporal's ("running", "paused", "completed", …), ``attributes`` its search attributes."""
+    """One run; ``state`` is Temporal's ("running", "paused", "completed", …), ``attributes`` its search attributes.
+
+    ``underway`` is what its activities have beaten with, where the run was looked at alone.
+    """
 
     workflow: str
     run: str
@@ -44,6 +50,7 @@ class Run:
     started_at: datetime
     closed_at: datetime | None
     attributes: dict[str, Any]
+    underway: tuple[Underway, ...] = ()
 
     @property
     def open(self) -> bool:
@@ -76,7 +83,17 @@ async def describe(client: Client, workflow: str, run: str = "") -> Run:
             raise
         which = "with this run id" if run else "of this id"
         raise Invalid(f"ID: there is no recovery {which}; `starter.py list --all` shows them") from None
-    return parse(found.workflow_execution_info)
+    return replace(parse(found.workflow_execution_info), underway=await _underway(client, found.pending_activities))
+
+
+async def _underway(client: Client, pending: Iterable[PendingActivityInfo]) -> tuple[Underway, ...]:
+    """Return how far the activities are that tell it; what another build beats with is left out."""
+    found: list[Underway] = []
+    for one in pending:
+        if one.heartbeat_details.payloads:
+            with contextlib.suppress(ValidationError):
+                found += await client.data_converter.decode(one.heartbeat_details.payloads[:1], [Underway])
+    return tuple(found)
 
 
 async def listing(client: Client, closed: bool) -> AsyncIterator[Run]:

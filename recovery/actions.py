@@ -23,7 +23,7 @@ from temporalio import activity
 from temporalio.client import AsyncActivityCancelledError
 from temporalio.service import RPCError
 
-from recovery import kill_switch
+from recovery import kill_switch, meter
 from recovery.errors import Drifted, Fatal, RecoveryError, Refused, Stale, Transient
 from recovery.fencing import Hand, acting
 from recovery.models import Mode, Wire
@@ -291,18 +291,19 @@ def _refuse(order: Order[Any, Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def _beating(beat: timedelta) -> AsyncIterator[None]:
-    """Heartbeat while the body runs, so that a dead worker is noticed and a cancel arrives."""
+    """Heartbeat while the body runs, saying how far it is, so that a dead worker is noticed and a cancel arrives."""
 
     async def pulse() -> None:
         while True:  # the first beat comes late: most activities are over by then, and each beat is a write
             await asyncio.sleep(beat.total_seconds())
-            activity.heartbeat()
+            activity.heartbeat(*meter.details())
 
-    pulsing = asyncio.create_task(pulse())
-    try:
-        yield
-    finally:
-        pulsing.cancel()
+    async with meter.metered():
+        pulsing = asyncio.create_task(pulse())
+        try:
+            yield
+        finally:
+            pulsing.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -320,7 +321,7 @@ async def _counting(beat: timedelta) -> AsyncIterator[None]:
 
     async def confirm() -> None:
         with contextlib.suppress(AsyncActivityCancelledError):  # the cancel itself arrives in answer to a beat
-            await attempt.heartbeat(rpc_timeout=timeout / 2)
+            await attempt.heartbeat(*meter.details(), rpc_timeout=timeout / 2)
         if not limit.expired():
             limit.reschedule(loop.time() + timeout.total_seconds() / 2)
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from recovery.progress import in_words
 from recovery.report import Figure, GateLine, HoldLine, Report, StepLine
 
 MARKS = {
@@ -38,7 +39,7 @@ def markdown(report: Report) -> str:
     refused = _some("Not accepted", map(_plain, report.refusals[-5:]))
     head = _held(hold) if hold else _waiting(gate) if gate else _headline(report)
     top, _, rest = f"{head}\n{_about(report)}".partition("\n\n")
-    parts = [top, *_turning(report), *(_stake(gate) if gate and not hold else []), rest]
+    parts = [top, *_turning(report), *(_stake(gate) if gate and not hold else []), *_moving(report), rest]
     parts += refused if gate or hold else []
     parts += _answers(report, hold) if hold else []
     parts += _some("NOT UNDONE, look at it now", map(_plain, report.residual))
@@ -230,6 +231,12 @@ def _onward(report: Report) -> str:
     if report.committed is not None:
         return "after the point of no return nothing is undone"
     return "going back by itself would lead to what is lost"
+
+
+def _moving(report: Report) -> list[str]:
+    """Return how far each step is that tells it, one line each: in the table it would push columns out of sight."""
+    lines = [f"{_plain(one.title)}: **{_plain(in_words(one.progress))}**" for one in report.steps if one.progress]
+    return ["\n".join(lines[-ROWS:])] if lines else []
 
 
 def _turning(report: Report) -> list[str]:

@@ -10,6 +10,7 @@ from recovery.clock import Cause
 from recovery.gates import Gate
 from recovery.holds import Hold
 from recovery.models import Decision, Frozen, Note, Resolution, Start
+from recovery.progress import Progress
 
 StepState = Literal[
     "looking", "seen", "would look", "unchanged", "would change", "changing", "changed", "failed",
@@ -69,6 +70,14 @@ class Stepped(Fact):
     shows: dict[str, Any] = field(default_factory=dict)
     failure: str = ""
     kept: str = ""
+
+
+@dataclass(frozen=True)
+class Progressed(Fact):
+    """An activity of a step that is under way has told how far it is."""
+
+    activity: str
+    progress: Progress
 
 
 @dataclass(frozen=True)

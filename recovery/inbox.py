@@ -12,11 +12,12 @@ from temporalio.exceptions import ApplicationError
 
 from recovery import holds
 from recovery.errors import Refused, fields
-from recovery.facts import Decided, Fact, Noted, Refusal
+from recovery.facts import Decided, Fact, Noted, Progressed, Refusal
 from recovery.gates import Gate, needed, refusal
 from recovery.holds import Hold
 from recovery.leases import Granted, Standing
 from recovery.models import Answer, Decision, Note, Pause, Resolution, Resolved, Verdict
+from recovery.progress import Underway
 from recovery.report import Fold, Report
 
 A = TypeVar("A", bound=BaseModel)
@@ -132,6 +133,13 @@ class Inbox:
         said = self._read("granted", granted, Granted)
         if said is not None and said.run == workflow.info().run_id:
             self._granted[said.lease] = said.standing
+
+    @workflow.signal(description="Sent by what is under way, not by people.")
+    def progress(self, underway: RawValue) -> None:
+        """Hear how far a step is; what was for a run before a reset, or is over by now, counts no more."""
+        said = self._read("progress", underway, Underway)
+        if said is not None and said.run == workflow.info().run_id:
+            self._record(Progressed(workflow.now(), said.activity, said.progress))
 
     @workflow.signal(dynamic=True, description="No signal, do not choose: any other name is only noted.")
     def unknown(self, name: str, args: Sequence[RawValue]) -> None:

@@ -38,13 +38,13 @@ PASSED_THROUGH = (
     "activities", "runbooks", "recovery.actions", "recovery.attributes", "recovery.clock", "recovery.details",
     "recovery.errors", "recovery.facts", "recovery.gates", "recovery.holds", "recovery.leases", "recovery.models",
     "recovery.names",
-    "recovery.notices", "recovery.past", "recovery.report", "recovery.safety", "recovery.saga",
+    "recovery.notices", "recovery.past", "recovery.progress", "recovery.report", "recovery.safety", "recovery.saga",
     "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "asyncssh", "yaml",
     "cryptography", "_cffi_backend", "opentelemetry",
 )  # fmt: skip
 """Models and pure functions; never the engine itself, in which clock and chance must stay forbidden."""
 
-SIGNALS = ("approve", "reject", "resolve", "hold", "note", "granted")
+SIGNALS = ("approve", "reject", "resolve", "hold", "note", "granted", "progress")
 UPDATES: dict[str, tuple[type[Authored], str]] = {
     "decide": (Decision, "gate, by, plan and evidence"),
     "resolve_step": (Resolution, "hold, by and answer"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,7 @@ from recovery.facts import (
     Measured,
     Noted,
     Outcome,
+    Progressed,
     Queued,
     Refusal,
     Started,
@@ -36,6 +37,8 @@ from recovery.facts import (
 )
 from recovery.gates import approvers
 from recovery.models import Choice, Mode, Start, Tier, Wire
+from recovery.names import activity_id
+from recovery.progress import Progress
 
 RESIDUAL: tuple[StepState, ...] = ("undo failed", "undo blocked")
 LEFT: tuple[StepState, ...] = ("failed", "changing", "looking")
@@ -45,8 +48,15 @@ _PHASES: dict[Cause, str] = {
 }  # fmt: skip
 
 
+_PARTS: dict[StepState, str] = {"looking": "observe", "changing": "apply", "undoing": "undo"}
+"""What is under way in a step that is under way."""
+
+
 class StepLine(Wire):
-    """One step: its state, when that began and ended, what it shows, what went wrong, and why it is not undone."""
+    """One step: its state, when that began and ended, what it shows, what went wrong, and why it is not undone.
+
+    ``progress`` is how far it is, while it is under way and tells that.
+    """
 
     step: str
     title: str
@@ -56,6 +66,7 @@ class StepLine(Wire):
     shows: dict[str, Any] = {}
     failure: str = ""
     kept: str = ""
+    progress: Progress | None = None
 
 
 class DecisionLine(Wire):
@@ -180,6 +191,17 @@ class Report(Wire):
         return next((one for one in self.holds if not one.closed), None)
 
 
+def moved(steps: Iterable[StepLine], activity: str, progress: Progress) -> tuple[StepLine, ...]:
+    """Return ``steps`` with the progress of the one that ``activity`` is at, unless newer figures are there already."""
+    lines = list(steps)
+    for i, line in enumerate(lines):
+        part = _PARTS.get(line.state)
+        newer = line.progress is None or line.progress.at < progress.at
+        if part and newer and activity.startswith(activity_id(line.step, part)):
+            lines[i] = line.model_copy(update={"progress": progress})
+    return tuple(lines)
+
+
 def report(facts: Sequence[Fact], now: datetime) -> Report:
     """Fold ``facts`` (the first is Started) into the report as of ``now``."""
     fold = Fold()
@@ -245,6 +267,8 @@ class Fold:
                 self.lists["refusals"].append(message)
             case CancelAsked():
                 self.cancels += 1
+            case Progressed(activity=activity, progress=progress):
+                self.steps = {line.step: line for line in moved(self.steps.values(), activity, progress)}
             case Noted(note=note):
                 self.lists["notes"].append(NoteLine(at=fact.at, by=note.by, text=note.text))
             case _:

@@ -6,7 +6,15 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    ByteSize,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from recovery.models import Authored, GatePolicy, HoldPolicy, Name, Text, Tier
 from recovery.safety import Rules
@@ -24,6 +32,18 @@ def _fetches(command: str) -> str:
 
 RestoreCommand = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=2000), AfterValidator(_fetches)]
 """A line of shell that fetches the file of the log %f to %p."""
+
+
+def _rate(given: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(given)
+    except ValidationError:
+        raise ValueError("is no number of bytes a second; write it like 50MiB, from 64KiB to 1TiB") from None
+
+
+Rate = Annotated[ByteSize, Field(ge=2**16, le=2**40), WrapValidator(_rate)]
+"""Bytes a second, as a number or as people write it: 50MiB, 200MB."""
+
 Keys = Annotated[str, Field(pattern=r'^[^\x00-\x1f\x7f"]+$', max_length=200)]
 """A pattern of keys in a store, as SCAN knows it: one word of a command, which nothing may end."""
 
@@ -116,7 +136,8 @@ class Database(Authored):
     ``backups`` says where the backups are, ``archive`` is the folder of the log, unless a tool keeps that.
 
     ``copies`` is the folder for restored copies and ``copy_ports`` the TCP ports that they may use; ``user`` logs
-    in over the Unix socket in ``sockets``. ``drill`` marks the place where copies go as a drill target.
+    in over the Unix socket in ``sockets``. ``drill`` marks the place where copies go as a drill target. ``io_rate`` is
+    how many bytes a second a copy may write while it is laid down beside the running database.
 
     ``peer`` is the database, at another site, that replicates this one or is replicated by it, as it happens to be;
     each names the other. ``upstream`` is the connection string with which the peer replicates this one, without a
@@ -140,6 +161,7 @@ class Database(Authored):
     copies: Path
     copy_ports: tuple[Port, ...] = Field(min_length=1)
     drill: bool = False
+    io_rate: Rate | None = None
     peer: Name | None = None
     upstream: Text | None = None
 

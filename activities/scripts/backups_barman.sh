@@ -2,6 +2,7 @@
 # Barman (CLI with CONFIGURATION) keeps it on this host, and its user is ours. It is never asked to "check-backup": that
 # marks a backup as failed, for good, while a segment is away.
 . ./json.sh
+. ./paced.sh
 ask_barman() { "$CLI" ${CONFIGURATION:+-c} ${CONFIGURATION:+"$CONFIGURATION"} "$@"; }
 why_barman() { ask_barman "$@" 2>&1 >/dev/null | tail -n 1 | tr '\t' ' ' | sed 's/^ERROR: //'; }
 catalogue() { # sets "rows": what Barman knows of SERVER and of each backup that is done
@@ -117,7 +118,7 @@ lay_down() {
     shift 3
     mkdir "$copy.staged"
     # "get-wal": no log is copied along, it is fetched as it is needed.
-    if ! said=$(ask_barman restore --get-wal --staging-path "$copy.staged" --staging-location local "$@" \
+    if ! said=$(paced "${TOTAL:-0}" "${copy%/*}" "$CLI" ${CONFIGURATION:+-c} ${CONFIGURATION:+"$CONFIGURATION"} restore --get-wal --staging-path "$copy.staged" --staging-location local "$@" \
         "$SERVER" "$backup" "$copy" 2>&1); then
         rm -rf "$copy.staged"
         case $said in

@@ -1,5 +1,6 @@
 # What there is of backups and log in folders of this host: BACKUPS that pg_basebackup made, plain and full or incremental,
 # and the ARCHIVE of the log; and how they are laid down and fetched. RESTORE fetches a file of the log, if there is one.
+. ./paced.sh
 list_backups() {
     [ -d "$BACKUPS" ] && [ -r "$BACKUPS" ] || printf 'fault\tbackups: the folder cannot be read\n'
     [ -d "$ARCHIVE" ] && [ -r "$ARCHIVE" ] || printf 'fault\tarchive: the folder cannot be read\n'
@@ -58,9 +59,9 @@ lay_down() {
     numbers=$(for link in "$backup"/pg_tblspc/*; do [ ! -L "$link" ] || printf '%s\n' "${link##*/}"; done)
     [ -z "$numbers" ] || mkdir -p "$spaces"
     if [ "$backup" = "$chain" ]; then
-        said=$(cp -a --reflink=auto "$backup" "$copy" 2>&1) || laid
+        said=$(paced "${TOTAL:-0}" "${copy%/*}" cp -a --reflink=auto "$backup" "$copy" 2>&1) || laid
         for number in $numbers; do
-            said=$(cp -a --reflink=auto "$backup/pg_tblspc/$number/." "$spaces/$number" 2>&1) || laid
+            said=$(paced "${TOTAL:-0}" "${copy%/*}" cp -a --reflink=auto "$backup/pg_tblspc/$number/." "$spaces/$number" 2>&1) || laid
             ln -sfn "$spaces/$number" "$copy/pg_tblspc/$number"
         done
     else # each is checked before they are put together, which reads parts of each
@@ -75,7 +76,7 @@ lay_down() {
         done <<CHAIN
 $chain
 CHAIN
-        said=$("$BIN/pg_combinebackup" -o "$copy" "$@" 2>&1) || laid
+        said=$(paced "${TOTAL:-0}" "${copy%/*}" "$BIN/pg_combinebackup" -o "$copy" "$@" 2>&1) || laid
     fi
     chmod 700 "$copy"
     if [ -L "$copy/pg_wal" ]; then # the log of a backup taken with --waldir stays where it is

@@ -2,6 +2,7 @@
 # REPOSITORY is its number, 1 where that is "". All goes through the program (CLI with CONFIGURATION), so the repository
 # may be on another host, encrypted, or in a cloud. Its "verify" ends with 0 whatever it has found.
 . ./json.sh
+. ./paced.sh
 ask_pgbackrest() {
     "$CLI" ${CONFIGURATION:+--config="$CONFIGURATION"} --log-level-file=off --log-level-console=off \
         --log-level-stderr=error "$@"
@@ -111,7 +112,8 @@ lay_down() {
     done
     # A lock of its own, and a spool: other copies go on meanwhile, and what the database archives is not touched.
     mkdir -p "$copy" "$copy.lock"
-    if ! said=$(ask_pgbackrest restore --stanza="$SERVER" --repo="${REPOSITORY:-1}" --set="$backup" --type=none \
+    if ! said=$(paced "${TOTAL:-0}" "${copy%/*}" "$CLI" ${CONFIGURATION:+--config="$CONFIGURATION"} --log-level-file=off \
+        --log-level-console=off --log-level-stderr=error restore --stanza="$SERVER" --repo="${REPOSITORY:-1}" --set="$backup" --type=none \
         --pg1-path="$copy" --lock-path="$copy.lock" --spool-path="$copy.lock" "$@" 2>&1); then
         rm -rf "$copy.lock"
         why=$(printf '%s' "$said" | grep ERROR | head -n 1 | sed 's/^.*ERROR: *//')

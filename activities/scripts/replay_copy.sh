@@ -2,6 +2,7 @@
 # so a server that has reached it without meeting a later commit holds all there is.
 # Replay stops before a commit, but not before the locks of that transaction: a table that is being dropped at the
 # target could not be read for ever. Then the copy is promoted, which ends what was in flight; it stays read-only.
+. ./paced.sh
 set -u
 export LC_ALL=C PGCONNECT_TIMEOUT=5
 fail() { echo "$1: $2" >&2; exit 3; }
@@ -21,6 +22,7 @@ while :; do
         (select count(*) from pg_locks join pg_stat_activity using (pid) where backend_type = 'startup'
             and mode = 'AccessExclusiveLock' and locktype = 'relation') || ' ' ||
         coalesce(pg_last_wal_replay_lsn() >= '$ENOUGH'::pg_lsn, false) || ' ' || coalesce(pg_last_wal_replay_lsn(), '0/0')")
+    told_log "$COPY/data" "${state##* }" "$ENOUGH"
     case $state in
         promoted*) exit 0 ;;
         'paused 0 '*) exit 0 ;;

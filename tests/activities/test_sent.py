@@ -268,7 +268,7 @@ def needed(name: str) -> set[str]:
 
 
 async def test_needed_variables_are_found() -> None:
-    of_place = {"COPY", "OWNER", "BACKUP", "BIN", "COPYPORT", "ARCHIVE", "DATA", "TARGET", "TIMELINE"}
+    of_place = {"COPY", "OWNER", "BACKUP", "BIN", "COPYPORT", "ARCHIVE", "DATA", "TARGET", "TIMELINE", "TOTAL"}
     assert needed("place_copy") == of_place
     assert "TABLES" in needed("compare_copy")
     assert {"GUARD", "RULES", "SHUT", "DATA", "IDENTITY"} <= needed("shut_door")

@@ -193,6 +193,12 @@ def test_specs_are_of_one_copy() -> None:
     assert all(t["host"] == host for t in told)
 
 
+def test_copy_is_laid_down_no_faster_than_its_estate_says() -> None:
+    assert copy().place(CHOICE, 6001).values() | {"rate": "", "total": 1 << 30} == copy().place(CHOICE, 6001).values()
+    limited = copy({"io_rate": 50 << 20}).place(CHOICE, 6001).values()
+    assert (limited["rate"], limited["total"]) == (50 << 20, 1 << 30)
+
+
 def test_specs_carry_what_was_chosen() -> None:
     placed = copy().place(CHOICE, 6001)
     assert (placed.backup, placed.timeline, placed.target) == ("/srv/backups/monday", 3, Target.at(TARGET))

@@ -15,6 +15,7 @@ from console.follow import verdict
 from console.render import clock, page
 from console.reports import Seen
 from recovery.clock import Clock
+from recovery.progress import Progress
 from recovery.report import DecisionLine, GateLine, Report, StepLine
 
 T = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
@@ -49,6 +50,19 @@ def test_each_change_of_a_step_is_one_line() -> None:
     assert lines(None, first) == ["… look: looking"]
     assert lines(first, first) == []
     assert lines(first, then) == ["✓ look: seen after 1.2 s", "… place: changing"]
+
+
+def test_progress_is_a_line_every_ten_seconds() -> None:
+    def at(seconds: int, done: int) -> Report:
+        moving = Progress(done=done, total=100, at=T + timedelta(seconds=seconds))
+        return report(steps=(step("place", "changing").model_copy(update={"progress": moving}),))
+
+    assert lines(at(0, 0), at(9, 9)) == []
+    assert lines(at(9, 9), at(10, 10)) == ["… place: 10 B of 100 B (10 %), as of 22:00:10"]
+    assert lines(report(steps=(step("place", "changing"),)), at(3, 3)) == [
+        "… place: 3 B of 100 B (3 %), as of 22:00:03"
+    ]
+    assert lines(at(9, 9), report(steps=(step("place", "changed", 12),))) == ["✓ place: changed after 12.0 s"]
 
 
 def test_a_failed_step_says_why() -> None:
@@ -107,6 +121,13 @@ def test_the_page_shows_what_people_decide_on() -> None:
     text = shown(report(phase="gate: keep", gates=(gate(until=None),), steps=(step("look", "seen", 1),)))
     for part in ("gate: keep", "answers customers: 200", "plan p1  evidence e1", "approve lab/orders --gate 'keep'"):
         assert part in text
+
+
+def test_the_page_shows_progress_beside_its_step() -> None:
+    moving = Progress(done=3, total=12, of="hosts", at=T)
+    text = shown(report(steps=(step("place", "changing").model_copy(update={"progress": moving}),)))
+    row = next(line for line in text.splitlines() if "place" in line)
+    assert " ".join(row.split()) == "… place changing 3 of 12 hosts (25 %), as of 22:00:00"
 
 
 def test_the_page_of_an_ended_run_asks_nobody() -> None:

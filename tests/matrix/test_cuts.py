@@ -44,8 +44,9 @@ def through(found: Relay, lab: Lab, folder: Path) -> dict[str, str]:
 
 def attached(lab: Lab, folder: Path) -> set[int]:
     """Return the processes that wait for the end of the job of ``folder``."""
-    waiting = f"flock {folder}/lock true"
-    return {found.pid for found in processes.members(lab.place.root) if command(found.pid) == waiting}
+    waiting = f" job {folder.parent} {folder.name} "
+    words = {found.pid: command(found.pid) for found in processes.members(lab.place.root)}
+    return {pid for pid, said in words.items() if said.startswith("sh -c ") and waiting in said}
 
 
 @asynccontextmanager

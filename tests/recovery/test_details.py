@@ -13,6 +13,7 @@ import pytest
 from recovery.clock import Clock
 from recovery.details import ROWS, approval, facts_of, markdown
 from recovery.facts import StepState
+from recovery.progress import Progress
 from recovery.report import DecisionLine, Figure, GateLine, Report, StepLine
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -166,6 +167,16 @@ def test_refusals_stand_above_the_facts() -> None:
 def test_work_in_progress_is_the_headline() -> None:
     text = markdown(report(phase="restoring", gates=(), steps=(step("look"), step("replay", "changing"))))
     assert text.startswith("## restoring: replay\n\nBring the orders back\n")
+
+
+def test_progress_stands_beneath_the_headline() -> None:
+    moving = Progress(done=3 << 20, total=9 << 20, at=NOON, rate=1 << 20, ends=NOON + timedelta(seconds=6), note="<b>")
+    steps = (step("look"), step("lay down a_b", "changing").model_copy(update={"progress": moving}))
+    text = markdown(report(phase="restoring", gates=(), steps=steps))
+    said = "**3.0 MiB of 9.0 MiB (33 %), 1.0 MiB/s, ends about 12:00:06 UTC, as of 12:00:00 (\\<b\\>)**"
+    assert text.startswith(f"## restoring: lay down a\\_b\n\nlay down a\\_b: {said}\n\nBring the orders back\n"), text
+    hold_or_gate = markdown(report(steps=steps))
+    assert hold_or_gate.index("Waiting for") < hold_or_gate.index(said) < hold_or_gate.index("What was found")
 
 
 @pytest.mark.parametrize(("outcome", "phase"), [("cancelled", "cancelled"), ("running", "compensating")])

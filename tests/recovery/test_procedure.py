@@ -10,6 +10,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 
 from recovery.models import Decision
+from recovery.names import activity_id
 from tests.recovery.box import Toys
 from tests.running import Recovery, eventually
 
@@ -232,3 +233,29 @@ async def test_search_attributes_tell_the_phase(toys: Toys) -> None:
     assert await eventually(listed, "the visibility store knows it", 10) == [recovery.handle.id]
     await recovery.approve("bob")
     assert (await recovery.ended()).outcome == "recovered"
+
+
+async def test_progress_counts_for_its_own_run_alone(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a", slow=15)])
+    step = "put a"
+
+    async def changing() -> bool:
+        found = await recovery.status()
+        return bool(found and found.steps and found.steps[0].state == "changing")
+
+    await eventually(changing, "it is at work")
+    run = recovery.handle.first_execution_run_id
+    told = {"activity": activity_id(step, "apply"), "progress": {"done": 3, "total": 9, "at": datetime.now(UTC)}}
+    saying: tuple[Any, ...] = ("no object", {"run": run}, told | {"run": "before a reset"}, told | {"run": run})
+    for said in saying:
+        await recovery.handle.signal("progress", said)
+
+    async def heard() -> bool:
+        found = await recovery.status()
+        return bool(found and found.steps[0].progress)
+
+    await eventually(heard, "it is heard of")
+    report = await recovery.status() or pytest.fail("no answer")
+    assert [message.split(":")[0] for message in report.refusals] == ["signal progress", "signal progress"]
+    await recovery.handle.cancel()
+    assert (await recovery.ended()).outcome == "cancelled"

@@ -30,6 +30,7 @@ from recovery.facts import (
     Loaded,
     Measured,
     Noted,
+    Progressed,
     Queued,
     Refusal,
     Started,
@@ -42,7 +43,8 @@ from recovery.facts import (
 from recovery.gates import Gate
 from recovery.holds import Hold
 from recovery.models import Decision, Frozen, GatePolicy, Note, Resolution, Start, Tier
-from recovery.report import Fold, Report, report
+from recovery.progress import Progress
+from recovery.report import Fold, Report, moved, report
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -98,6 +100,7 @@ STORY: tuple[Fact, ...] = (
     Measured(at(3), "restorable to", "12:00", ""),
     Blocked(at(3), ("disk: full",)),
     stepped(4, "changing"),
+    Progressed(at(7), "lay.apply", Progress(done=7, total=10, at=at(6.5), rate=2.0, ends=at(8))),
     stepped(9, "changed"),
     stepped(9, "looking", "verify", "prove"),
     stepped(20, "seen", "verify", "prove"),
@@ -135,6 +138,40 @@ def test_story_tells_every_kind_of_fact() -> None:
 def test_every_fact_changes_the_report() -> None:
     for moment in range(1, len(STORY)):
         assert report(STORY[: moment + 1], at(100)) != report(STORY[:moment], at(100)), STORY[moment]
+
+
+@pytest.mark.parametrize(
+    ("activity", "state", "is_meant"),
+    [
+        ("lay.apply", "changing", True),
+        ("lay.apply-2", "changing", True),
+        ("lay.undo", "undoing", True),
+        ("lay.observe", "looking", True),
+        ("lay.apply", "undoing", False),
+        ("lay.apply", "changed", False),
+        ("lay.apply", "failed", False),
+        ("re-lay.apply", "changing", False),
+        ("la.apply", "changing", False),
+        ("", "changing", False),
+    ],
+)
+def test_progress_is_of_what_is_under_way(activity: str, state: StepState, is_meant: bool) -> None:
+    line = report([started(), stepped(4, state)], at(5)).steps[0]
+    assert (moved([line], activity, Progress(done=1, at=at(5)))[0].progress is not None) == is_meant
+
+
+def test_newer_figures_stay() -> None:
+    line = report([started(), stepped(4, "changing")], at(5)).steps[0]
+    newer = moved([line], "lay.apply", Progress(done=7, at=at(6)))
+    assert moved(newer, "lay.apply", Progress(done=5, at=at(5))) == newer
+
+
+def test_step_that_has_come_further_drops_its_figures() -> None:
+    story = [started(), stepped(4, "changing"), Progressed(at(5), "lay.apply", Progress(done=7, at=at(5)))]
+    assert report(story, at(6)).steps[0].progress == Progress(done=7, at=at(5))
+    states: tuple[StepState, ...] = ("changed", "failed", "undoing", "changing")
+    for state in states:
+        assert report([*story, stepped(6, state)], at(6)).steps[0].progress is None
 
 
 def test_fold_is_pure() -> None:
@@ -194,13 +231,13 @@ def test_runbook_is_carried_over() -> None:
         (4, "assessing"),
         (6, "assessing"),
         (9, "restoring"),
-        (11, "verifying"),
-        (13, "gate: keep"),
-        (21, "hold: lay"),
-        (22, "restoring"),
-        (28, "compensating"),
-        (30, "compensating"),
-        (31, "failed"),
+        (12, "verifying"),
+        (14, "gate: keep"),
+        (22, "hold: lay"),
+        (23, "restoring"),
+        (29, "compensating"),
+        (31, "compensating"),
+        (32, "failed"),
     ],
 )
 def test_phase_follows_the_facts(facts_until: int, phase: str) -> None:

@@ -14,6 +14,7 @@ import yaml
 from recovery.errors import Invalid
 from recovery.models import Frozen, Mode, Start
 from runbooks.library import Library, library, specification
+from runbooks.schema import Database
 from tests.runbooks.samples import ROOT, values
 
 PROCEDURE = "DatabasePointInTimeRestore"
@@ -214,6 +215,7 @@ RUNBOOK_FAULTS: list[tuple[Edit, str]] = [
     (put("keep_for", value="PT0S"), "keep_for: "),
     (put("keep_for", value=SECRET), "keep_for: "),
 ]
+NO_RATES: tuple[object, ...] = (SECRET, 0, -1, True, "1KiB", "5 apples", [], 2**50)
 ESTATE_FAULTS: list[tuple[Edit, str]] = [
     (put("pasword", value=SECRET), "pasword: Extra inputs are not permitted"),
     (put("sites", "north", "active", value=True), "sites.north.active: Extra inputs are not permitted"),
@@ -258,6 +260,13 @@ ESTATE_FAULTS: list[tuple[Edit, str]] = [
         "databases.orders.restore_command: Value error, has to say",
     ),
     (put("databases", "orders", "restore_command", value="cp %f %p %r"), "databases.orders.restore_command: "),
+    *(
+        (
+            put("databases", "orders", "io_rate", value=value),
+            "databases.orders.io_rate: Value error, is no number of bytes a second; write it like 50MiB",
+        )
+        for value in NO_RATES
+    ),
     (put("tiers", "gold", "rto", value="PT0S"), "tiers.gold.rto: "),
     (put("tiers", "gold", "rpo", value="-PT1S"), "tiers.gold.rpo: "),
     (put("people", "bob", "roles", value=[]), "people.bob.roles: "),
@@ -289,6 +298,15 @@ def test_fault_of_an_estate_is_named(catalog: Catalog, edit: Edit, said: str) ->
     fault = catalog.fault()
     assert fault.startswith(f"lab/estate.yaml: {said}")
     assert SECRET not in fault
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"), [("50MiB", 50 << 20), ("2 MB", 2_000_000), (70_000, 70_000), (None, None)]
+)
+def test_rate_is_bytes_a_second(catalog: Catalog, written: object, rate: int | None) -> None:
+    catalog.estate(put("databases", "orders", "io_rate", value=written))
+    frozen = catalog.freeze().estate["databases"]["orders"]
+    assert (frozen["io_rate"], Database.model_validate(frozen).io_rate) == (rate, rate)
 
 
 # --- what belongs together --------------------------------------------------------------------------------------
