@@ -1,5 +1,5 @@
-# Tell which backups lie in BACKUPS (each with its manifest's digest, its files and their bytes) and which log in
-# ARCHIVE, as far as that has been there for SETTLED seconds. Changes nothing.
+# Tell which backups lie in BACKUPS, and which log in ARCHIVE, as far as that has been there for SETTLED seconds.
+# Of each backup it tells the digest of its manifest, how many files it has, and their bytes. Changes nothing.
 export LC_ALL=C
 [ -d "$BACKUPS" ] && [ -r "$BACKUPS" ] || printf 'fault\tthe folder %s cannot be read\n' "$BACKUPS"
 [ -d "$ARCHIVE" ] && [ -r "$ARCHIVE" ] || printf 'fault\tthe folder %s cannot be read\n' "$ARCHIVE"

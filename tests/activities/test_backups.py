@@ -179,6 +179,7 @@ def test_running_database_is_read() -> None:
             stop_lsn="0/E00120",
             stopped_at=datetime(2026, 11, 22, 1, 52, 52, tzinfo=UTC),
             size=30140 * 1024,
+            laid=30140 * 1024,
         ),
     )
 
