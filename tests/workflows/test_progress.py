@@ -33,7 +33,7 @@ from tests.workflows.test_side_copy import acknowledged, restorable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SECONDS = 30
+SECONDS = 45
 """For how long the files of the backup are to be written."""
 
 
@@ -134,6 +134,7 @@ LINE = re.compile(
 )
 
 
+@pytest.mark.drawn
 async def test_progress_shows_wherever_somebody_looks(lab: Lab, engine: Running, rate: int) -> None:
     recovery = await engine.start("live", target_time=await restorable(lab))
     watching = starter(engine, "watch", "lab/orders")
@@ -169,6 +170,7 @@ async def test_progress_shows_wherever_somebody_looks(lab: Lab, engine: Running,
     assert SECONDS // 10 <= len(lines) <= SECONDS * SLOWER // 10 + 2
 
 
+@pytest.mark.drawn
 async def test_progress_goes_on_with_the_next_worker(lab: Lab, engine: Running) -> None:
     target = await restorable(lab)
     recovery = await engine.start("live", target_time=target)
@@ -181,7 +183,7 @@ async def test_progress_goes_on_with_the_next_worker(lab: Lab, engine: Running) 
         found = moving(await seen(engine))
         return found if found and found.at > at and found.rate else None
 
-    then: Progress = await eventually(goes_on, "the next worker tells it", 40)
+    then: Progress = await eventually(goes_on, "the next worker tells it before the step ends", 40)
     assert then.done >= first.done, "the job went on, nothing was begun anew"
     assert then.total == first.total
     await recovery.approve()
