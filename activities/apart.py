@@ -78,14 +78,14 @@ class Apart:
         return AskHoldings(
             system=self.system, host=self._at(self.database.host, self.host), segment=found.segment,
             backups=self.database.backups.folder or "", archive=self.database.archive or "",
-            settled=int(wanted.within.total_seconds()),
+            settled=int(wanted.within.total_seconds()), packed=self.database.restore_command is not None,
         )  # fmt: skip
 
     def off_site(self, wanted: Offsite, host: Host, found: Inventory) -> AskHoldings:
         """Return how to ask what is off-site."""
         return AskHoldings(
             system=self.system, host=self._at(wanted.host, host), backups=wanted.backups, archive=wanted.archive,
-            segment=found.segment,
+            segment=found.segment, packed=self.database.restore_command is not None,
         )  # fmt: skip
 
     def _at(self, name: str, host: Host) -> HostAt:

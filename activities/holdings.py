@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
@@ -20,7 +21,8 @@ TRIES = 5
 class AskHoldings(Spec):
     """Ask what lies in ``backups`` and ``archive`` on a host, and has done so for ``settled`` seconds.
 
-    ``segment`` is the size of a segment of the log, in bytes.
+    ``segment`` is the size of a segment of the log, in bytes. Where its files are ``packed`` (compressed, encrypted),
+    their names go on, and their sizes tell nothing.
     """
 
     host: HostAt
@@ -28,6 +30,7 @@ class AskHoldings(Spec):
     archive: str
     segment: int
     settled: int = 0
+    packed: bool = False
 
     def values(self) -> dict[str, object]:
         """Return the shell variables of ``holdings``."""
@@ -69,14 +72,19 @@ class Holdings(Probe[AskHoldings, Held]):
             if error.retry and activity.info().attempt < TRIES:
                 raise
             return Held(faults=(error.message,))
-        return held(text, spec.segment)
+        return held(text, spec.segment, spec.packed)
 
 
+PACKED = re.compile(
+    r"^wal\t([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial\b|backup\b|tmp\b)[A-Za-z0-9]+)*\t\d+$", re.M
+)
 holdings = Holdings()
 
 
-def held(text: str, segment: int) -> Held:
+def held(text: str, segment: int, packed: bool = False) -> Held:
     """Return what the script ``holdings`` printed; a segment of a wrong size counts as missing."""
+    if packed:
+        text = PACKED.sub(rf"wal\t\1\t{segment}", text)
     backups, log, histories, faults = [], [], [], []
     for line in text.splitlines():
         match line.split("\t"):

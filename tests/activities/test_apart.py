@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from activities.apart import Apart, replayed_bytes, slow
+from activities.holdings import held
 from activities.postgres import Replayed
 from activities.restorable import Choice
 from activities.timelines import lsn, position
@@ -64,3 +65,16 @@ def test_restore_that_is_slower_than_the_tier_allows_is_told() -> None:
     assert slow(3600, timedelta(hours=1), "gold") == ()
     (said,) = slow(3661, timedelta(hours=1), "gold")
     assert said.startswith("objectives.rto: the restore alone took 1 h 1 min, and 1 h is the objective of tier gold; ")
+
+
+def test_packed_log_counts_by_its_names() -> None:
+    """Their sizes tell nothing, and what was not written to its end has another name."""
+    rows = [
+        "wal\t00000001000000000000000A.zst.age\t4711", "wal\t00000001000000000000000B.gz\t99",
+        "wal\t00000001000000000000000C.gz.tmp\t5", "wal\t00000001000000000000000D.partial\t16777216",
+        "wal\t00000002.history.gz\t40",
+    ]  # fmt: skip
+    found = held("\n".join(rows), 1 << 24, packed=True)
+    assert [(run.first, run.last) for run in found.log] == [(10, 11)]
+    assert found.histories == ("00000002.history",)
+    assert held("\n".join(rows), 1 << 24).log == ()

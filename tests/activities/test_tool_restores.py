@@ -15,14 +15,16 @@ import pytest
 import pytest_asyncio
 
 from activities import ssh
+from activities.apart import Apart
 from activities.backups import Inventory, backups
 from activities.postgres import place, ready, replay
-from activities.restorable import Choice, choose
+from activities.restorable import Choice, choose, span
 from activities.side_copy import SideCopy, assess
 from lab import processes
 from lab.estate import Lab
 from lab.ports import choose as free_ports
 from recovery.errors import Fatal
+from runbooks.procedures import restore_verification
 from runbooks.procedures.database_point_in_time_restore import Parameters
 from runbooks.schema import Backups, Database
 from tests.branches import host
@@ -61,7 +63,10 @@ class Told:
 
     async def restored(self, **wanted: Any) -> tuple[Choice, list[int]]:
         """Restore, and return the choice, and the numbers of the rows in the copy."""
-        copy = self.copy(**wanted)
+        return await self.made(self.copy(**wanted))
+
+    async def made(self, copy: SideCopy) -> tuple[Choice, list[int]]:
+        """Make that copy, and return the choice, and the numbers of the rows in it."""
         assessed = assess(copy, await backups.observe(copy.find()), await ready.observe(copy.room()))
         assert assessed.choice is not None, assessed.blockers
         laid, on = copy.place(assessed.choice, assessed.port), copy.replay(assessed.choice, assessed.port)
@@ -190,3 +195,16 @@ async def test_wrong_block_is_a_blocker(told: Told) -> None:
     assessed = assess(copy, await backups.observe(copy.find()), await ready.observe(copy.room()))
     assert [one for one in assessed.blockers if one.startswith("backups.server: ")]
     assert assessed.choice is None
+
+
+async def test_newest_moment_is_restored_apart(told: Told) -> None:
+    """As a verification does: without the running database's own log."""
+    of = told.copy(target_name="any")
+    await eventually(lambda: datetime.now(UTC) > told.rows[-1][1] + timedelta(seconds=2), "the last moment is final")
+    wanted = restore_verification.Parameters()
+    apart = Apart("orders", of.database, of.host, wanted, "a-test", "r1")
+    limits = span(await backups.observe(apart.copy().find()))
+    assert limits is not None
+    choice, rows = await told.made(apart.copy(limits[1]))
+    assert choice.backup.path == told.backups[1]
+    assert rows == list(range(1, 10))
