@@ -76,8 +76,9 @@ class Holdings(Probe[AskHoldings, Held]):
 
 
 PACKED = re.compile(
-    r"^wal\t([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial\b|backup\b|tmp\b)[A-Za-z0-9]+)*\t\d+$", re.M
+    r"^wal\t([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial\b|backup\b|tmp\b)[A-Za-z0-9]+)*\t\d+$", re.MULTILINE
 )
+"""A file of the log whose name goes on, but for one that is not whole."""
 holdings = Holdings()
 
 
