@@ -155,8 +155,10 @@ def _place(found: Inventory, target: Target) -> tuple[int, str]:
         return position(target.value), ""
     match found.located:
         case ():
-            what = "transaction that ended" if target.kind == "xid" else "restore point of this name"
-            return 0, f"{target.field}: the log has no {what}: {target}{_unread(found)}{_holes(found)}"
+            said = "in the log no transaction of this id ended; one that is part of another has no end of its own"
+            if target.kind == "name":
+                said = "the log has no restore point of this name"
+            return 0, f"{target.field}: {target}: {said}{_unread(found)}{_holes(found)}"
         case (one,):
             return position(one.lsn), ""
         case several:

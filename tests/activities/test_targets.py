@@ -166,7 +166,7 @@ async def test_other_branches_are_named_to_people(restored: Restored, world: Bra
 
 async def test_restore_point_of_another_branch_is_not_found(restored: Restored) -> None:
     _, chosen = await restored.found(target_name="last of 1")
-    assert chosen == "parameters.target_name: the log has no restore point of this name: “last of 1”"
+    assert chosen == "parameters.target_name: “last of 1”: the log has no restore point of this name"
     _, found = await restored.found(target_name="last of 1", timeline=1)
     assert isinstance(found, Choice)
 
@@ -185,8 +185,11 @@ async def test_transaction_id_of_two_branches_is_the_wanted_one(restored: Restor
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ({"target_xid": 4_000_000_000}, "parameters.target_xid: the log has no transaction that ended: 4000000000"),
-        ({"target_name": "none"}, "parameters.target_name: the log has no restore point of this name: “none”"),
+        (
+            {"target_xid": 4_000_000_000},
+            "parameters.target_xid: 4000000000: in the log no transaction of this id ended",
+        ),
+        ({"target_name": "none"}, "parameters.target_name: “none”: the log has no restore point of this name"),
         (
             {"target_name": "twice"},
             "parameters.target_name: “twice” is in the log more than once, at 0/",
