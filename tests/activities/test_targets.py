@@ -187,7 +187,7 @@ async def test_transaction_id_of_two_branches_is_the_wanted_one(restored: Restor
     [
         (
             {"target_xid": 4_000_000_000},
-            "parameters.target_xid: 4000000000: in the log no transaction of this id ended",
+            "parameters.target_xid: 4000000000: in the log no transaction of this id",
         ),
         ({"target_name": "none"}, "parameters.target_name: “none”: the log has no restore point of this name"),
         (
