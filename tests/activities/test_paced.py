@@ -22,6 +22,8 @@ from tests.running import SLOWER
 MIB = 1 << 20
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 RATES = ["", str(16 * MIB)]
+pytestmark = pytest.mark.drawn
+
 MARK = "RECOVERY_JOB=paced"
 
 

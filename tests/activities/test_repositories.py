@@ -19,6 +19,8 @@ from activities.scripts import text
 from activities.timelines import position
 from tests.repositories import Repository, barman, pgbackrest
 
+pytestmark = pytest.mark.drawn
+
 SIZE = 1024 * 1024
 
 

@@ -36,7 +36,7 @@ from tests.conftest import SEED
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TICK = timedelta(microseconds=1)
-CASES = 7
+CASES = 5
 SEGMENT = 1024 * 1024
 
 
@@ -171,6 +171,7 @@ async def test_restore_point_of_another_branch_is_not_found(restored: Restored) 
     assert isinstance(found, Choice)
 
 
+@pytest.mark.drawn
 async def test_transaction_id_of_two_branches_is_the_wanted_one(restored: Restored, world: Branches) -> None:
     """A database that was restored gives the same ids once more."""
     lines = {timeline: {one.xid: one for one in world.line(timeline) if one.at} for timeline in (1, 2)}
@@ -182,6 +183,7 @@ async def test_transaction_id_of_two_branches_is_the_wanted_one(restored: Restor
         assert at(chosen.located.lsn) == lines[timeline][again[-1]].lsn
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
@@ -219,6 +221,7 @@ def without(path: Path) -> Iterator[None]:
         away.rename(path)
 
 
+@pytest.mark.drawn
 async def test_missing_link_of_a_chain_is_named(restored: Restored, world: Branches) -> None:
     """What was before it is used; the ones after it are of no use."""
     full, first, *later = world.backups[3]
@@ -258,6 +261,7 @@ async def test_missing_segment_is_named(restored: Restored, world: Branches) -> 
     assert f"the log has holes: {path.name} to {path.name}" in chosen
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("damage", ["missing", "damaged", "another"])
 async def test_history_file_is_looked_into(restored: Restored, world: Branches, damage: str) -> None:
     """Without it nobody knows which branch is whose: nothing is restored until it is there again."""
@@ -312,6 +316,7 @@ def squeezed(world: Branches) -> Iterator[str]:
         away.rename(archive)
 
 
+@pytest.mark.drawn
 async def test_squeezed_archive_is_read_by_its_own_command(
     restored: Restored, world: Branches, line: list[Record], squeezed: str
 ) -> None:
@@ -370,6 +375,7 @@ async def test_tablespaces_go_into_the_copy(lab: Lab, spacious: Branches, chain:
     assert list(postgres.place.copies.iterdir()) == []
 
 
+@pytest.mark.drawn
 async def test_backup_whose_tablespaces_are_gone_is_named(lab: Lab, spacious: Branches) -> None:
     restored = Restored(lab, spacious)
     link = next((spacious.backups[1][1] / "pg_tblspc").iterdir())

@@ -128,6 +128,7 @@ async def test_every_target_is_exact(told: Told) -> None:
         assert choice.backup.path == told.backups[1]
 
 
+@pytest.mark.drawn
 async def test_moment_before_the_newest_backup_takes_an_older_one(told: Told) -> None:
     inventory, _ = await told.found(target_time=told.rows[6][1])
     older = next(one for one in inventory.backups if one.path == told.backups[0])
@@ -136,6 +137,7 @@ async def test_moment_before_the_newest_backup_takes_an_older_one(told: Told) ->
     assert rows in ([1, 2, 3], [1, 2])  # the position is that before the row's commit, or the one after it
 
 
+@pytest.mark.drawn
 async def test_missing_segment_is_named(told: Told) -> None:
     """Neither the tool nor the running database has it."""
     inventory, _ = await told.found(target_name="before the release")
@@ -155,6 +157,7 @@ async def test_missing_segment_is_named(told: Told) -> None:
     assert faults[newest.name] == "the log that belongs to it is not complete"
 
 
+@pytest.mark.drawn
 async def test_damaged_byte_stops_the_copy(told: Told) -> None:
     file = told.at.file_of(told.backups[0], told.at.ask("select pg_relation_filepath('pg_proc')")[0])
     with file.open("r+b") as opened:
@@ -172,6 +175,7 @@ async def test_damaged_byte_stops_the_copy(told: Told) -> None:
     assert any(backup in failed.value.message for backup in told.backups)
 
 
+@pytest.mark.drawn
 async def test_lost_database_is_restored(told: Told) -> None:
     """Its server is down and its folder is gone: what the tool has is enough."""
     at = told.at
@@ -187,6 +191,7 @@ async def test_lost_database_is_restored(told: Told) -> None:
         await asyncio.to_thread(at.start, at.place.data)
 
 
+@pytest.mark.drawn
 async def test_wrong_block_is_a_blocker(told: Told) -> None:
     """Not a host that cannot be understood: the field is named, and nothing is begun."""
     copy = told.copy(target_name="before the release")
@@ -197,6 +202,7 @@ async def test_wrong_block_is_a_blocker(told: Told) -> None:
     assert assessed.choice is None
 
 
+@pytest.mark.drawn
 async def test_newest_moment_is_restored_apart(told: Told) -> None:
     """As a verification does: without the running database's own log."""
     of = told.copy(target_name="any")
