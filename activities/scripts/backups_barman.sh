@@ -154,10 +154,10 @@ lay_down() {
     flushed "$flushing"
     [ -z "$wrong" ] || fail Fatal "the backup $backup does not match its manifest: $(printf '%s' "$said" | head -n 1)"
 }
-all_checked() { # $1 backups, one a line
+all_checked() { # $1 backups, one a line; Barman's "verify-backup" does the same, and takes half a second more for each
     for member in $1; do
-        said=$(ask_barman verify-backup "$SERVER" "$member" 2>&1) ||
-            fail Fatal "the backup $member does not match its manifest: $(last_said)"
+        said=$("$BIN/pg_verifybackup" -n -q -e "$(known config/basebackups_directory)/$member/data" 2>&1) ||
+            fail Fatal "the backup $member does not match its manifest: $(printf '%s' "$said" | head -n 1)"
     done
 }
 control_file() { :; } # it does not ask for one
