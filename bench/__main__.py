@@ -1,4 +1,4 @@
-"""Measure, as ratios against a bare equivalent in the same run. ``make bench``"""
+"""Measure, as ratios against a bare equivalent in the same run. ``make bench``, or ``python -m bench kinds [MB]``."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
 
-from bench import cut_over, loss, restore, rollback, sessions, steps, switch
+from bench import cut_over, kinds, loss, restore, rollback, sessions, steps, switch
+
+USUAL: dict[str, Callable[[], Coroutine[Any, Any, Mapping[str, object]]]] = {
+    "steps": steps.measure, "restore": restore.measure, "cut_over": cut_over.measure, "switch": switch.measure,
+    "loss": loss.measure, "sessions": sessions.measure, "rollback": rollback.measure,
+}  # fmt: skip
+
+
+def run(words: list[str]) -> dict[str, Mapping[str, object]]:
+    """Run the named measurements, or the usual ones; a number among the words is the size for ``kinds``, in MB."""
+    sizes = [int(word) for word in words if word.isdigit()]
+    known = USUAL | {"kinds": partial(kinds.measure, *sizes)}
+    names = [word for word in words if not word.isdigit()] or [*USUAL]
+    if unknown := set(names) - set(known):
+        raise SystemExit(f"no measurement {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return {name: asyncio.run(known[name]()) for name in known if name in names}
 
 
 def main() -> None:
     """Run every measurement and print one JSON object of them."""
-    names = sys.argv[1:] or ["steps", "restore", "cut_over", "switch", "loss", "sessions", "rollback"]
-    found: dict[str, Mapping[str, object]] = {}
-    if "steps" in names:
-        found["steps"] = asyncio.run(steps.measure())
-    if "restore" in names:
-        found["restore"] = asyncio.run(restore.measure())
-    if "cut_over" in names:
-        found["cut_over"] = asyncio.run(cut_over.measure())
-    if "switch" in names:
-        found["switch"] = asyncio.run(switch.measure())
-    if "loss" in names:
-        found["loss"] = asyncio.run(loss.measure())
-    if "sessions" in names:
-        found["sessions"] = asyncio.run(sessions.measure())
-    if "rollback" in names:
-        found["rollback"] = asyncio.run(rollback.measure())
-    print(json.dumps(found, indent=2), flush=True)
+    print(json.dumps(run(sys.argv[1:]), indent=2), flush=True)
     os._exit(0)  # the SDK's threads may abort an interpreter that shuts down in the ordinary way
 
 

@@ -76,13 +76,13 @@ def begun(working: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def lab_apart() -> Iterator[Lab]:
-    """Have a lab of one's own, under load."""
+def lab_apart(load: bool = True) -> Iterator[Lab]:
+    """Have a lab of one's own, under load unless that is not wanted."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     folder.chmod(0o755)  # the lab's servers run as another user under root
     lab = Lab(folder / "lab", folder / "state")
     try:
-        lab.up()
+        lab.up(load)
         yield lab
     finally:
         lab.down()

@@ -50,7 +50,8 @@ recovery_target_action = 'pause'
 class Repository:
     """A running PostgreSQL that archives into a repository; subclasses know the tool.
 
-    ``rows`` are the numbers in its table with the moments at which they had surely been committed.
+    ``rows`` are the numbers in its table with the moments at which they had surely been committed; ``segments`` is how
+    long those of the log are, in MB.
     """
 
     place: Place
@@ -59,6 +60,7 @@ class Repository:
     cli: Path
     rows: dict[int, datetime] = field(default_factory=dict)
     kind: str = ""
+    segments: int = 1
 
     @property
     def folder(self) -> Path:
@@ -97,7 +99,7 @@ class Repository:
         self.who.own(self.folder / "far")
         # fmt: off
         self.run(self.binaries / "initdb", "-D", self.place.data, "-U", "postgres", "--locale=C", "--encoding=UTF8",
-                 "--wal-segsize=1", "--auth=trust", "--data-checksums", "--no-sync")
+                 f"--wal-segsize={self.segments}", "--auth=trust", "--data-checksums", "--no-sync")
         # fmt: on
         own = f"port = {PORT}\nunix_socket_directories = '{self.place.sockets}'\nlisten_addresses = ''\n"
         own += "shared_buffers = '16MB'\nfsync = off\narchive_mode = on\ndynamic_shared_memory_type = mmap\n"
@@ -375,7 +377,8 @@ class PgBackRest(Repository):
 
 
 @contextmanager
-def _place() -> Iterator[tuple[Place, Runner]]:
+def here() -> Iterator[tuple[Place, Runner]]:
+    """Make a folder for a database and its repository; all that runs there ends with it."""
     # Short, because of unix sockets, and open to all, because under root the servers run as nobody.
     root = Path(tempfile.gettempdir()) / f"kind-{secrets.token_hex(3)}"
     root.mkdir(mode=0o755)
@@ -389,11 +392,11 @@ def _place() -> Iterator[tuple[Place, Runner]]:
 
 
 @contextmanager
-def barman() -> Iterator[Barman]:
+def barman(segments: int = 1) -> Iterator[Barman]:
     """Run a PostgreSQL whose backups Barman keeps; none has been taken yet."""
     installed = ROOT / ".barman"
     assert (installed / "barman").exists(), "Barman is not installed for the tests: make .barman/.stamp"
-    with _place() as (place, who):
+    with here() as (place, who):
         packages = place.root / "barman"
         shutil.copytree(installed, packages)
         for path in (packages, *packages.rglob("*")):
@@ -403,18 +406,18 @@ def barman() -> Iterator[Barman]:
         body = f'import sys; sys.path.insert(0, "{packages}"); from barman.cli import main; sys.exit(main())'
         write_private(cli, f'#!/bin/sh\nexec env {words} -c {shlex.quote(body)} "$@"\n', 0o755)
         cli.chmod(0o755)
-        found = Barman(place, who, binaries(place, who), cli)
+        found = Barman(place, who, binaries(place, who), cli, segments=segments)
         found.make()
         yield found
 
 
 @contextmanager
-def pgbackrest() -> Iterator[PgBackRest]:
+def pgbackrest(segments: int = 1) -> Iterator[PgBackRest]:
     """Run a PostgreSQL whose backups pgBackRest keeps; none has been taken yet."""
     assert (DEBIAN / "postgres").exists(), "PostgreSQL 15 is not installed for the tests: make packages"
     installed = shutil.which("pgbackrest")
     assert installed is not None, "pgBackRest is not installed for the tests: make packages"
-    with _place() as (place, who):
-        found = PgBackRest(place, who, DEBIAN, Path(installed))
+    with here() as (place, who):
+        found = PgBackRest(place, who, DEBIAN, Path(installed), segments=segments)
         found.make()
         yield found

@@ -1,6 +1,7 @@
 # What there is of backups and log in folders of this host: BACKUPS that pg_basebackup made, plain and full or incremental,
 # and the ARCHIVE of the log; and how they are laid down and fetched. RESTORE fetches a file of the log, if there is one.
 . ./paced.sh
+. ./flushing.sh
 list_backups() {
     [ -d "$BACKUPS" ] && [ -r "$BACKUPS" ] || printf 'fault\tbackups: the folder cannot be read\n'
     [ -d "$ARCHIVE" ] && [ -r "$ARCHIVE" ] || printf 'fault\tarchive: the folder cannot be read\n'
@@ -64,26 +65,42 @@ lay_down() {
             said=$(paced "${TOTAL:-0}" "${copy%/*}" cp -a --reflink=auto "$backup/pg_tblspc/$number/." "$spaces/$number" 2>&1) || laid
             ln -sfn "$spaces/$number" "$copy/pg_tblspc/$number"
         done
-    else # each is checked before they are put together, which reads parts of each
+    else
         set --
         for number in $numbers; do
             set -- "$@" --tablespace-mapping \
                 "$(escaped "$(readlink "$backup/pg_tblspc/$number")")=$(escaped "$spaces/$number")"
         done
         while read -r one; do
-            checked "$one" "$one"
             set -- "$@" "$one"
         done <<CHAIN
 $chain
 CHAIN
-        said=$(paced "${TOTAL:-0}" "${copy%/*}" "$BIN/pg_combinebackup" -o "$copy" "$@" 2>&1) || laid
+        # Each is checked beside: they are put together of parts of each, which get new checksums then.
+        all_checked "$chain" &
+        checks=$!
+        failed=
+        said=$(paced "${TOTAL:-0}" "${copy%/*}" "$BIN/pg_combinebackup" --no-sync -o "$copy" "$@" 2>&1) || failed=yes
+        wait "$checks" || exit # damage is said before what comes of it
+        [ -z "$failed" ] || laid
     fi
     chmod 700 "$copy"
     if [ -L "$copy/pg_wal" ]; then # the log of a backup taken with --waldir stays where it is
         rm "$copy/pg_wal"
         mkdir "$copy/pg_wal"
     fi
-    checked "$copy" "$backup"
+    flush "$copy" "$spaces" &
+    flushing=$! wrong=
+    (checked "$copy" "$backup") || wrong=$?
+    flushed "$flushing"
+    [ -z "$wrong" ] || exit "$wrong"
+}
+all_checked() { # $1 backups, one a line
+    while read -r one; do
+        checked "$one" "$one"
+    done <<CHAIN
+$1
+CHAIN
 }
 checked() { # $1 a backup or what was made of it, $2 whose fault it would be
     said=$("$BIN/pg_verifybackup" -n -q -e "$1" 2>&1) ||

@@ -251,6 +251,21 @@ async def test_flipped_byte_in_a_chain_is_named(restored: Restored, world: Branc
     assert str(file.relative_to(full)) in failed.value.message
 
 
+async def test_damage_is_said_before_what_comes_of_it(restored: Restored, world: Branches) -> None:
+    """What is cut short cannot even be put together: that is damage, too, and not worth another attempt."""
+    last = world.backups[3][-1]
+    file = max(last.glob("base/*/INCREMENTAL.*"), key=lambda path: path.stat().st_size)
+    content = file.read_bytes()
+    file.write_bytes(content[:6])
+    try:
+        with pytest.raises(Fatal) as failed:
+            await restored.rows(target_name="last of 3")
+    finally:
+        file.write_bytes(content)
+    assert f"the backup {last.name} does not match its manifest" in failed.value.message
+    assert file.name in failed.value.message
+
+
 async def test_missing_segment_is_named(restored: Restored, world: Branches) -> None:
     """After the newest backup: what lies before the hole can be restored, what lies after it not."""
     first = chained(world, 3, -1) // SEGMENT + 1
