@@ -175,7 +175,6 @@ class Postgres:
             "wal_level": "replica",
             "track_commit_timestamp": "on",
             "archive_mode": "on",
-            "summarize_wal": "on",  # so that backups can hold only what has changed since another one
             "archive_timeout": "30s",  # bounds what an idle site can lose with its disk
             # No slot: a standby that stays away would fill the disk, and after a switch, a rewind or a restore the
             # new primary has none. What is kept here also lets pg_rewind find where the two parted.
@@ -247,6 +246,12 @@ class Postgres:
     def _password(self, role: str) -> psycopg.sql.Composed:
         secret = psycopg.sql.Literal(self.passwords[role])
         return psycopg.sql.SQL("alter role {} password {}").format(psycopg.sql.Identifier(role), secret)
+
+    def summarize(self) -> None:
+        """Have it note which blocks change: a backup from now on can be the one that a later one begins with."""
+        with self.connect("postgres") as connection:
+            connection.execute("alter system set summarize_wal = on")
+            connection.execute("select pg_reload_conf()")
 
     def backup(self, since: Path | None = None, spaces: Path | None = None) -> Path:
         """Take a base backup and return its folder, named by the UTC time at which it began.

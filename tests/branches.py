@@ -120,6 +120,7 @@ def database(lab: Lab, folder: Path) -> Iterator[Branches]:
         postgres.create()
         postgres.start()
         postgres.seed()
+        postgres.summarize()
         with postgres.connect("orders") as connection:
             connection.execute(TABLE)
         yield Branches(postgres, site.archive)
@@ -174,7 +175,7 @@ def _live(found: Branches, timeline: int, chance: random.Random, chain: int) -> 
     backups = [found.postgres.backup()]
     for number in range(chain):
         _write(found, timeline, chance)
-        found.points.setdefault(timeline, []).append(_point(found, f"point {timeline}.{number} it's"))
+        found.points.setdefault(timeline, []).append(_point(found, f"point {timeline}.{number} it's C:\\new"))
         backups.append(found.postgres.backup(since=backups[-1]))
         _switch(found)
     _write(found, timeline, chance)

@@ -62,11 +62,13 @@ recovery_target_name = ''
 recovery_target_xid = ''
 recovery_target_lsn = ''
 recovery_target_time = ''
-recovery_target_$KIND = '$(printf '%s' "$TARGET" | sed "s/'/''/g")'
+recovery_target_$KIND = '$(printf '%s' "$TARGET" | sed "s/[\\\\']/&&/g")'
 recovery_target_inclusive = '$INCLUSIVE'
 recovery_target_timeline = '$TIMELINE'
 recovery_target_action = 'pause'
 CONF
+# Nobody takes backups of a copy.
+[ "$(cut -d. -f1 "$part/data/PG_VERSION")" -lt 17 ] || echo "summarize_wal = 'off'" >>"$part/data/postgresql.auto.conf"
 : >"$part/data/standby.signal" # as a standby it waits for more log instead of giving up before the target
 printf '%s' "$BACKUP" | tail -n 1 | sed 's/.*\///' | tr -d '\n' >"$part/backup"
 mv "$part" "$COPY"

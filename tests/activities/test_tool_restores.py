@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,7 @@ from runbooks.procedures.database_point_in_time_restore import Parameters
 from runbooks.schema import Backups, Database
 from tests.branches import host
 from tests.repositories import PORT, SERVER, Repository, barman, pgbackrest
-from tests.running import eventually
+from tests.running import SLOWER, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -214,3 +215,85 @@ async def test_newest_moment_is_restored_apart(told: Told) -> None:
     choice, rows = await told.made(apart.copy(limits[1]))
     assert choice.backup.path == told.backups[1]
     assert rows in (list(range(1, 9)), list(range(1, 10))), "a log that is closed ends with its last commit"
+
+
+LONG = 24
+"""Incremental backups in one chain."""
+
+
+@pytest.fixture(scope="module", params=["barman", "pgbackrest"])
+def turned(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Told]:
+    """A database that was restored in its place twice, and whose first timeline has a long chain of backups.
+
+    Rows 1 to 30 are of the first timeline, 31 to 36 of the second, which left it after row 28, and 37 to 42 of the
+    third, which left that after row 34.
+    """
+    with barman() if request.param == "barman" else pgbackrest() as at:
+        found = Told(at, lab, [], [])
+        for number in range(1, 31):
+            note(found, number)
+            if number <= LONG + 1:
+                found.backups.append(at.back_up(incremental=number > 1))
+        for left, first in ((28, 31), (34, 37)):
+            back(found, f"left at {left}", found.rows[left - 1][3])
+            for number in range(first, first + 6):
+                note(found, number)
+                if number == first:
+                    found.backups.append(at.back_up())
+        at.archive()
+        yield found
+
+
+def note(told: Told, number: int) -> None:
+    """Commit a row, and write down its transaction and place."""
+    sql = f"insert into rows values ({number}, '') returning pg_current_xact_id(), pg_current_wal_insert_lsn()"
+    xid, lsn = told.at.ask(sql)[0].split("|")
+    moment = datetime.fromisoformat(told.at.ask("select clock_timestamp()")[0])
+    told.rows.append((number, moment, lsn, int(xid)))
+
+
+def back(told: Told, name: str, xid: int) -> None:
+    """Put a backup in the database's place, replayed up to a transaction, as a person would; it goes on from there."""
+    at = told.at
+    at.archive()
+    copy, wrong = at.lay_down(told.backups[-1], name.replace(" ", "-"))
+    assert wrong == ""
+    at.run(at.binaries / "pg_ctl", "-D", at.place.data, "-m", "fast", "stop")
+    at.place.data.rename(at.folder / f"data {name}")
+    (copy / "data").rename(at.place.data)
+    with (at.place.data / "postgresql.auto.conf").open("a") as settings:
+        settings.write(f'restore_command = \'sh "{copy}/fetch" "%f" "%p"\'\nrecovery_target_xid = \'{xid}\'\n')
+        settings.write("recovery_target_action = 'promote'\nrecovery_target_timeline = 'current'\n")
+    (at.place.data / "recovery.signal").touch()
+    at.who.own(at.place.data / "recovery.signal")
+    at.start(at.place.data)
+    deadline = time.monotonic() + 60 * SLOWER
+    while at.ask("select pg_is_in_recovery()") != ["f"]:
+        assert time.monotonic() < deadline, "the restored database is promoted in time"
+        time.sleep(0.1)
+
+
+ON = {1: [*range(1, 31)], 2: [*range(1, 29), *range(31, 37)], 3: [*range(1, 29), *range(31, 35), *range(37, 43)]}
+"""The rows of each timeline."""
+
+
+@pytest.mark.soak
+async def test_every_timeline_is_exact(turned: Told) -> None:
+    """From the newest backup that leads there: a long chain on the first one, a full one on each other."""
+    await eventually(lambda: datetime.now(UTC) > turned.rows[-1][1] + timedelta(seconds=2), "the last moment is final")
+    for timeline, number in ((1, 30), (1, 29), (2, 35), (2, 28), (3, 41), (3, 34), (3, 28)):
+        _, moment, lsn, xid = turned.rows[number - 1]
+        rows = [one for one in ON[timeline] if ON[timeline].index(one) <= ON[timeline].index(number)]
+        given = {} if timeline == 3 else {"timeline": timeline}
+        choice, found = await turned.restored(target_xid=xid, **given)
+        assert found == rows, (timeline, number, "xid")
+        assert choice.timeline == timeline
+        _, found = await turned.restored(target_lsn=lsn, inclusive=False, **given)
+        assert found == rows[:-1], (timeline, number, "lsn")
+        if number in (30, 35, 41):
+            _, found = await turned.restored(target_time=moment, **given)
+            assert found == rows, (timeline, number, "time")
+    inventory, _ = await turned.found(target_xid=turned.rows[29][3], timeline=1)
+    longest = max(inventory.backups, key=lambda one: len(one.chain))
+    assert len(longest.chain) == LONG + 1
+    assert longest.fault == ""

@@ -70,6 +70,7 @@ async def stage(
     end_jobs(lab)  # the host may know the hand of a real recovery, to which that of a trial is late
     async with relay(lab.ports["ssh"]) as between:
         # From a chain of two: what is laid down is put together, by another program than copies one.
+        await asyncio.to_thread(lab.postgres.summarize)
         full = await asyncio.to_thread(lab.base_backup)
         await asyncio.to_thread(lab.base_backup, full)
         taken = datetime.now(UTC)

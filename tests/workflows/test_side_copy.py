@@ -64,6 +64,7 @@ async def test_live_restore_keeps_the_copy(lab: Lab, engine: Running) -> None:
 
 async def test_restore_point_is_reached_from_a_chain(lab: Lab, engine: Running) -> None:
     """People see from what the copy is put together, and where in the log it stops."""
+    await asyncio.to_thread(lab.postgres.summarize)
     full = await asyncio.to_thread(lab.base_backup)
     later = await asyncio.to_thread(lab.base_backup, full)
     log = lab.place.load / "acknowledged.jsonl"
