@@ -45,7 +45,7 @@ def pytest_report_header() -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Draw what is tried; where processes share it out, begin with what takes long, so that none works on alone."""
-    draw(items, SEED, lambda item: item.nodeid.partition("::")[0] if item.get_closest_marker("drawn") else None, 1 / 12)
+    draw(items, SEED, lambda item: item.nodeid.partition("::")[0] if item.get_closest_marker("drawn") else None, 1 / 20)
     yield  # deselected is only then
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not item.nodeid.startswith(LONG))

@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         tries = isinstance(item, pytest.Function) and "trial" in item.fixturenames
         return str(item.callspec.params["trial"]) if tries and isinstance(item, pytest.Function) else None
 
-    draw(items, SEED, action, 1 / 18)
+    draw(items, SEED, action, 1 / 27)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

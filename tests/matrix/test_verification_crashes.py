@@ -53,7 +53,7 @@ async def crash(lab: Lab, turns: Turns, chance: random.Random, subtests: pytest.
 async def test_killed_worker_leaves_nothing_of_a_verification(
     lab: Lab, turns: Turns, chance: random.Random, subtests: pytest.Subtests
 ) -> None:
-    await crash(lab, turns, chance, subtests, slice(5))
+    await crash(lab, turns, chance, subtests, slice(2))
 
 
 @pytest.mark.soak
