@@ -21,6 +21,8 @@ from recovery.models import Wire
 
 SETTLE = timedelta(seconds=1)
 """A commit carries a time slightly earlier than its place in the log; nearer to now than this nothing is final."""
+PART = timedelta(minutes=5)
+"""How long one look at backups or log may take."""
 SKEW = timedelta(seconds=2)
 """Clocks further apart than this make a target time ambiguous."""
 REACH_BACK = 1024
@@ -150,7 +152,7 @@ class Backups(Probe[FindBackups, Inventory]):
     """List the base backups and the unbroken runs of WAL, and look for the target where only the log knows it."""
 
     name = "backups"
-    limit = timedelta(minutes=10)  # what large backups take up is counted file by file
+    limit = 2 * PART  # what large backups take up is counted file by file
 
     def title(self, spec: FindBackups) -> str:
         """Say what is looked for."""
@@ -158,7 +160,7 @@ class Backups(Probe[FindBackups, Inventory]):
 
     async def observe(self, spec: FindBackups) -> Inventory:
         """Look on the host; a command for each run of log, and two."""
-        told = await ssh.look(spec.host, "inventory", spec.values(), ssh.within(self.limit / 2))
+        told = await ssh.look(spec.host, "inventory", spec.values(), ssh.within(PART))
         found = await asyncio.to_thread(inventory, told, spec.wanted)
         ranges = [await self._dated(spec, found, run) if _leads(run, found) else run for run in found.ranges]
         found = found.model_copy(update={"ranges": tuple(ranges)})
@@ -199,7 +201,7 @@ class Backups(Probe[FindBackups, Inventory]):
             **spec.source.values(), "bin": spec.bin, "data": spec.data, "size": found.segment,
             "timeline": f"{found.path[-1].timeline:08X}", "segments": " ".join(names),
         }  # fmt: skip
-        return await ssh.look(spec.host, script, given | dict(values), ssh.within(self.limit / 2))
+        return await ssh.look(spec.host, script, given | dict(values), ssh.within(PART))
 
 
 backups = Backups()

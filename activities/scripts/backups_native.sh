@@ -111,7 +111,7 @@ laid() { # what a program that laid files down said, where it failed
     case $said in
         *"No space left"*)
             rm -rf "$copy" "$spaces" # a full disk would not even let this be undone
-            fail Fatal "the disk is full; free room under $(dirname "$COPY")"
+            fail Fatal "the disk is full; free room under $(dirname "$(dirname "$copy")")"
             ;;
         *"Permission denied"* | *"No such file"*) fail Fatal "the backup ${backup##*/} cannot be read: $why" ;;
     esac

@@ -4,7 +4,6 @@
 . ./fetching.sh
 folder=$(mktemp -d) || exit
 trap 'rm -rf "$folder"' EXIT
-trap 'exit 143' HUP INT TERM
 # A tool that keeps the log asks the control file of the folder that it is called in whose log is meant.
 mkdir -p "$folder/global" && cd "$folder" || exit
 if [ -r "$DATA/global/pg_control" ]; then ln -s "$DATA/global/pg_control" global/pg_control; else control_file; fi

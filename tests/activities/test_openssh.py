@@ -106,7 +106,10 @@ def reading(folder: Path, name: str, program: str) -> dict[str, object]:
     (folder / name / "segment").touch()
     (folder / name / "pg_waldump").write_text(f"#!/bin/sh\n{program}\n")
     (folder / name / "pg_waldump").chmod(0o755)
-    return {"bin": folder / name, "archive": folder / name, "data": folder, "segments": "segment"}
+    return {
+        "bin": folder / name, "archive": folder / name, "data": folder, "segments": "segment", "timeline": "1",
+        "size": 0, "restore": "",
+    }  # fmt: skip
 
 
 async def test_look_that_takes_too_long_ends_alone(sshd: HostAt, tmp_path: Path) -> None:
@@ -118,7 +121,7 @@ async def test_look_that_takes_too_long_ends_alone(sshd: HostAt, tmp_path: Path)
         await ssh.look(sshd, "last_commit", reading(tmp_path, "endless", "exec sleep 1000"), 0.5)
     await eventually(lambda: "sleep 1000 " not in commands(sshd), "what it started has ended", 5)
     go_on.touch()
-    assert await beside == "2026-11-22 02:05:56\n"
+    assert await beside == "commit\t2026-11-22 02:05:56\n"
     assert (tmp_path / "log").read_text().count("Accepted publickey") == 1
     await eventually(lambda: commands(sshd) == [], "nothing is left on the host", 5)
     await ssh.close()

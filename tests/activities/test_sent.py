@@ -24,6 +24,7 @@ from activities.divergence import export_divergence, look_for_divergence
 from activities.extraction import copy_back, copying_back, preview, previewing
 from activities.git import Source
 from activities.health import HealthAt, WatchHealth, watch_health
+from activities.holdings import AskHoldings, AskUnarchived
 from activities.homecoming import parted
 from activities.host_files import CompareFiles, FilesAt, Put, PutFiles, compare_files, put_files
 from activities.postgres import Placed, Replayed, place, ready, replay
@@ -58,6 +59,7 @@ from activities.stores import StoreAt, look_at_store, replication
 from activities.stores import caught_up as store_caught_up
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
 from activities.tables import TableAt, TableSeen
+from activities.targets import Target
 from recovery.actions import Action, Probe
 from recovery.errors import Drifted, Fatal, Refused, Stale, Transient, kind
 from tests.activities.captured import captured
@@ -126,6 +128,8 @@ def specs(at: HostAt, owner: str = OWNERS[0]) -> dict[str, Any]:
     made += [of.verify(6001), of.compare(6001), previewing(of, 6001), copying_back(of, 6001)]
     made += [cut.look(), cut.cut(6001, STANDING), cut.salvage(6001, STANDING), cut.first_write(6001, STANDING)]
     made.append(cut.base_backup(6001, STANDING, TARGET))
+    made.append(AskHoldings(system="orders", host=at, backups="/srv/b", archive="/srv/a", segment=1 << 24, settled=30))
+    made.append(AskUnarchived(system="orders", host=at, bin="/opt/pg/bin", data="/srv/pg", next="0" * 24))
     known = {type(spec): spec.model_copy(update={"host": at}) for spec in made}
     of_copies = {step.name: known[step.spec_type] for step in STEPS if step.spec_type in known}
     return of_copies | of_sites(at, owner) | of_shop(at, owner)
@@ -256,7 +260,8 @@ def used_text(name: str) -> str:
 
 def shared_scripts() -> set[str]:
     """Return the scripts that others take, and what begins a job."""
-    return {"job", *(taken for name in NAMES for taken in scripts.TAKEN.findall(scripts.own(name)))}
+    taken = {taken for name in NAMES for taken in scripts.TAKEN.findall(scripts.own(name))} - {"backups"}
+    return {"job", *taken, *(name for name in NAMES if name.startswith("backups_"))}
 
 
 def needed(name: str) -> set[str]:
@@ -268,7 +273,8 @@ def needed(name: str) -> set[str]:
 
 
 async def test_needed_variables_are_found() -> None:
-    of_place = {"COPY", "OWNER", "BACKUP", "BIN", "COPYPORT", "ARCHIVE", "DATA", "TARGET", "TIMELINE", "TOTAL"}
+    of_place = {"COPY", "OWNER", "BACKUP", "BIN", "COPYPORT", "ARCHIVE", "DATA", "TARGET", "TIMELINE", "RESTORE"}
+    of_place |= {"KIND", "INCLUSIVE"}
     assert needed("place_copy") == of_place
     assert "TABLES" in needed("compare_copy")
     assert {"GUARD", "RULES", "SHUT", "DATA", "IDENTITY"} <= needed("shut_door")
@@ -297,9 +303,12 @@ async def test_values_are_no_variables_of_the_shell(step: Probe[Any, Any], host:
 async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
     for step in STEPS:
         await sent_by(step, host)
+    point = {"target": Target(kind="name", value="a point")}  # for which the log is read
+    await backups.observe(specs(host.host)["backups"].model_copy(update=point))
     assert {sent.name for sent in host.sent} | shared_scripts() == set(NAMES)
     looks = {
-        "nothing", "inventory", "last_commit", "readiness", "copy_state", "verify_copy", "compare_copy", "end_job",
+        "nothing", "inventory", "last_commit", "locate", "holdings", "unarchived", "readiness", "copy_state",
+        "verify_copy", "compare_copy", "end_job",
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
         "store_ask", "store_all", "table_ask", "status", "sessions_kept",
         "files_seen", "files_after", "file_read", "revision",
@@ -454,9 +463,10 @@ async def test_replayed_copy_is_told(host: Recorder, state: str, seen: Replayed)
 
 async def test_end_of_a_closed_run_is_before_its_last_commit(host: Recorder) -> None:
     """A later commit must be met, else replay waits for log that never comes."""
-    host.answer("last_commit", "2026-11-22 02:02:17.183528\n")
+    host.answer("last_commit", "record\t0/0F3FFF0\ncommit\t2026-11-22 02:02:17.183528\n")
     found = await backups.observe(specs(host.host)[backups.name])
     assert [r.until for r in found.ranges] == [datetime(2026, 11, 22, 2, 2, 17, 183527, tzinfo=UTC)]
+    assert [r.end for r in found.ranges] == ["0/F3FFF0"]
 
 
 async def test_run_without_a_commit_has_no_end(host: Recorder) -> None:
@@ -481,7 +491,7 @@ async def test_last_commit_is_looked_for_newest_first(host: Recorder) -> None:
 async def test_runs_of_other_timelines_are_left_aside(host: Recorder) -> None:
     host.answer("inventory", captured("inventory_second_timeline"))
     found = await backups.observe(specs(host.host)[backups.name])
-    assert {r.timeline for r in found.ranges} == {2}
+    assert {r.timeline for r in found.ranges if r.until} == {2}
 
 
 async def test_clock_of_the_host_is_compared(host: Recorder) -> None:
