@@ -106,7 +106,7 @@ def test_unknown_field_is_named(model: type[Authored]) -> None:
     assert fields(found) == "pasword: Extra inputs are not permitted"
 
 
-@pytest.mark.parametrize("model", GOOD)
+@pytest.mark.parametrize("model", [m for m in GOOD if any(field.is_required() for field in m.model_fields.values())])
 def test_missing_fields_are_all_named(model: type[Authored]) -> None:
     required = [name for name, field in model.model_fields.items() if field.is_required()]
     found = faults_of(model, {})
