@@ -45,7 +45,9 @@ def pytest_report_header() -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Draw what is tried; where processes share it out, begin with what takes long, so that none works on alone."""
-    draw(items, SEED, lambda item: item.nodeid.partition("::")[0] if item.get_closest_marker("drawn") else None, 1 / 20)
+    long = [item for item in items if item.get_closest_marker("drawn")]
+    draw(long, SEED, lambda item: item.nodeid.partition("::")[0], 1 / 20)
+    draw(long, SEED, lambda item: "of all files", 1 / 3)
     yield  # deselected is only then
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not item.nodeid.startswith(LONG))

@@ -33,6 +33,7 @@ async def started(engine: Running, mode: str) -> Recovery:
     return Recovery(handle)
 
 
+@pytest.mark.drawn
 async def test_storefront_that_does_not_come_up_is_rolled_back(fresh_lab: FreshLab) -> None:
     assets()
     lab = fresh_lab()

@@ -23,6 +23,12 @@ from tests.matrix.theatre import Theatre
 from tests.running import Running, eventually, running
 from tests.workflows.test_side_copy import restorable
 
+DISASTERS = tuple(
+    f"tests/matrix/test_{name}.py::"
+    for name in ("activation", "answers", "cancels", "chaos", "damage", "disasters", "kills")
+)
+"""Whole recoveries, each with a disaster, of which a commit is tried with half."""
+
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def engine(lab: Lab) -> AsyncIterator[Running]:
@@ -46,13 +52,14 @@ async def calm(request: pytest.FixtureRequest, lab: Lab, engine: Running) -> Asy
 
 @pytest.hookimpl(tryfirst=True)  # before soak is deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave most of the trials of each action to the soak, as the seed says: others with each commit."""
+    """Leave most of the trials of each action, and half of the disasters, to the soak: others with each commit."""
 
     def action(item: pytest.Item) -> str | None:
         tries = isinstance(item, pytest.Function) and "trial" in item.fixturenames
         return str(item.callspec.params["trial"]) if tries and isinstance(item, pytest.Function) else None
 
     draw(items, SEED, action, 1 / 27)
+    draw(items, SEED, lambda item: "disasters" if item.nodeid.startswith(DISASTERS) else None, 1 / 2)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

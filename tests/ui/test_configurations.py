@@ -16,7 +16,7 @@ from tests.shops import Machine, Remote, below, catalog
 from tests.stores import lab_host
 from tests.ui.pages import Run, picture, recovery_of, to_paste
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 BAD = {"app.conf": "# orders\nlimit = 0\npassword = hush\n"}
 GOOD = {"app.conf": "# orders works\nlimit = 100\npassword = hush\n"}

@@ -164,6 +164,7 @@ async def test_home_again_with_all_that_only_the_lost_site_had(
         assert [path.name for path in place.jobs.glob("[!.]*")] == []
 
 
+@pytest.mark.drawn
 async def test_before_the_lost_site_is_fenced_nothing_is_rebuilt(two: Lab, engine: Running) -> None:  # noqa: F811
     assert (await taken_over(engine, await lost(two, engine))).outcome == "recovered"
     await engine.client.get_workflow_handle("lab/fence-north").cancel()
@@ -180,6 +181,7 @@ async def test_before_the_lost_site_is_fenced_nothing_is_rebuilt(two: Lab, engin
         connection.execute("select 1")
 
 
+@pytest.mark.drawn
 async def test_without_a_record_there_is_no_way_home(two: Lab, engine: Running) -> None:  # noqa: F811
     report = await (await home(engine, "check")).ended(60)
     assert any("parameters.recovery: Temporal knows no" in line for line in report.blockers), report.blockers

@@ -23,6 +23,7 @@ async def taken(lab: Lab, what: str) -> None:
     await eventually(lambda: len(ledger.acknowledged(lab.place.load)) > count + 30, what, 30)
 
 
+@pytest.mark.drawn
 async def test_laptop_takes_over_and_the_lost_temporal_changes_nothing_when_it_is_back(
     two: Lab,  # noqa: F811
     tmp_path: Path,
