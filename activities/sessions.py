@@ -49,6 +49,22 @@ ALL = 120
 """Seconds in which everything is read."""
 
 
+class Pace(NamedTuple):
+    """How a store is asked many things: so many at a time, and seconds of rest after them; 0 is all at once."""
+
+    some: int
+    rest: float
+
+    def takes(self, commands: int) -> float:
+        """Return how many seconds are rested at most, with what each rest takes by itself."""
+        return commands // self.some * (self.rest + 0.02) if self.some else 0
+
+
+AT_ONCE = Pace(0, 0)
+PACE = Pace(10, 0.01)
+"""What clients write to is read so slowly that they do not notice: it works for us for less than a hundredth of it."""
+
+
 class SeeStore(Probe[StoreSpec, StoreSighting]):
     """Look at a store by itself; one that does not let us in is what was found out, too."""
 
@@ -167,8 +183,8 @@ compare_sessions = CompareSessions()
 
 async def _sampled(spec: Comparison) -> Compared:
     """Draw keys at both, for each may have what the other one lacks; where these have not as many, compare all."""
-    drawn = await asyncio.gather(*(_drawn(one, spec) for one in (spec.primary, spec.replica)))
-    found = await _again(spec, sorted(set().union(*drawn)))
+    drawn = await asyncio.gather(_drawn(spec.primary, spec, PACE), _drawn(spec.replica, spec, AT_ONCE))
+    found = await _again(spec, sorted(set().union(*drawn)), PACE)
     return found if found.even else await _whole(spec)
 
 
@@ -213,24 +229,25 @@ async def _twice(
     }
 
 
-async def _again(spec: Comparison, keys: Sequence[str]) -> Compared:
-    return await compared(_Side(spec.primary), _Side(spec.replica), keys, spec.seconds)
+async def _again(spec: Comparison, keys: Sequence[str], pace: Pace = AT_ONCE) -> Compared:
+    return await compared(_Side(spec.primary, pace), _Side(spec.replica, AT_ONCE), keys, spec.seconds)
 
 
-async def _drawn(store: StoreAt, spec: Comparison) -> set[str]:
+async def _drawn(store: StoreAt, spec: Comparison, pace: Pace) -> set[str]:
     """Return keys from places in the store's table that chance chose."""
     times = max(spec.sample // 2 // DRAWN, 1)
     chance = [random.SystemRandom().getrandbits(48) for _ in range(times)]
     match = _quoted(spec.match)
-    told = await _asked(store, _reading(f"draw {cursor} {DRAWN} {match}" for cursor in chance))
+    told = await _asked(store, _reading(f"draw {cursor} {DRAWN} {match}" for cursor in chance), pace)
     return set(list(rows(told))[: spec.sample])
 
 
 class _Side(NamedTuple):
     store: StoreAt
+    pace: Pace
 
     async def read(self, keys: Sequence[str], upto: int = 0, seconds: float = 0) -> Reading:
-        told = await _asked(self.store, _reading(f"read {key}" for key in keys), upto, seconds)
+        told = await _asked(self.store, _reading(f"read {key}" for key in keys), self.pace, upto, seconds)
         facts = {name: int(value) for name, value in (line.split("\t") for line in told.splitlines()[:HEAD])}
         return Reading(rows(told), facts["offset"], facts["reached"], facts["keys"])
 
@@ -240,9 +257,13 @@ async def _all(store: StoreAt, spec: Comparison) -> Mapping[str, Row]:
     return rows(await ssh.look(store.host, "store_all", values, ALL))
 
 
-async def _asked(store: StoreAt, commands: Iterable[str], upto: int = 0, seconds: float = 0) -> str:
-    values = store.values() | {"commands": "\n".join(commands), "upto": upto, "patience": ceil(seconds)}
-    values |= {"limit": LIMIT + int(seconds)}
+async def _asked(
+    store: StoreAt, commands: Iterable[str], pace: Pace = AT_ONCE, upto: int = 0, seconds: float = 0
+) -> str:
+    asked = [*commands]
+    values = store.values() | {"commands": "\n".join(asked), "upto": upto, "patience": ceil(seconds)}
+    seconds += pace.takes(len(asked))
+    values |= {"limit": LIMIT + ceil(seconds), "some": pace.some, "rest": pace.rest}
     return await ssh.look(store.host, "store_ask", values, 2 * LIMIT + 2 * seconds)
 
 
