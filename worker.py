@@ -40,7 +40,7 @@ from activities.revision_commands import tell
 from activities.rolling_back import record, roll_back
 from activities.rollouts import rolled_out
 from activities.salvage import salvage
-from activities.services import run_services
+from activities.services import await_ready, run_services
 from activities.serving import serves
 from activities.session_keeping import keep_sessions
 from activities.session_restoring import check_put, forget_before, put_sessions, read_snapshot, see_snapshot
@@ -82,7 +82,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     returns, store_returns, look_for_divergence, read_record, see_store, write_canary, compare_sessions, ask_command,
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
-    holdings, unarchived, last_proven,
+    holdings, unarchived, last_proven, await_ready,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
@@ -101,6 +101,9 @@ ACTIVITIES: Sequence[Any] = (
     *(activity for step in (*PROBES, *ACTIONS) for activity in step.activities()),
 )
 
+ACTIVITIES_AT_ONCE = 1000
+"""Nearly all of them wait: for a host, or, as long as a recovery lasts, one for each of its systems (its lease)."""
+
 
 def worker(client: Client, queue: str, interceptors: Sequence[Interceptor] = ()) -> Worker:
     """Return the worker of this repository; limits are those that temporal's own measurements bear out."""
@@ -110,7 +113,7 @@ def worker(client: Client, queue: str, interceptors: Sequence[Interceptor] = ())
         workflows=WORKFLOWS,
         activities=ACTIVITIES,
         interceptors=interceptors,
-        max_concurrent_activities=100,
+        max_concurrent_activities=ACTIVITIES_AT_ONCE,
         max_cached_workflows=500,
         # A killed worker is noticed at once; the default holds its workflows back for ten seconds.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
@@ -128,6 +131,7 @@ def vantage(client: Client, queue: str, interceptors: Sequence[Interceptor] = ()
         task_queue=queue,
         activities=steps,
         interceptors=interceptors,
+        max_concurrent_activities=ACTIVITIES_AT_ONCE,
         graceful_shutdown_timeout=timedelta(seconds=2),
         max_heartbeat_throttle_interval=timedelta(seconds=1),
         default_heartbeat_throttle_interval=timedelta(seconds=1),

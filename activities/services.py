@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Iterable
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from activities import ssh
 from activities.ssh import HostAt
-from recovery.actions import Action, Spec
+from recovery.actions import Action, Probe, Spec
 from recovery.models import Wire
 from runbooks.schema import Host, Service
 
+GRACE = 30
+"""Seconds that a command which tells whether a service is ready has for its last answer."""
+
 
 class ServiceAt(Wire):
-    """A program, and the commands for it on its host."""
+    """A program, and the commands for it on its host; it is ``ready`` within so many seconds."""
 
     name: str
     host: HostAt
     start: str
     stop: str
     status: str
+    ready: str = ""
+    within: int = 0
 
     @classmethod
     def of(cls, name: str, service: Service, host: Host) -> Self:
         """Return how a service of the estate is asked."""
         known = HostAt.model_validate(host.model_dump() | {"name": service.host})
-        return cls(name=name, host=known, start=service.start, stop=service.stop, status=service.status)
+        within = math.ceil(service.within.total_seconds())
+        return cls(
+            name=name, host=known, start=service.start, stop=service.stop, status=service.status,
+            ready=service.ready or "", within=within if service.ready else 0,
+        )  # fmt: skip
 
 
 class ServicesSpec(Spec):
@@ -103,6 +114,41 @@ class RunServices(Action[ServicesSpec, Running]):
 
 
 run_services = RunServices()
+
+
+class AwaitReady(Spec):
+    """Wait for a service to be ready."""
+
+    service: ServiceAt
+
+
+class Ready(Wire):
+    """For how many seconds it was waited for."""
+
+    seconds: float = 0
+
+
+class AwaitsReady(Probe[AwaitReady, Ready]):
+    """Wait until what others need is ready, which it need not be when it runs."""
+
+    name = "services.ready"
+    limit = timedelta(minutes=62)
+    patience = timedelta(minutes=65)
+    skip: ClassVar[str] = "what needs it is started although it may not be ready"
+
+    def title(self, spec: AwaitReady) -> str:
+        """Say what is waited for."""
+        return f"see {spec.service.name} ready"
+
+    async def observe(self, spec: AwaitReady) -> Ready:
+        """Have the host wait. Raises Fatal, with what the command said last."""
+        one, began = spec.service, time.monotonic()
+        values = {"command": one.ready, "service": one.name, "seconds_left": one.within}
+        await ssh.look(one.host, "service_ready", values, one.within + GRACE)
+        return Ready(seconds=round(time.monotonic() - began, 3))
+
+
+await_ready = AwaitsReady()
 
 
 async def gathered(calls: Iterable[Awaitable[Any]]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec, known, missing
 from activities.director import DirectorSpec, Drain, Point, Seen
-from activities.services import ServiceAt, ServicesSpec
+from activities.services import AwaitReady, ServiceAt, ServicesSpec
 from activities.serving import Request
 from activities.sessions import Comparison
 from activities.store_roles import Follow as StoreFollow
@@ -67,6 +67,15 @@ class Outlook(Wire):
 
     at_stake: str
     in_words: tuple[str, ...]
+
+
+class Boot(NamedTuple):
+    """A service to be started, the services that it waits ``after``, and how it is seen to be ready."""
+
+    name: str
+    start: ServicesSpec
+    after: tuple[str, ...]
+    ready: AwaitReady | None
 
 
 class Sites:
@@ -129,14 +138,11 @@ class Sites:
         seconds = int(self.wanted.drain.total_seconds())
         return Drain.of(name, self.directors[name], site=self.old, seconds=seconds)
 
-    def levels(self, site: str, running: Collection[str] = ()) -> list[ServicesSpec]:
-        """Return the services of ``site``, those first that others need; those of one level do not need each other.
-
-        Those that are ``running`` are left out.
-        """
+    def levels(self, site: str) -> list[ServicesSpec]:
+        """Return the services of ``site``, those first that others need; those of one level do not need each other."""
         own = {name: one for name, one in self.services.items() if self._site(one.host) == site}
         levels: list[list[str]] = []
-        while left := [name for name in sorted(own) if not any(name in level for level in [*levels, running])]:
+        while left := [name for name in sorted(own) if not any(name in level for level in levels)]:
             ready = [name for name in left if not set(own[name].after) & set(left)]
             levels.append(ready or left)  # a circle starts at once
         return [self._services(level, wanted=True) for level in levels]
@@ -147,9 +153,25 @@ class Sites:
             name for name, one in sorted(self.services.items()) if self._site(one.host) == self.new and not one.after
         ]
 
-    def starts(self, names: list[str]) -> list[ServicesSpec]:
-        """Return how these are started side by side, if there are any."""
-        return [self._services(names, wanted=True)] if names else []
+    def starts(self, names: Iterable[str]) -> list[ServicesSpec]:
+        """Return how each of these is started."""
+        return [self._services([name], wanted=True) for name in names]
+
+    def boots(self, site: str) -> list[Boot]:
+        """Return how the services of ``site`` are started, and what each waits for; in a circle they do not wait."""
+        order: dict[str, Boot] = {}
+        for level in self.levels(site):
+            before = order.keys()
+            order |= {
+                one.name: Boot(
+                    name=one.name,
+                    start=level.model_copy(update={"system": one.name, "services": (one,)}),
+                    after=tuple(sorted(before & set(self.services[one.name].after))),
+                    ready=AwaitReady(system=one.name, service=one) if one.ready else None,
+                )
+                for one in level.services
+            }
+        return list(order.values())
 
     def _services(self, names: list[str], wanted: bool) -> ServicesSpec:
         services = tuple(

@@ -1,4 +1,4 @@
-"""Hosts over SSH: one kept connection a host, scripts that look, and named jobs that outlive a connection."""
+"""Hosts over SSH: kept connections, scripts that look, and named jobs that outlive a connection."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import asyncssh
@@ -24,6 +25,10 @@ from recovery.progress import tell
 CONNECT_SECONDS = 5.0
 QUICK = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
 """Ciphers asked for first: one call for each packet, where the usual first choice takes six times as long."""
+AT_ONCE = 8
+"""Commands over one connection: sshd lets ten be open in one (MaxSessions), and some may still come to their end."""
+LOGINS = 5
+"""Connections that are being opened to one host at a time: of more than ten sshd turns some away (MaxStartups)."""
 LOOK_SECONDS = 25.0
 SPARE = timedelta(seconds=5)
 """Of an activity's limit; in it a look that took too long is ended, and told to people."""
@@ -79,7 +84,34 @@ def stands() -> str:
     return _SITE
 
 
-_kept: dict[tuple[asyncio.AbstractEventLoop, HostAt], asyncio.Task[asyncssh.SSHClientConnection]] = {}
+@dataclass(eq=False)
+class _Link:
+    """A connection that is open, or being opened, and how many commands run over it."""
+
+    opening: asyncio.Task[asyncssh.SSHClientConnection]
+    commands: int = 0
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing more goes over it."""
+        found = self.opening
+        return found.done() and (found.cancelled() or found.exception() is not None or found.result().is_closed())
+
+    @property
+    def open(self) -> asyncssh.SSHClientConnection | None:
+        """The connection, once it is there."""
+        return self.opening.result() if self.opening.done() and not self.lost else None
+
+
+@dataclass(eq=False)
+class _Links:
+    """The connections to a host: as many as it takes, for each carries a few commands at a time."""
+
+    kept: list[_Link] = field(default_factory=list)
+    logins: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOGINS))
+
+
+_links: dict[tuple[asyncio.AbstractEventLoop, HostAt], _Links] = {}
 
 
 class _Slow(Exception):
@@ -112,9 +144,8 @@ async def reach(host: HostAt, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await look(host, "nothing", {}, seconds)
     except TimeoutError:
-        kept = _kept.get((asyncio.get_running_loop(), host))
-        if kept is not None and kept.done() and not kept.cancelled() and kept.exception() is None:
-            _drop(host, kept.result())
+        for link in [link for link in _to(host).kept if link.open is not None]:
+            _drop(host, link)
         address, port = host.seen()
         raise Transient(f"host {address}:{port}: no answer within {seconds:g} s") from None
 
@@ -183,24 +214,27 @@ def ending(host: HostAt, job_name: str) -> Mapping[str, object]:
 async def close() -> None:
     """Close every kept connection of this event loop."""
     loop = asyncio.get_running_loop()
-    for key in [key for key in _kept if key[0] is loop]:
-        task = _kept.pop(key)
-        if task.done() and not task.cancelled() and task.exception() is None:
-            task.result().close()
+    for key in [key for key in _links if key[0] is loop]:
+        for link in _links.pop(key).kept:
+            if link.open is not None:
+                link.open.close()
 
 
 async def _run(host: HostAt, command: str, stdin: str, seconds: float | None) -> str:
     for last in (False, True):
-        connection = await _connection(host)
-        try:
-            done = await _command(connection, command, stdin, seconds)
-        except LOST as error:
-            _drop(host, connection)
-            if last:
-                raise Transient(f"host {host.address}:{host.port}: the connection was lost ({_name(error)})") from None
-            continue
+        async with _linked(host) as link:
+            connection = await asyncio.shield(link.opening)
+            try:
+                done = await _command(connection, command, stdin, seconds)
+            except LOST as error:
+                _drop(host, link)
+                if last:
+                    raise Transient(
+                        f"host {host.address}:{host.port}: the connection was lost ({_name(error)})"
+                    ) from None
+                continue
         if done.exit_status is None:  # the server went away before the command's end
-            _drop(host, connection)
+            _drop(host, link)
             if last:
                 raise Transient(f"host {host.address}:{host.port}: the connection was cut in the middle of a command")
             continue
@@ -267,24 +301,37 @@ def _interrupt(opening: asyncio.Future[asyncssh.SSHClientProcess[str]]) -> None:
     _close(opening)
 
 
-async def _connection(host: HostAt) -> asyncssh.SSHClientConnection:
-    key = (asyncio.get_running_loop(), host)
-    task = _kept.get(key)
-    if task is None or (task.done() and (task.cancelled() or task.exception() or task.result().is_closed())):
-        task = _kept[key] = asyncio.create_task(_connect(host))
-    return await asyncio.shield(task)
+def _to(host: HostAt) -> _Links:
+    return _links.setdefault((asyncio.get_running_loop(), host), _Links())
 
 
-async def _connect(host: HostAt) -> asyncssh.SSHClientConnection:
+@contextlib.asynccontextmanager
+async def _linked(host: HostAt) -> AsyncIterator[_Link]:
+    """Yield a connection that has room for another command, which may still have to be opened."""
+    links = _to(host)
+    links.kept[:] = [link for link in links.kept if not link.lost]
+    link = next((link for link in links.kept if link.commands < AT_ONCE), None)
+    if link is None:
+        link = _Link(asyncio.create_task(_connect(host, links.logins)))
+        links.kept.append(link)
+    link.commands += 1
+    try:
+        yield link
+    finally:
+        link.commands -= 1
+
+
+async def _connect(host: HostAt, logins: asyncio.Semaphore) -> asyncssh.SSHClientConnection:
     address, port = host.seen()
     where = f"host {address}:{port}"
     try:
-        # keepalive: a half-open connection is noticed within 3 × 3 s instead of hanging for ever.
-        return await asyncssh.connect(
-            address, port, username=host.user, client_keys=[host.key], known_hosts=host.known_hosts,
-            config=None, agent_path=None, preferred_auth="publickey", connect_timeout=CONNECT_SECONDS,
-            login_timeout=CONNECT_SECONDS, keepalive_interval=3, keepalive_count_max=3, encryption_algs=QUICK,
-        )  # fmt: skip
+        async with logins:
+            # keepalive: a half-open connection is noticed within 3 × 3 s instead of hanging for ever.
+            return await asyncssh.connect(
+                address, port, username=host.user, client_keys=[host.key], known_hosts=host.known_hosts,
+                config=None, agent_path=None, preferred_auth="publickey", connect_timeout=CONNECT_SECONDS,
+                login_timeout=CONNECT_SECONDS, keepalive_interval=3, keepalive_count_max=3, encryption_algs=QUICK,
+            )  # fmt: skip
     except asyncssh.HostKeyNotVerifiable:
         raise Refused(f"{where}: its key is not the one in known_hosts; nothing was sent. Find out why") from None
     except asyncssh.PermissionDenied:
@@ -295,9 +342,11 @@ async def _connect(host: HostAt) -> asyncssh.SSHClientConnection:
         raise Transient(f"{where}: cannot be reached ({_name(error)})") from None
 
 
-def _drop(host: HostAt, connection: asyncssh.SSHClientConnection) -> None:
-    _kept.pop((asyncio.get_running_loop(), host), None)
-    connection.abort()
+def _drop(host: HostAt, link: _Link) -> None:
+    with contextlib.suppress(ValueError):  # another command has dropped it already
+        _to(host).kept.remove(link)
+    if link.open is not None:
+        link.open.abort()
 
 
 def _failure(host: HostAt, stderr: str, status: int) -> errors.RecoveryError:

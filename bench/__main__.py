@@ -10,11 +10,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from bench import cut_over, kinds, loss, restore, rollback, sessions, steps, switch
+from bench import boot, cut_over, kinds, loss, restore, rollback, sessions, steps, switch
 
 USUAL: dict[str, Callable[[], Coroutine[Any, Any, Mapping[str, object]]]] = {
     "steps": steps.measure, "restore": restore.measure, "cut_over": cut_over.measure, "switch": switch.measure,
-    "loss": loss.measure, "sessions": sessions.measure, "rollback": rollback.measure,
+    "loss": loss.measure, "sessions": sessions.measure, "rollback": rollback.measure, "boot": boot.measure,
 }  # fmt: skip
 
 

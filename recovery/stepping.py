@@ -47,6 +47,9 @@ RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_inte
 FEW = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=3)
 """For a look without patience: a lost packet or a worker that died costs it nothing, and an outage is told at once."""
 
+AT_ONCE = 12
+"""Systems that are asked for at a time: with a hundred at once Temporal answered none of them in time."""
+
 AWAY = "no worker was there when the time was over"
 CANCELLED = "cancelled"
 RESET = "the run was reset"
@@ -279,8 +282,14 @@ class Stepping(Inbox):
             return free
 
     async def _all(self, work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
-        """Do all of it side by side, and raise what failed once nothing of it is under way any more."""
-        ends = await asyncio.gather(*work, return_exceptions=True)
+        """Do all of it side by side, so many at a time; raise what failed once nothing of it is under way any more."""
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def one(part: Coroutine[Any, Any, R]) -> R:
+            async with turns:
+                return await part
+
+        ends = await asyncio.gather(*map(one, work), return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end

@@ -199,7 +199,8 @@ class Service(Authored):
     """A program on a host that ``start``, ``stop`` and ``status`` (exit code 0: it runs) are commands for, run by sh.
 
     ``after`` names the services, databases and stores of its site that it needs to start; one that needs nothing may
-    start while its database takes no writes yet. ``url`` answers 200 when it serves.
+    start while its database takes no writes yet. ``ready`` ends with 0 once it serves those that need it, for which
+    they wait ``within`` at most; without it they wait for ``start`` alone. ``url`` answers 200 when it serves.
     """
 
     host: Name
@@ -207,6 +208,8 @@ class Service(Authored):
     stop: Text
     status: Text
     after: tuple[Name, ...] = ()
+    ready: Text | None = None
+    within: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0), le=timedelta(hours=1))
     url: Text | None = None
 
 

@@ -14,10 +14,10 @@ from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, caught_
 from activities.director import Pointed, Seen, drained, look_at_director, point
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.losses import Lost
-from activities.services import Running, run_services
+from activities.services import Running, await_ready, run_services
 from activities.serving import Served, serves
 from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
-from activities.sites import Found, Pair, Sites, Stores
+from activities.sites import Boot, Found, Pair, Sites, Stores
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import NOBODY, Replication, StoreAt, look_at_store
 from activities.stores import caught_up as store_caught_up
@@ -295,9 +295,22 @@ class DataCenterActivation(Procedure[Parameters]):
             self.measured(f"log of {pair.old.name} that {pair.new.name} lacks", last.left or 0, "bytes", True)
 
     async def _serve(self, sites: Sites, running: Sequence[str] = ()) -> None:
-        """Start what serves clients, those first that others need, and see that it does before any client comes."""
-        for level in sites.levels(sites.new, running):
-            await self.do(run_services, level)
+        """Start what serves clients, each once what it needs is ready, and see that it does before any client comes."""
+        boots = {one.name: one for one in sites.boots(sites.new)}
+        ready = {name: asyncio.Event() for name in boots}
+
+        async def boot(one: Boot) -> None:
+            try:
+                for needed in one.after:
+                    await ready[needed].wait()
+                if one.name not in running:
+                    await self.do(run_services, one.start)
+                if one.ready is not None:
+                    await self.prove(await_ready, one.ready)
+            finally:
+                ready[one.name].set()  # where it has failed others begin nothing
+
+        await self.together(*map(boot, boots.values()))
         for request in sites.health():
             answers = await self.prove(serves, request, f"see {request.system} ready to serve")
             if answers is not None and _bad(answers):

@@ -86,6 +86,24 @@ async def test_connection_is_kept(sshd: HostAt, tmp_path: Path) -> None:
     await ssh.close()
 
 
+async def test_as_many_commands_as_are_wanted_run_beside_each_other(sshd: HostAt, tmp_path: Path) -> None:
+    """It lets ten be open in one connection."""
+    go_on, begun = tmp_path / "go on", tmp_path / "begun"
+    begun.mkdir()
+    command = f"touch '{begun}'/$$; until [ -e '{go_on}' ]; do sleep 1; done"
+    values = {"command": command, "service": "a", "mark": ""}
+    looks = [asyncio.create_task(ssh.look(sshd, "service_state", values, 60)) for _ in range(40)]
+
+    def at_work() -> bool:
+        return len(list(begun.iterdir())) == 40 or any(one.done() for one in looks)
+
+    await eventually(at_work, "all are at work", 40)
+    go_on.touch()
+    assert await asyncio.gather(*looks) == ["runs\n"] * 40
+    assert (tmp_path / "log").read_text().count("Accepted publickey") == 5
+    await ssh.close()
+
+
 def commands(sshd: HostAt) -> list[str]:
     """Return the command lines of what was started over this server, by the environment that it gives them."""
     found = []

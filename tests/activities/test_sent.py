@@ -30,7 +30,7 @@ from activities.host_files import CompareFiles, FilesAt, Put, PutFiles, compare_
 from activities.postgres import Placed, Replayed, place, ready, replay
 from activities.returning import Return, returns, store_returns
 from activities.revision_commands import CommandAt, Told, tell
-from activities.services import run_services
+from activities.services import AwaitReady, await_ready, run_services
 from activities.session_keeping import KeepSpec, keep_sessions
 from activities.session_restoring import (
     PutSpec,
@@ -77,6 +77,7 @@ WAITS = (
     "postgres.caught_up",
     "valkey.caught_up",
     "host.returns",
+    "services.ready",
     "files.compare",
     "health.watch",
     "valkey.returns",
@@ -184,6 +185,9 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
         look_for_divergence.name: parted(sites, pair),
         export_divergence.name: parted(sites, pair),
         run_services.name: level,
+        await_ready.name: AwaitReady(
+            system="api-south", service=level.services[0].model_copy(update={"ready": "true", "within": 5})
+        ),
         look_at_store.name: sites.store(two.old),
         see_store.name: sites.store(two.old),
         keep_sessions.name: KeepSpec(system=two.old.name, store=two.old, run=owner, out="/srv/kept"),
@@ -314,6 +318,7 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
         "files_seen", "files_after", "file_read", "revision",
         "see_snapshot", "snapshot_read", "sessions_put", "check_put",
         "extraction", "end_copy_back", "divergence", "end_reading", "pg_state", "store_state", "service_state",
+        "service_ready",
     }  # fmt: skip
     assert {sent.name for sent in host.sent if not sent.job} == looks
     assert not {sent.name for sent in host.sent if sent.job} & looks

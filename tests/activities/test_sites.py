@@ -269,6 +269,37 @@ def test_services_are_started_after_what_they_need(after: dict[str, list[str]], 
     assert levels(after, "north") == []
 
 
+@pytest.mark.parametrize(
+    ("after", "waits"),
+    [
+        ({"a": [], "b": ["a"], "c": ["a", "orders-south"]}, {"a": (), "b": ("a",), "c": ("a",)}),
+        ({"a": ["b", "c"], "b": [], "c": ["b"]}, {"a": ("b", "c"), "b": (), "c": ("b",)}),
+        ({"a": ["b"], "b": ["a"], "c": ["b"]}, {"a": (), "b": (), "c": ()}),  # what a circle leads to is in it
+        ({"a": ["a"]}, {"a": ()}),
+        ({"slow": [], "quick": [], "next": ["quick"]}, {"slow": (), "quick": (), "next": ("quick",)}),
+    ],
+)
+def test_each_service_waits_for_what_it_needs_alone(
+    after: dict[str, list[str]], waits: dict[str, tuple[str, ...]]
+) -> None:
+    given = estate()
+    one = given["services"]["mail-south"]
+    given["services"] = {name: one | {"after": needs} for name, needs in after.items()}
+    boots = sites(given, systems=(*SYSTEMS[:4], *after, "front")).boots("south")
+    assert {boot.name: boot.after for boot in boots} == waits
+    assert all([one.name for one in boot.start.services] == [boot.name] for boot in boots)
+    assert all(boot.ready is None for boot in boots)
+
+
+def test_what_tells_whether_a_service_is_ready_is_waited_for() -> None:
+    given = estate()
+    given["services"]["api-south"] |= {"ready": "curl -f localhost", "within": "PT1M"}
+    waits = {boot.name: boot.ready for boot in sites(given).boots("south")}
+    assert waits["mail-south"] is None
+    assert waits["api-south"] is not None
+    assert (waits["api-south"].service.ready, waits["api-south"].service.within) == ("curl -f localhost", 60)
+
+
 def test_services_are_stopped_in_the_other_order() -> None:
     move = moving()
     stopped = [[one.name for one in level.services] for level in move.stops()]
