@@ -290,7 +290,7 @@ async def test_every_timeline_is_exact(turned: Told) -> None:
         assert choice.timeline == timeline
         _, found = await turned.restored(target_lsn=lsn, inclusive=False, **given)
         assert found == rows[:-1], (timeline, number, "lsn")
-        if number in (30, 35, 41):
+        if number in (29, 35, 41):  # of the last commit on a line that was left, the log does not tell what came after
             _, found = await turned.restored(target_time=moment, **given)
             assert found == rows, (timeline, number, "time")
     inventory, _ = await turned.found(target_xid=turned.rows[29][3], timeline=1)
