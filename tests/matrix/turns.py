@@ -69,7 +69,8 @@ class Turns:
         for trip in trips(cells[share], list(known)):
             with subtests.test(", ".join(map(str, trip))):
                 report, _ = await conduct(trip)
-                assert [cell for cell in trip if not self.struck(cell).exists()] == []
+                missed = [str(cell) for cell in trip if not self.struck(cell).exists()]
+                assert not missed, f"nobody was killed at {missed}"
                 assert (report.outcome, report.residual) == (outcome, ()), report.failure
                 stands()
 
