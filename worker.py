@@ -47,6 +47,7 @@ from activities.session_restoring import check_put, forget_before, put_sessions,
 from activities.session_tables import compare_tables, see_database, write_message
 from activities.sessions import compare_sessions, see_store, write_canary
 from activities.sightings import sight, sight_store
+from activities.site_checks import make_check
 from activities.standing import look_at_standing
 from activities.statuses import ask_command, ask_url
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
@@ -82,7 +83,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     returns, store_returns, look_for_divergence, read_record, see_store, write_canary, compare_sessions, ask_command,
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
-    holdings, unarchived, last_proven, await_ready,
+    holdings, unarchived, last_proven, await_ready, make_check,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,

@@ -12,6 +12,8 @@ from activities.director import DirectorSpec, Drain, Point, Seen
 from activities.services import AwaitReady, ServiceAt, ServicesSpec
 from activities.serving import Request
 from activities.sessions import Comparison
+from activities.site_checks import CheckAsked
+from activities.ssh import HostAt
 from activities.store_roles import Follow as StoreFollow
 from activities.store_roles import PromoteSpec, Unfence
 from activities.stores import CatchUp as StoreCatchUp
@@ -19,7 +21,7 @@ from activities.stores import Replication, StoreAt, StoreSpec, alone
 from activities.switching import PairSpec
 from recovery.models import Wire
 from recovery.safety import Change, Known, Rules, after, frozen, refusals
-from runbooks.procedures.data_center_activation import Parameters
+from runbooks.procedures.data_center_activation import Check, Parameters
 from runbooks.schema import Database, Director, Host, Service, Store
 
 NEEDED = 256 * 1024
@@ -64,6 +66,13 @@ class Found(Wire):
 
 class Outlook(Wire):
     """What people decide on: from where to where, how far the replicas are, and what it means."""
+
+    at_stake: str
+    in_words: tuple[str, ...]
+
+
+class Attestation(Wire):
+    """What people attest by their approval, and how the other checks of the site came out."""
 
     at_stake: str
     in_words: tuple[str, ...]
@@ -231,6 +240,24 @@ class Sites:
         """Return what clients send through a director."""
         url = self.directors[name].url
         return Request(system=name, url=url, path=self.wanted.path, count=self.wanted.requests)
+
+    def checks(self) -> list[CheckAsked]:
+        """Return the checks that are made by a command or by requests."""
+        return [
+            CheckAsked(
+                system=self.new, check=name, host=self._host(one.host) if one.host else None, command=one.command or "",
+                url=one.url or "", slowest=one.slowest.total_seconds(),
+            )
+            for name, one in self.wanted.checks.items()
+            if not one.attest
+        ]  # fmt: skip
+
+    def attested(self) -> dict[Check, str]:
+        """Return what people attest: the check, and what they are shown of it."""
+        return {name: one.attest for name, one in self.wanted.checks.items() if one.attest}
+
+    def _host(self, host: str) -> HostAt:
+        return HostAt.model_validate(self.hosts[host].model_dump() | {"name": host})
 
     # --- what stands in the way --------------------------------------------------------------------------
 

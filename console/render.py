@@ -11,7 +11,7 @@ from rich.text import Text
 
 from console.output import clean, duration, utc
 from console.reports import Seen
-from recovery.details import MARKS, facts_of
+from recovery.details import MARKS, facts_of, told
 from recovery.progress import in_words
 from recovery.report import GateLine, HoldLine, Report, StepLine
 
@@ -45,6 +45,7 @@ def page(seen: Seen, link: str) -> Group:
     parts += _bullets("Notes", (f"{note.by}: {note.text}" for note in report.notes))
     parts += _bullets("Measured", (f"{f.name}: {f.value} {f.unit}{_met(f.met)}" for f in report.figures))
     parts += _bullets("Delivered", (f"{name}: {where}" for name, where in report.delivered.items()))
+    parts += _bullets("Checks of the site", (f"{one.name}: {told(one)}" for one in report.checks))
     parts += _bullets("Not accepted", report.refusals[-5:], "yellow")
     return Group(*parts, _text(clock(report), "dim"))
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from recovery.progress import in_words
-from recovery.report import Figure, GateLine, HoldLine, Report, StepLine
+from recovery.report import CheckLine, Figure, GateLine, HoldLine, Report, StepLine
 
 MARKS = {
     "looking": "…", "changing": "…", "undoing": "…", "seen": "✓", "changed": "✓", "unchanged": "=", "undone": "↩",
@@ -45,12 +45,19 @@ def markdown(report: Report) -> str:
     parts += _some("NOT UNDONE, look at it now", map(_plain, report.residual))
     parts += _some("In the way", map(_plain, report.blockers))
     parts += _some("Delivered", (f"{_plain(name)}: {_code(where)}" for name, where in report.delivered.items()))
+    parts += _some("Checks of the site", (f"{_plain(one.name)}: {_plain(told(one))}" for one in report.checks))
     parts += [part for one in report.gates for part in _evidence(one)]
     parts += _some("Measured", map(_figure, sorted(report.figures, key=lambda figure: figure.met is None)))
     parts += _choice(report, gate) if gate and not hold else []
     parts += [*_steps(report.steps), _clock(report), *([] if gate or hold else refused)]
     parts += _some("Notes", (f"{_plain(note.by)}: {_plain(note.text)}" for note in report.notes[-5:]))
     return "\n\n".join(part for part in parts if part)
+
+
+def told(check: CheckLine) -> str:
+    """Return how something was seen, as a person would say it."""
+    by = f" by {', '.join(check.by)}" if check.by else ""
+    return f"{check.how}{by}: {check.evidence}"
 
 
 def approval(gate: GateLine, by: str = "YOUR NAME") -> str:

@@ -16,6 +16,7 @@ StepState = Literal[
     "looking", "seen", "would look", "unchanged", "would change", "changing", "changed", "failed",
     "undoing", "undone", "undo failed", "undo blocked", "skipped",
 ]  # fmt: skip
+CheckState = Literal["proven", "attested", "left out", "nobody's"]
 Outcome = Literal["running", "recovered", "checked", "drilled", "verified", "compensated", "failed", "cancelled"]
 
 
@@ -103,6 +104,16 @@ class Delivered(Fact):
 
     name: str
     where: str
+
+
+@dataclass(frozen=True)
+class Checked(Fact):
+    """Something that had to be seen was, or was not: what shows it, or ``by`` whom it was attested."""
+
+    name: str
+    how: CheckState
+    evidence: str
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,19 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 from recovery.actions import Action, Order, Probe, Spec, agrees
 from recovery.clock import Cause, misdated
 from recovery.errors import Fatal, Invalid, Refused, kind, sentence
-from recovery.facts import Blocked, CancelAsked, Committed, Darkened, Delivered, Loaded, Measured, Outcome, Withdrawn
+from recovery.facts import (
+    Blocked,
+    CancelAsked,
+    Checked,
+    CheckState,
+    Committed,
+    Darkened,
+    Delivered,
+    Loaded,
+    Measured,
+    Outcome,
+    Withdrawn,
+)
 from recovery.holds import Situation
 from recovery.models import Authored, Begin, Choice, Frozen, Load, Resolution, Start, Wire
 from recovery.names import activity_id
@@ -289,6 +301,10 @@ class Procedure(Resets, Generic[P]):
         """Report what this recovery leaves for people to use, unless it was only planned or a drill."""
         if self.start.mode == "live":
             self._record(Delivered(workflow.now(), name, where))
+
+    def checked(self, name: str, how: CheckState, evidence: str, by: tuple[str, ...] = ()) -> None:
+        """Report how something that had to be seen was: what shows it, or ``by`` whom it was attested."""
+        self._record(Checked(workflow.now(), name, how, evidence, by))
 
     def system(self, kind_of: str, name: str, model: type[M]) -> M:
         """Return the system ``name`` of the frozen estate, as ``model``."""

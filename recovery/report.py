@@ -10,6 +10,8 @@ from recovery.clock import Cause, Clock, split
 from recovery.facts import (
     Blocked,
     CancelAsked,
+    Checked,
+    CheckState,
     Committed,
     Darkened,
     Decided,
@@ -50,6 +52,15 @@ _PHASES: dict[Cause, str] = {
 
 _PARTS: dict[StepState, str] = {"looking": "observe", "changing": "apply", "undoing": "undo"}
 """What is under way in a step that is under way."""
+
+
+class CheckLine(Wire):
+    """Something that had to be seen: how it was, what shows it, or by whom it was attested."""
+
+    name: str
+    how: CheckState
+    evidence: str = ""
+    by: tuple[str, ...] = ()
 
 
 class StepLine(Wire):
@@ -174,6 +185,7 @@ class Report(Wire):
     blockers: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     delivered: dict[str, str] = {}
+    checks: tuple[CheckLine, ...] = ()
     residual: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     cancels: int = 0
@@ -221,7 +233,7 @@ class Fold:
         self.turns: list[tuple[Cause, datetime]] = []
         self.steps: dict[str, StepLine] = {}
         self.gates: dict[str, GateLine] = {}
-        self.lists: dict[str, list[Any]] = {"blockers": [], "figures": [], "refusals": [], "notes": []}
+        self.lists: dict[str, list[Any]] = {"blockers": [], "figures": [], "refusals": [], "notes": [], "checks": []}
         self.holds: dict[str, HoldLine] = {}
         self.people: dict[str, tuple[str, ...]] = {}
         self.delivered: dict[str, str] = {}
@@ -263,6 +275,8 @@ class Fold:
                 self.lists["figures"].append(Figure(name=name, value=value, unit=unit, met=met))
             case Delivered(name=name, where=where):
                 self.delivered[name] = where
+            case Checked(name=name, how=how, evidence=evidence, by=by):
+                self.lists["checks"].append(CheckLine(name=name, how=how, evidence=evidence, by=by))
             case Refusal(message=message):
                 self.lists["refusals"].append(message)
             case CancelAsked():

@@ -29,6 +29,7 @@ from recovery.procedure import Procedure, Turned
 from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Parameters
 from workflows.sessions import prove_sessions
+from workflows.site_validation import validate
 
 NO_DATABASE = DatabaseSeen()
 NO_DIRECTOR, UNKNOWN = Seen(pointed=Pointed()), Running()
@@ -75,6 +76,7 @@ class DataCenterActivation(Procedure[Parameters]):
         await self._let_in(sites, shut)
         await self._replicate(sites, found)
         await self._watch(sites)
+        await validate(self, sites)
 
     async def _take_over(self, sites: Sites) -> None:
         """Have the new site serve without the old one: what leads back would lead to a site that is not there."""
@@ -112,6 +114,7 @@ class DataCenterActivation(Procedure[Parameters]):
         for pair in sites.databases:
             self.delivered(f"standby of {pair.new.name}", f"none, until {sites.old} is back")
         await self._watch(sites)
+        await validate(self, sites)
 
     async def _promote_without(self, sites: Sites, reached: str | None) -> str | None:
         """Send clients nowhere, fence what answers of the old site, and promote; return from where that was fenced.

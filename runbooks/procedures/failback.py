@@ -14,6 +14,7 @@ from runbooks.schema import Estate
 
 SYSTEMS = activation.SYSTEMS
 ESTATE = activation.ESTATE
+AUTHORED = activation.AUTHORED
 REBUILD, END = "rebuild the lost site", "declare the end"
 GATES = (REBUILD, *activation.GATES, END)
 

@@ -52,6 +52,7 @@ from activities.session_tables import (
 )
 from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
 from activities.sightings import Lookout, sight, sight_store
+from activities.site_checks import CheckAsked, make_check
 from activities.ssh import HostAt
 from activities.statuses import CommandAsked, ask_command
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
@@ -185,6 +186,7 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
         look_for_divergence.name: parted(sites, pair),
         export_divergence.name: parted(sites, pair),
         run_services.name: level,
+        make_check.name: CheckAsked(system="south", check="network", host=at, command="true"),
         await_ready.name: AwaitReady(
             system="api-south", service=level.services[0].model_copy(update={"ready": "true", "within": 5})
         ),

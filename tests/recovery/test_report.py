@@ -16,6 +16,7 @@ from recovery.clock import Cause
 from recovery.facts import (
     Blocked,
     CancelAsked,
+    Checked,
     Committed,
     Darkened,
     Decided,
@@ -119,6 +120,8 @@ STORY: tuple[Fact, ...] = (
     Withdrawn(at(61.8), "open", "bob"),
     CancelAsked(at(62)),
     Delivered(at(62), "copy", "psql -p 5433"),
+    Checked(at(62), "network", "proven", "south-db: 2 uplinks"),
+    Checked(at(62), "power and cooling", "attested", "both feeds are up", ("bob",)),
     Unwinding(at(63), "cancelled"),
     stepped(64, "undoing", "undo"),
     stepped(70, "undo failed", "undo", failure="the host is away"),
@@ -235,9 +238,9 @@ def test_runbook_is_carried_over() -> None:
         (14, "gate: keep"),
         (22, "hold: lay"),
         (23, "restoring"),
-        (29, "compensating"),
         (31, "compensating"),
-        (32, "failed"),
+        (33, "compensating"),
+        (34, "failed"),
     ],
 )
 def test_phase_follows_the_facts(facts_until: int, phase: str) -> None:
