@@ -11,9 +11,9 @@ from temporalio import workflow
 
 from activities import losses
 from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, caught_up, look_at_database
-from activities.director import Pointed, Seen, drained, look_at_director, point
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.losses import Lost
+from activities.pointing import Pointing, Sighted
 from activities.services import Running, run_services
 from activities.serving import Served, serves
 from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
@@ -31,7 +31,7 @@ from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Par
 from workflows.sessions import prove_sessions
 
 NO_DATABASE = DatabaseSeen()
-NO_DIRECTOR, UNKNOWN = Seen(pointed=Pointed()), Running()
+NO_DIRECTOR, UNKNOWN = Sighted(pointed=Pointing()), Running()
 """What stands in a check for what could not be seen."""
 LOOKS = 3
 """How often everything is looked at while it is watched."""
@@ -125,7 +125,7 @@ class DataCenterActivation(Procedure[Parameters]):
             back: dict[str, Sighting] = {}
             try:
                 await self.together(
-                    *(self.do(point, sites.point(name, ""), dark=True) for name in sites.directors),
+                    *(self.do(*sites.point(name, ""), dark=True) for name in sites.directors),
                     *(self._glimpse(sites, pair, back) for pair in sites.databases if reached is None),
                 )
                 if reached is None:  # it may have come back by itself while people were asked
@@ -200,7 +200,7 @@ class DataCenterActivation(Procedure[Parameters]):
             stores[one.name] = await self.look(look_at_store, sites.store(one), queue=own)
 
         async def director(name: str) -> None:
-            directors[name] = await self.look(look_at_director, sites.seen_by(name), queue=own)
+            directors[name] = await self.look(*sites.seen_by(name), queue=own)
 
         await self.together(
             halt(),
@@ -243,9 +243,9 @@ class DataCenterActivation(Procedure[Parameters]):
             run = await self.glance(run_services, level, f"see whether {names} run", instead=UNKNOWN)
             runs |= run.running
             unseen |= {one.name for one in level.services} if run is UNKNOWN else set()
-        directors: dict[str, Seen] = {}
+        directors: dict[str, Sighted] = {}
         for name in sites.directors:
-            directors[name] = await self.glance(look_at_director, sites.seen_by(name), instead=NO_DIRECTOR)
+            directors[name] = await self.glance(*sites.seen_by(name), instead=NO_DIRECTOR)
         unseen |= {name for name, store_seen in stores.items() if store_seen is NOBODY}
         unseen |= {name for name, pointed in directors.items() if pointed is NO_DIRECTOR}
         return Found(
@@ -256,9 +256,9 @@ class DataCenterActivation(Procedure[Parameters]):
         """Let no client in any more, let those who are in come to an end, and stop what writes."""
         shut = workflow.now()
         for name in sites.directors:
-            await self.do(point, sites.point(name, ""), dark=True)
+            await self.do(*sites.point(name, ""), dark=True)
         for name in sites.directors:
-            await self.prove(drained, sites.drain(name))
+            await self.prove(*sites.drain(name))
         for level in sites.stops():
             await self.do(run_services, level)
         return shut
@@ -308,8 +308,7 @@ class DataCenterActivation(Procedure[Parameters]):
         self._offered = ()
         for name in sites.directors:
             await self.do(
-                point,
-                sites.point(name, sites.new),
+                *sites.point(name, sites.new),
                 f"point {name} at {sites.new}",
                 commits=f"clients write at {sites.new}",
             )
