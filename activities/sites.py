@@ -235,6 +235,11 @@ class Sites:
                 f"once they are let in at {self.new} nothing is undone: the way home is the same for {self.old}",
                 f"until {self.old} is its replica, {self.new} runs without one",
                 *(line for pair in self.databases for line in _unlike(pair, own)),
+                *(
+                    f"clients keep what {name} told them for {seconds} s: that is waited for first, and they are served"
+                    for name, seen in found.directors.items()
+                    if (seconds := self.front(name).kept(seen))
+                ),
             ),
         )
 

@@ -28,6 +28,7 @@ from recovery.models import Start, digest
 from recovery.procedure import Procedure, Turned
 from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Parameters
+from workflows.directing import lengthen, outlast, see_told, shorten, tell_drained
 from workflows.sessions import prove_sessions
 
 NO_DATABASE = DatabaseSeen()
@@ -64,7 +65,8 @@ class DataCenterActivation(Procedure[Parameters]):
         found = await self._assess(sites)
         self.require(sites.blockers(found, workflow.now()))
         await self.gate(PLANNED, sites.outlook(found), then=f"clients are shut out, and {sites.new} takes over")
-        self.require(sites.frozen(workflow.now()))  # people may have taken their time
+        await shorten(self, sites, found.directors)
+        self.require(sites.frozen(workflow.now()))  # people, and resolvers, may have taken their time
 
         self._offered = ("take over",) if sites.fence_by else ()
         for pair in sites.databases:
@@ -75,6 +77,7 @@ class DataCenterActivation(Procedure[Parameters]):
         await self._let_in(sites, shut)
         await self._replicate(sites, found)
         await self._watch(sites)
+        await lengthen(self, sites, found.directors)
 
     async def _take_over(self, sites: Sites) -> None:
         """Have the new site serve without the old one: what leads back would lead to a site that is not there."""
@@ -103,7 +106,7 @@ class DataCenterActivation(Procedure[Parameters]):
         self.work_from(sites.queues.get(sites.new))
 
         shut = workflow.now()
-        reached = await self._promote_without(sites, reached)
+        reached = await self._promote_without(sites, lost, reached)
         await self._serve(sites, sites.free())
         await self._let_in(sites, shut)
         proven = reached is not None
@@ -112,8 +115,9 @@ class DataCenterActivation(Procedure[Parameters]):
         for pair in sites.databases:
             self.delivered(f"standby of {pair.new.name}", f"none, until {sites.old} is back")
         await self._watch(sites)
+        await lengthen(self, sites, lost.directors)
 
-    async def _promote_without(self, sites: Sites, reached: str | None) -> str | None:
+    async def _promote_without(self, sites: Sites, lost: Lost, reached: str | None) -> str | None:
         """Send clients nowhere, fence what answers of the old site, and promote; return from where that was fenced.
 
         What does not need the one before it does not wait for it: clients do.
@@ -132,6 +136,8 @@ class DataCenterActivation(Procedure[Parameters]):
                     fenced[0] = losses.reached_from(sites, Lost(sightings={sites.new: back}))
                 if fenced[0] is not None:
                     await self._fence(sites, sites.queues.get(fenced[0]) or workflow.info().task_queue)
+                elif sites.rules.trust_isolation:  # it is apart when nobody is told of it any more
+                    await outlast(self, sites, lost.directors, "until nobody is sent to a site that is not fenced")
             finally:
                 apart.set()  # where it has failed they begin nothing
 
@@ -258,7 +264,7 @@ class DataCenterActivation(Procedure[Parameters]):
         for name in sites.directors:
             await self.do(*sites.point(name, ""), dark=True)
         for name in sites.directors:
-            await self.prove(*sites.drain(name))
+            tell_drained(self, name, await self.prove(*sites.drain(name)))
         for level in sites.stops():
             await self.do(run_services, level)
         return shut
@@ -316,6 +322,7 @@ class DataCenterActivation(Procedure[Parameters]):
         self.measured(
             "clients refused for", round(refused, 3), "s", refused <= self.frozen.objectives.rto.total_seconds()
         )
+        await see_told(self, sites)
         for name in sites.directors:
             answers = await self.prove(serves, sites.requests(name), f"validate {name} with real requests")
             if answers is not None:

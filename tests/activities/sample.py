@@ -90,6 +90,10 @@ def estate(host: Host = HOST) -> dict[str, Any]:
         "admin": "http://192.0.2.9:2019", "server": "clients", "url": "http://192.0.2.9",
         "sites": {site: {"address": "192.0.2.1", "port": at["app"]} for site, at in AT_SITES.items()},
     }  # fmt: skip
+    found["directors"]["edge"] = {
+        "kind": "haproxy", "host": "south-db", "backend": "orders", "sites": {"north": "n1", "south": "s1"},
+        "state": "/var/lib/haproxy/state", "url": "http://192.0.2.9",
+    }  # fmt: skip
     return found
 
 
