@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,9 @@ backend other
 class HAProxy:
     """One HAProxy; its folder holds its configuration, its socket, its state file and its log."""
 
-    def __init__(self, folder: Path, who: Runner | None = None) -> None:
-        self.folder, self.who, self.ports = folder, who, ports.choose(PORTS)
+    def __init__(self, folder: Path, who: Runner | None = None, at: Mapping[str, int] | None = None) -> None:
+        """Make one before sites at these ports, by default at some that are free."""
+        self.folder, self.who, self.ports = folder, who, {**ports.choose(PORTS), **(at or {})}
         self.url, self.state = f"http://{ports.ADDRESS}:{self.ports['clients']}", folder / "state"
         self.process: subprocess.Popen[bytes] | None = None
         (folder / "haproxy.cfg").write_text(CONFIGURATION.format(folder=folder, **self.ports))
@@ -111,9 +112,9 @@ def _rows(text: str) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def haproxy(folder: Path, who: Runner | None = None) -> Iterator[HAProxy]:
+def haproxy(folder: Path, who: Runner | None = None, at: Mapping[str, int] | None = None) -> Iterator[HAProxy]:
     """Run an HAProxy in ``folder``."""
-    found = HAProxy(folder, who)
+    found = HAProxy(folder, who, at)
     try:
         found.start()
         yield found
