@@ -75,8 +75,8 @@ Servers = Annotated[
 Domain = Annotated[str, Field(pattern=r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_-]{1,63}\.?$")]
 """A name in DNS, in full; the dot at its end may be left out."""
 Value = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=253)]
-NameServer = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}$", max_length=260)]
-"""address:port, as in 192.0.2.53:53 or [2001:db8::53]:53."""
+NameServer = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[0-9]{1,3}(\.[0-9]{1,3}){3}):[0-9]{1,5}$")]
+"""address:port, as in 192.0.2.53:53 or [2001:db8::53]:53; no name, for names are what is out of order then."""
 
 
 class Site(Authored):

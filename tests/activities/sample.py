@@ -94,6 +94,12 @@ def estate(host: Host = HOST) -> dict[str, Any]:
         "kind": "haproxy", "host": "south-db", "backend": "orders", "sites": {"north": "n1", "south": "s1"},
         "state": "/var/lib/haproxy/state", "url": "http://192.0.2.9",
     }  # fmt: skip
+    found["directors"]["shop"] = {
+        "kind": "dns", "server": "192.0.2.53:53", "zone": "example.org", "record": "shop.example.org",
+        "type": "CNAME", "sites": {"north": "north.example.org", "south": "south.example.org"},
+        "nobody": "sorry.example.org", "key": {"name": "recovery", "secret": "/etc/dr/tsig"},
+        "resolvers": ["192.0.2.1:53"], "url": "http://192.0.2.9",
+    }  # fmt: skip
     return found
 
 

@@ -418,6 +418,7 @@ SHOP = {
         ({"sites": {"north": "192.0.2.1", "south": "south.example.org"}}, "south: is no address"),
         ({"type": "AAAA"}, "north: is no address"),
         ({"server": "192.0.2.53"}, "server"),
+        ({"server": "ns.example.org:53"}, "server"),
         ({"resolvers": []}, "resolvers"),
         ({"ttl": 0}, "ttl"),
         ({"key": {"name": "recovery", "secret": "c2VjcmV0"}}, "key.secret"),
