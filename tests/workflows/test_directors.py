@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.knots import NOBODY, NORTH, SOUTH, Knot, Unbound, running
 from tests.labs import lab_apart
 from tests.running import ROOT, Running, eventually
 from tests.switches import activate, at_both_sites
+from tests.workflows.test_take_over import decided
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 USUAL, LOWERED = 6, 1
@@ -77,7 +79,7 @@ def author(folder: Path, lab: Lab, edge: HAProxy, knot: Knot, cache: Unbound) ->
     shutil.copytree(ROOT / "runbooks" / "lab", folder)
     estate = yaml.safe_load((folder / "estate.yaml").read_text())
     estate["directors"]["edge"] = {
-        "kind": "haproxy", "host": "north-db", "socket": f"{edge.folder}/admin.sock", "backend": "orders",
+        "kind": "haproxy", "host": "south-db", "socket": f"{edge.folder}/admin.sock", "backend": "orders",
         "sites": {site: site for site in RECORDS}, "state": str(edge.state),
         "configuration": f"{edge.folder}/haproxy.cfg", "url": edge.url,
     }  # fmt: skip
@@ -86,6 +88,7 @@ def author(folder: Path, lab: Lab, edge: HAProxy, knot: Knot, cache: Unbound) ->
         "sites": RECORDS, "nobody": NOBODY, "key": {"name": "recovery", "secret": f"{knot.folder}/recovery.key"},
         "ttl": LOWERED, "resolvers": [knot.address, cache.address], "url": lab.director.url,
     }  # fmt: skip
+    estate["safety"] = estate.get("safety", {}) | {"trust_isolation": True}
     (folder / "estate.yaml").write_text(yaml.safe_dump(estate))
     for file in folder.glob("*.yaml"):
         runbook = yaml.safe_load(file.read_text())
@@ -161,3 +164,19 @@ async def test_there_and_back(fronts: Fronts, engine: Running) -> None:
         assert (await serves.observe(asked)).statuses == {"200": 5}
         assert fronts.points() == fronts.at(site)
         await taken(fronts.lab)
+
+
+async def test_take_over_waits_until_nobody_is_told_of_the_lost_site(fronts: Fronts, engine: Running) -> None:
+    await taken(fronts.lab)
+    fronts.cache.ask()
+    outage = datetime.now(UTC)
+    engine.kill_worker()
+    await asyncio.to_thread(fronts.lab.break_, "north")
+    given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat()}
+    report = await decided(await activate(engine, "south", **given))
+    assert report.outcome == "recovered", report.failure
+    assert report.delivered["fence of north"].startswith("isolated")
+    assert fronts.points() == fronts.at("south")
+    ended = {line.title: line.ended for line in report.steps}
+    assert (ended["promote orders-south"] - ended["point shop at nobody"]).total_seconds() > USUAL
+    await taken(fronts.lab)
