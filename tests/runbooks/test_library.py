@@ -446,8 +446,8 @@ MISMATCHES: list[tuple[str, Edit, str]] = [
     ),
     (
         "estate",
-        twice("directors", "shop", value=SHOP),
-        "directors.shop-too.record: shop moves the same; name it once",
+        twice("directors", "www", value=SHOP),
+        "directors.www-too.record: www moves the same; name it once",
     ),
 ]  # fmt: skip
 

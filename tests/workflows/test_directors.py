@@ -47,12 +47,12 @@ class Fronts:
             "front": self.lab.director.site(),
             "edge": [name for name, bits in self.edge.servers().items() if not bits & 1],
             "kept": [name for name, bits in (self.edge.kept() or {}).items() if not bits & 1],
-            "shop": self.knot.records()["shop A"],
+            "www": self.knot.records()["shop A"],
         }
 
     def at(self, site: str) -> dict[str, object]:
         """Return the same for all at one site, once the TTL is restored."""
-        return {"front": site, "edge": [site], "kept": [site], "shop": [f"{USUAL} {RECORDS[site]}"]}
+        return {"front": site, "edge": [site], "kept": [site], "www": [f"{USUAL} {RECORDS[site]}"]}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def author(folder: Path, lab: Lab, edge: HAProxy, knot: Knot, cache: Unbound) ->
         "sites": {site: site for site in RECORDS}, "state": str(edge.state),
         "configuration": f"{edge.folder}/haproxy.cfg", "url": edge.url,
     }  # fmt: skip
-    estate["directors"]["shop"] = {
+    estate["directors"]["www"] = {
         "kind": "dns", "server": knot.address, "zone": "example.test", "record": "shop.example.test",
         "sites": RECORDS, "nobody": NOBODY, "key": {"name": "recovery", "secret": f"{knot.folder}/recovery.key"},
         "ttl": LOWERED, "resolvers": [knot.address, cache.address], "url": lab.director.url,
@@ -93,7 +93,7 @@ def author(folder: Path, lab: Lab, edge: HAProxy, knot: Knot, cache: Unbound) ->
     for file in folder.glob("*.yaml"):
         runbook = yaml.safe_load(file.read_text())
         if "front" in runbook.get("systems", ()):
-            runbook["systems"] += ["edge", "shop"]
+            runbook["systems"] += ["edge", "www"]
             file.write_text(yaml.safe_dump(runbook))
 
 
@@ -119,7 +119,7 @@ async def test_check_names_each_that_points_elsewhere(fronts: Fronts, engine: Ru
         fronts.edge.tell("set server orders/south state maint")
         fronts.knot.tell("A", NORTH, ttl=USUAL)
     assert any("edge: points at several, not at north" in one for one in report.blockers), report.blockers
-    assert any("shop: points at south, not at north" in one for one in report.blockers), report.blockers
+    assert any("www: points at south, not at north" in one for one in report.blockers), report.blockers
 
 
 async def test_all_go_back_where_one_cannot_be_moved(fronts: Fronts, engine: Running) -> None:
@@ -128,12 +128,12 @@ async def test_all_go_back_where_one_cannot_be_moved(fronts: Fronts, engine: Run
     await recovery.approve()
     await eventually(lambda: fronts.knot.mark(), "the TTL is lowered", 60)
     lowered = fronts.knot.mark()
-    assert fronts.points()["shop"] == [f"{LOWERED} {NORTH}"]
+    assert fronts.points()["www"] == [f"{LOWERED} {NORTH}"]
     await taken(fronts.lab)  # while what resolvers keep is waited for
     fronts.knot.tell("TXT", '"A broken"', name="_recovery.shop")
     held = await recovery.until("hold", 60)
     assert "not as a recovery wrote it" in str(held.hold)
-    assert fronts.points() == {"front": "nowhere", "edge": [], "kept": [], "shop": [f"{LOWERED} {NORTH}"]}
+    assert fronts.points() == {"front": "nowhere", "edge": [], "kept": [], "www": [f"{LOWERED} {NORTH}"]}
     fronts.knot.tell("TXT", *(text.partition(" ")[2] for text in lowered or ()), name="_recovery.shop", ttl=0)
     await recovery.resolve("compensate")
     report = await recovery.ended(120)
@@ -153,9 +153,9 @@ async def test_there_and_back(fronts: Fronts, engine: Running) -> None:
         assert report.outcome == "recovered", (report.failure, await asyncio.to_thread(engine.log))
         assert fronts.points() == fronts.at(site)
         figures = {one.name: one.value for one in report.figures}
-        assert figures["clients keep what shop told them for"] == USUAL
-        assert figures[f"resolvers of shop that send clients to {site}"] == 2
-        assert figures["resolvers of shop that send clients to nobody"] == 2
+        assert figures["clients keep what www told them for"] == USUAL
+        assert figures[f"resolvers of www that send clients to {site}"] == 2
+        assert figures["resolvers of www that send clients to nobody"] == 2
         assert figures["requests through edge that were answered well"] == 20, figures
         assert fronts.cache.ask() == [RECORDS[site]]
         fronts.edge.kill()
@@ -178,5 +178,5 @@ async def test_take_over_waits_until_nobody_is_told_of_the_lost_site(fronts: Fro
     assert report.delivered["fence of north"].startswith("isolated")
     assert fronts.points() == fronts.at("south")
     ended = {line.title: line.ended for line in report.steps}
-    assert (ended["promote orders-south"] - ended["point shop at nobody"]).total_seconds() > USUAL
+    assert (ended["promote orders-south"] - ended["point www at nobody"]).total_seconds() > USUAL
     await taken(fronts.lab)
