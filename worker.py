@@ -22,9 +22,11 @@ from activities.cut_over import fence, install, promote
 from activities.databases import look_at_database
 from activities.director import drained, look_at_director, point
 from activities.divergence import export_divergence, look_for_divergence
+from activities.dns_director import look_at_record, point_record, resolves, set_ttl
 from activities.door import close, first_write_seen, open_doors
 from activities.extraction import copy_back, preview
 from activities.finding import find_revision
+from activities.haproxy import backend_drained, look_at_backend, point_backend
 from activities.health import watch_health
 from activities.holdings import holdings, unarchived
 from activities.host_files import compare_files, put_files
@@ -84,6 +86,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
     holdings, unarchived, last_proven, await_ready, make_check,
+    look_at_backend, backend_drained, look_at_record, resolves,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
@@ -91,6 +94,7 @@ ACTIONS: Sequence[Action[Any, Any]] = (
     promote_standby, follow, forget_role, export_divergence, keep_sessions,
     read_snapshot, put_sessions, forget_before,
     roll_back, put_files, tell, record, apply_manifests,
+    point_backend, point_record, set_ttl,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

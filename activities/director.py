@@ -6,14 +6,14 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from activities.admin_api import AdminSpec, Changed, ask
+from activities.pointing import Mark, Pointing, Sighted, drifted, heed, mine, where
 from recovery.actions import Action, Probe
-from recovery.errors import Drifted, Invalid, Stale, Transient
-from recovery.fencing import hand
+from recovery.errors import Invalid, Transient
 from recovery.models import Wire
-from runbooks.schema import Director
+from runbooks.schema import Caddy
 
 TRIES = 20
 """How often a write is tried while others change the configuration, or while the admin API starts anew."""
@@ -34,7 +34,7 @@ class DirectorSpec(AdminSpec):
     sites: dict[str, str]
 
     @classmethod
-    def of(cls, system: str, director: Director, **more: Any) -> Self:
+    def of(cls, system: str, director: Caddy, **more: Any) -> Self:
         """Return the spec for a director of the estate."""
         sites = {site: f"{at.address}:{at.port}" for site, at in director.sites.items()}
         return cls(system=system, admin=director.admin, server=director.server, sites=sites, **more)
@@ -46,28 +46,10 @@ class Point(DirectorSpec):
     site: str
 
 
-class Pointed(Wire):
-    """Where a director points, and its upstreams, word for word as they stand in its configuration.
+class Pointed(Pointing):
+    """Where a director points, and its upstreams, word for word as they stand in its configuration."""
 
-    "several" are upstreams of more than one site, "elsewhere" is any that belongs to none.
-    """
-
-    at: Literal["site", "nobody", "several", "elsewhere"] = "elsewhere"
-    site: str = ""
     upstreams: str = "[]"
-
-
-class Mark(Wire):
-    """Whose write was the last: the epoch of its lease, its order, and the attempt at that."""
-
-    epoch: int = 0
-    order: int = 0
-    attempt: int = 0
-
-    @property
-    def number(self) -> tuple[int, int, int]:
-        """What rises with each write."""
-        return self.epoch, self.order, self.attempt
 
 
 class _Config(NamedTuple):
@@ -119,19 +101,17 @@ class PointAt(Action[Point, Pointed]):
         def claimed(found: _Config) -> bool:
             return _marked(spec, found)
 
-        if _mine(spec).epoch:
+        if mine(spec.system).epoch:
             await _swap(spec, claimed)
 
 
 point = PointAt()
 
 
-class Seen(Wire):
-    """Where a director points, which epoch was the last to change that (0: none), and whether it keeps its changes."""
+class Seen(Sighted):
+    """Where a director points, with its upstreams."""
 
     pointed: Pointed
-    epoch: int = 0
-    keeps: bool = True
 
 
 class LookAt(Probe[DirectorSpec, Seen]):
@@ -199,10 +179,8 @@ def pointed(spec: DirectorSpec, proxy: dict[str, Any]) -> Pointed:
     upstreams = proxy.get("upstreams") or []
     text = json.dumps(upstreams, sort_keys=True)
     known = {dial: site for site, dial in spec.sites.items()}
-    sites = {known.get(upstream.get("dial", "")) for upstream in upstreams}
-    if len(sites) == 1 and (site := next(iter(sites))):
-        return Pointed(at="site", site=site, upstreams=text)
-    return Pointed(at="nobody" if not sites else "elsewhere" if None in sites else "several", upstreams=text)
+    at, site = where({known.get(upstream.get("dial", "")) for upstream in upstreams})
+    return Pointed(at=at, site=site, upstreams=text)
 
 
 def _dial(spec: Point | Drain) -> str:
@@ -216,40 +194,24 @@ async def _move(spec: Point, here: Pointed, there: Pointed) -> None:
         marked = _marked(spec, found)
         now = pointed(spec, found.proxy)
         if now not in (here, there):
-            raise Drifted(f"{spec.system}: somebody else has just pointed it {_words(now)}; nothing was overwritten")
+            raise drifted(spec.system, now)
         found.proxy["upstreams"] = json.loads(there.upstreams)
         return marked or now != there
 
     await _swap(spec, moved)
 
 
-def _words(now: Pointed) -> str:
-    return {"site": f"at {now.site}", "nobody": "at nobody", "several": "at several sites"}.get(now.at, now.at)
-
-
-def _mine(spec: DirectorSpec) -> Mark:
-    mine = hand()
-    epoch = mine.epoch if mine.system == spec.system else 0
-    # Without a lease there is no order among recoveries, and none to write down.
-    return Mark(epoch=epoch, order=mine.order, attempt=mine.attempt) if epoch else Mark()
-
-
 def _marked(spec: Point, found: _Config) -> bool:
     """Write into ``found`` that this write is the last; tell whether that is new. Raises Stale if a later one was."""
-    mine = _mine(spec)
-    if mine.number < found.mark.number:
-        raise Stale(
-            f"{spec.system}: epoch {found.mark.epoch} (order {found.mark.order}, attempt {found.mark.attempt}) has"
-            f" written since, this is epoch {mine.epoch} (order {mine.order}, attempt {mine.attempt}); nothing was"
-            " written. See which recovery holds it now"
-        )
-    if mine == found.mark:
+    own = mine(spec.system)
+    heed(spec.system, own, found.mark)
+    if own == found.mark:
         return False
     marks = next(_marks(found.server), None)
     if marks is None:
         marks = {}
         found.server["routes"].append({"match": NEVER, "handle": [{"handler": "vars", MARK: marks}]})
-    marks[spec.system] = mine.model_dump()
+    marks[spec.system] = own.model_dump()
     return True
 
 

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from activities.comparing import Compared
 from activities.databases import DatabaseSeen, known
-from activities.director import Seen
 from activities.divergence import Divergence, PartedSpec
+from activities.pointing import Sighted
 from activities.salvage import Salvaged
 from activities.session_keeping import KeepSpec, Snapshot
 from activities.sessions import Comparison
@@ -30,7 +30,7 @@ class Back(Wire):
     divergences: dict[str, Divergence] = {}
     stores: dict[str, Replication] = {}
     sessions: dict[str, Compared] = {}
-    directors: dict[str, Seen] = {}
+    directors: dict[str, Sighted] = {}
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
 

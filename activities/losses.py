@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from activities.databases import DatabaseSeen
-from activities.director import Seen
+from activities.pointing import Sighted
 from activities.sightings import Sighting
 from activities.sites import NEEDED, Sites
 from activities.stores import Replication
@@ -20,7 +20,7 @@ class Lost(Wire):
     databases: dict[str, DatabaseSeen] = {}
     stores: dict[str, Replication] = {}
     running: dict[str, bool] = {}
-    directors: dict[str, Seen] = {}
+    directors: dict[str, Sighted] = {}
     halted: str = ""
     at: datetime | None = None
 

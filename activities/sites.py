@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec, known, missing
-from activities.director import DirectorSpec, Drain, Point, Seen
+from activities.directors import Act, Front, Look
+from activities.pointing import Sighted
 from activities.services import AwaitReady, ServiceAt, ServicesSpec
 from activities.serving import Request
 from activities.sessions import Comparison
@@ -22,7 +23,7 @@ from activities.switching import PairSpec
 from recovery.models import Wire
 from recovery.safety import Change, Known, Rules, after, frozen, refusals
 from runbooks.procedures.data_center_activation import Check, Parameters
-from runbooks.schema import Database, Director, Host, Service, Store
+from runbooks.schema import DIRECTOR, Database, Director, Host, Service, Store
 
 NEEDED = 256 * 1024
 """KiB that a site has free before it becomes the primary: log piles up while the other one is away."""
@@ -59,7 +60,7 @@ class Found(Wire):
     views: dict[str, dict[str, DatabaseSeen]] = {}
     stores: dict[str, Replication] = {}
     running: dict[str, bool] = {}
-    directors: dict[str, Seen] = {}
+    directors: dict[str, Sighted] = {}
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
 
@@ -101,7 +102,9 @@ class Sites:
         databases: dict[str, Database] = named("databases", Database)
         stores: dict[str, Store] = named("stores", Store)
         self.services: dict[str, Service] = named("services", Service)
-        self.directors: dict[str, Director] = named("directors", Director)
+        self.directors: dict[str, Director] = {
+            name: DIRECTOR.validate_python(one) for name, one in estate["directors"].items() if name in systems
+        }
         new = wanted.site
         at = {name: DatabaseAt.of(name, one, self.hosts[one.host]) for name, one in databases.items()}
         kept = {name: StoreAt.of(name, one, self.hosts[one.host]) for name, one in stores.items()}
@@ -132,20 +135,23 @@ class Sites:
         """Return how a store is named in a step."""
         return StoreSpec(system=one.name, store=one, run=self.owner)
 
-    def seen_by(self, name: str) -> DirectorSpec:
+    def front(self, name: str) -> Front:
+        """Return what a director is asked by, whatever its kind."""
+        return Front(name, self.directors[name], self.hosts)
+
+    def seen_by(self, name: str) -> Look:
         """Return how to look at a director."""
-        return DirectorSpec.of(name, self.directors[name])
+        return self.front(name).seen()
 
     # --- what to do --------------------------------------------------------------------------------------
 
-    def point(self, name: str, site: str) -> Point:
-        """Return where to point a director."""
-        return Point.of(name, self.directors[name], site=site)
+    def point(self, name: str, site: str) -> Act:
+        """Return how to point a director at a site, "" at nobody."""
+        return self.front(name).point(site)
 
-    def drain(self, name: str) -> Drain:
+    def drain(self, name: str) -> Look:
         """Return what to wait for after that."""
-        seconds = int(self.wanted.drain.total_seconds())
-        return Drain.of(name, self.directors[name], site=self.old, seconds=seconds)
+        return self.front(name).drained(self.old, int(self.wanted.drain.total_seconds()))
 
     def levels(self, site: str) -> list[ServicesSpec]:
         """Return the services of ``site``, those first that others need; those of one level do not need each other."""
@@ -278,6 +284,11 @@ class Sites:
                 f"once they are let in at {self.new} nothing is undone: the way home is the same for {self.old}",
                 f"until {self.old} is its replica, {self.new} runs without one",
                 *(line for pair in self.databases for line in _unlike(pair, own)),
+                *(
+                    f"clients keep what {name} told them for {seconds} s: that is waited for first, and they are served"
+                    for name, seen in found.directors.items()
+                    if (seconds := self.front(name).kept(seen))
+                ),
             ),
         )
 
@@ -399,7 +410,7 @@ class Sites:
             if site == self.new and found.running.get(name):
                 yield f"{name}: runs at {site} already; stop it, it would write as soon as its database is opened"
 
-    def _director(self, name: str, seen: Seen) -> Iterator[str]:
+    def _director(self, name: str, seen: Sighted) -> Iterator[str]:
         if seen.pointed.at != "site" or seen.pointed.site != self.old:
             where = seen.pointed.site or seen.pointed.at
             yield f"{name}: points at {where}, not at {self.old}; see who moved it"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runbooks.schema import Configuration, Database, Estate, Service, Store
+from runbooks.schema import Configuration, Database, Dns, Estate, HAProxy, Service, Store
 
 SYSTEMS = ("databases", "stores", "services", "directors", "configurations")
 
@@ -114,6 +114,14 @@ def _pointed(estate: Estate) -> Iterator[str]:
         for site in director.sites:
             if site not in estate.sites:
                 yield f"directors.{name}.sites.{site}: the estate has no such site"
+        if isinstance(director, HAProxy) and director.host not in estate.hosts:
+            yield f"directors.{name}.host: the estate has no such host"
+    seen: dict[tuple[str, str], str] = {}
+    for name, director in estate.directors.items():
+        if isinstance(director, Dns):
+            record = director.record.rstrip(".").lower(), director.type
+            if seen.setdefault(record, name) != name:
+                yield f"directors.{name}.record: {seen[record]} moves the same; name it once"
 
 
 def _safe(estate: Estate) -> Iterator[str]:

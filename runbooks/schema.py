@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ByteSize,
+    ConfigDict,
+    Discriminator,
     Field,
+    Tag,
+    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -60,6 +66,17 @@ Column = Annotated[str, Field(pattern=rf"^{IDENTIFIER}$", max_length=130)]
 """As in SQL: a name in double quotes is taken as it is, any other one in lower case."""
 Table = Annotated[str, Field(pattern=rf"^{IDENTIFIER}\.{IDENTIFIER}$", max_length=260)]
 """schema.table; as in SQL, a name in double quotes is taken as it is, any other one in lower case."""
+
+Proxy = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=200)]
+"""The name of a backend or server of HAProxy."""
+Servers = Annotated[
+    tuple[Proxy, ...], Field(min_length=1), BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+]
+Domain = Annotated[str, Field(pattern=r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_-]{1,63}\.?$")]
+"""A name in DNS, in full; the dot at its end may be left out."""
+Value = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=253)]
+NameServer = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[0-9]{1,3}(\.[0-9]{1,3}){3}):[0-9]{1,5}$")]
+"""address:port, as in 192.0.2.53:53 or [2001:db8::53]:53; no name, for names are what is out of order then."""
 
 
 class Site(Authored):
@@ -213,17 +230,98 @@ class Service(Authored):
     url: Text | None = None
 
 
-class Director(Authored):
+class Caddy(Authored):
     """A traffic director: Caddy with its admin API.
 
     ``server`` is the HTTP server in its configuration that carries the traffic, ``sites`` the upstream address of each
     site, ``url`` where clients come in. Which site it points at is never written here.
     """
 
+    kind: Literal["caddy"] = "caddy"
     admin: Text
     server: Name
     sites: dict[Name, Address] = Field(min_length=1)
     url: Text
+
+
+class HAProxy(Authored):
+    """A traffic director: HAProxy with its runtime API, the Unix ``socket`` on its ``host``, asked there by socat.
+
+    ``backend`` is the one that carries the traffic, ``sites`` its servers at each site (one, or several), ``url`` where
+    clients come in. ``state`` is the file of global's server-state-file, which is written after each change: with
+    load-server-state-from-file in ``configuration`` (a file, or a folder of files) a restart keeps what was changed.
+    The host's user may write to the socket (level admin) and into the folder of ``state``.
+    """
+
+    kind: Literal["haproxy"]
+    host: Name
+    socket: Path = "/run/haproxy/admin.sock"
+    backend: Proxy
+    sites: dict[Name, Servers] = Field(min_length=1)
+    state: Path
+    configuration: Path = "/etc/haproxy/haproxy.cfg"
+    url: Text
+
+
+class Key(Authored):
+    """A TSIG key: its ``name``, and a file beside the worker with its ``secret`` (base64, or a key file as BIND's)."""
+
+    name: Domain
+    algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512", "hmac-sha224", "hmac-sha1"] = "hmac-sha256"
+    secret: Path
+
+
+class Dns(Authored):
+    """A traffic director: a ``record`` in a ``zone`` of DNS, changed at its primary ``server`` (RFC 2136, TSIG).
+
+    ``sites`` is what the record says for each site, ``nobody`` what it says while none serves: a host that tells
+    clients to come again. ``ttl`` is what its TTL is lowered to, in seconds, for as long as a recovery lasts.
+    ``resolvers`` are asked whether clients are told so; ``url`` is where clients come in.
+    Whose write was the last is kept in a TXT record beside it, _recovery.<record>.
+    """
+
+    kind: Literal["dns"]
+    server: NameServer
+    zone: Domain
+    record: Domain
+    type: Literal["A", "AAAA", "CNAME"] = "A"
+    sites: dict[Name, Value] = Field(min_length=1)
+    nobody: Value
+    key: Key
+    ttl: int = Field(default=30, ge=1, le=300)
+    resolvers: tuple[NameServer, ...] = Field(min_length=1, max_length=20)
+    url: Text
+
+    @model_validator(mode="after")
+    def _tells_apart(self) -> Self:
+        zone, record = (name.rstrip(".").lower() for name in (self.zone, self.record))
+        if not f".{record}".endswith(f".{zone}"):
+            raise ValueError("record: is not in the zone; write it in full, such as shop.example.org")
+        if self.type == "CNAME" and record == zone:
+            raise ValueError("type: the name of a zone itself cannot be a CNAME")
+        kind = {"A": IPv4Address, "AAAA": IPv6Address}.get(self.type)
+        for name, value in (*self.sites.items(), ("nobody", self.nobody)):
+            try:
+                _ = kind and kind(value)
+            except ValueError:
+                raise ValueError(f"{name}: is no address for a record of type {self.type}") from None
+        values = [value.rstrip(".").lower() for value in (*self.sites.values(), self.nobody)]
+        if len(set(values)) != len(values):
+            raise ValueError("sites, nobody: each needs another value, or nobody can tell them apart")
+        return self
+
+
+def _kind(given: Any) -> str:
+    kind = given.get("kind", "caddy") if isinstance(given, dict) else getattr(given, "kind", "caddy")
+    return str(kind)
+
+
+Director = Annotated[
+    Annotated[Caddy, Tag("caddy")] | Annotated[HAProxy, Tag("haproxy")] | Annotated[Dns, Tag("dns")],
+    Discriminator(_kind),
+]
+"""What sends clients to a site; without a ``kind`` it is Caddy."""
+DIRECTOR: TypeAdapter[Caddy | HAProxy | Dns] = TypeAdapter(Director, config=ConfigDict(hide_input_in_errors=True))
 
 
 class Cluster(Authored):

@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
@@ -24,6 +24,12 @@ from tests.running import eventually
 
 CADDY = Path(sys.executable).with_name("caddy")
 PORTS = ("admin", "clients", "north", "south")
+
+
+class Fronting(Protocol):
+    """What stands before two sites: the port of each."""
+
+    ports: dict[str, int]
 
 
 class Caddy:
@@ -122,7 +128,7 @@ def caddy(folder: Path) -> Iterator[Caddy]:
 
 
 @contextlib.asynccontextmanager
-async def sites(director: Caddy) -> AsyncIterator[None]:
+async def sites(director: Fronting) -> AsyncIterator[None]:
     """Serve at each site of ``director``: ``/slow`` after 0.5 s, ``/broken`` with 500, all else at once."""
     async with contextlib.AsyncExitStack() as stack:
         for name in ("north", "south"):

@@ -11,9 +11,9 @@ from temporalio import workflow
 
 from activities import losses
 from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, caught_up, look_at_database
-from activities.director import Pointed, Seen, drained, look_at_director, point
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.losses import Lost
+from activities.pointing import Pointing, Sighted
 from activities.services import Running, await_ready, run_services
 from activities.serving import Served, serves
 from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
@@ -28,11 +28,12 @@ from recovery.models import Start, digest
 from recovery.procedure import Procedure, Turned
 from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Parameters
+from workflows.directing import lengthen, outlast, see_told, shorten, tell_drained
 from workflows.sessions import prove_sessions
 from workflows.site_validation import validate
 
 NO_DATABASE = DatabaseSeen()
-NO_DIRECTOR, UNKNOWN = Seen(pointed=Pointed()), Running()
+NO_DIRECTOR, UNKNOWN = Sighted(pointed=Pointing()), Running()
 """What stands in a check for what could not be seen."""
 LOOKS = 3
 """How often everything is looked at while it is watched."""
@@ -65,7 +66,8 @@ class DataCenterActivation(Procedure[Parameters]):
         found = await self._assess(sites)
         self.require(sites.blockers(found, workflow.now()))
         await self.gate(PLANNED, sites.outlook(found), then=f"clients are shut out, and {sites.new} takes over")
-        self.require(sites.frozen(workflow.now()))  # people may have taken their time
+        await shorten(self, sites, found.directors)
+        self.require(sites.frozen(workflow.now()))  # people, and resolvers, may have taken their time
 
         self._offered = ("take over",) if sites.fence_by else ()
         for pair in sites.databases:
@@ -76,6 +78,7 @@ class DataCenterActivation(Procedure[Parameters]):
         await self._let_in(sites, shut)
         await self._replicate(sites, found)
         await self._watch(sites)
+        await lengthen(self, sites, found.directors)
         await validate(self, sites)
 
     async def _take_over(self, sites: Sites) -> None:
@@ -105,7 +108,7 @@ class DataCenterActivation(Procedure[Parameters]):
         self.work_from(sites.queues.get(sites.new))
 
         shut = workflow.now()
-        reached = await self._promote_without(sites, reached)
+        reached = await self._promote_without(sites, lost, reached)
         await self._serve(sites, sites.free())
         await self._let_in(sites, shut)
         proven = reached is not None
@@ -114,9 +117,10 @@ class DataCenterActivation(Procedure[Parameters]):
         for pair in sites.databases:
             self.delivered(f"standby of {pair.new.name}", f"none, until {sites.old} is back")
         await self._watch(sites)
+        await lengthen(self, sites, lost.directors)
         await validate(self, sites)
 
-    async def _promote_without(self, sites: Sites, reached: str | None) -> str | None:
+    async def _promote_without(self, sites: Sites, lost: Lost, reached: str | None) -> str | None:
         """Send clients nowhere, fence what answers of the old site, and promote; return from where that was fenced.
 
         What does not need the one before it does not wait for it: clients do.
@@ -128,13 +132,15 @@ class DataCenterActivation(Procedure[Parameters]):
             back: dict[str, Sighting] = {}
             try:
                 await self.together(
-                    *(self.do(point, sites.point(name, ""), dark=True) for name in sites.directors),
+                    *(self.do(*sites.point(name, ""), dark=True) for name in sites.directors),
                     *(self._glimpse(sites, pair, back) for pair in sites.databases if reached is None),
                 )
                 if reached is None:  # it may have come back by itself while people were asked
                     fenced[0] = losses.reached_from(sites, Lost(sightings={sites.new: back}))
                 if fenced[0] is not None:
                     await self._fence(sites, sites.queues.get(fenced[0]) or workflow.info().task_queue)
+                elif sites.rules.trust_isolation:  # it is apart when nobody is told of it any more
+                    await outlast(self, sites, lost.directors, "until nobody is sent to a site that is not fenced")
             finally:
                 apart.set()  # where it has failed they begin nothing
 
@@ -203,7 +209,7 @@ class DataCenterActivation(Procedure[Parameters]):
             stores[one.name] = await self.look(look_at_store, sites.store(one), queue=own)
 
         async def director(name: str) -> None:
-            directors[name] = await self.look(look_at_director, sites.seen_by(name), queue=own)
+            directors[name] = await self.look(*sites.seen_by(name), queue=own)
 
         await self.together(
             halt(),
@@ -246,9 +252,9 @@ class DataCenterActivation(Procedure[Parameters]):
             run = await self.glance(run_services, level, f"see whether {names} run", instead=UNKNOWN)
             runs |= run.running
             unseen |= {one.name for one in level.services} if run is UNKNOWN else set()
-        directors: dict[str, Seen] = {}
+        directors: dict[str, Sighted] = {}
         for name in sites.directors:
-            directors[name] = await self.glance(look_at_director, sites.seen_by(name), instead=NO_DIRECTOR)
+            directors[name] = await self.glance(*sites.seen_by(name), instead=NO_DIRECTOR)
         unseen |= {name for name, store_seen in stores.items() if store_seen is NOBODY}
         unseen |= {name for name, pointed in directors.items() if pointed is NO_DIRECTOR}
         return Found(
@@ -259,9 +265,9 @@ class DataCenterActivation(Procedure[Parameters]):
         """Let no client in any more, let those who are in come to an end, and stop what writes."""
         shut = workflow.now()
         for name in sites.directors:
-            await self.do(point, sites.point(name, ""), dark=True)
+            await self.do(*sites.point(name, ""), dark=True)
         for name in sites.directors:
-            await self.prove(drained, sites.drain(name))
+            tell_drained(self, name, await self.prove(*sites.drain(name)))
         for level in sites.stops():
             await self.do(run_services, level)
         return shut
@@ -324,8 +330,7 @@ class DataCenterActivation(Procedure[Parameters]):
         self._offered = ()
         for name in sites.directors:
             await self.do(
-                point,
-                sites.point(name, sites.new),
+                *sites.point(name, sites.new),
                 f"point {name} at {sites.new}",
                 commits=f"clients write at {sites.new}",
             )
@@ -333,6 +338,7 @@ class DataCenterActivation(Procedure[Parameters]):
         self.measured(
             "clients refused for", round(refused, 3), "s", refused <= self.frozen.objectives.rto.total_seconds()
         )
+        await see_told(self, sites)
         for name in sites.directors:
             answers = await self.prove(serves, sites.requests(name), f"validate {name} with real requests")
             if answers is not None:

@@ -8,7 +8,6 @@ from temporalio import workflow
 
 from activities.comparing import Compared
 from activities.databases import DatabaseSeen, look_at_database, missing
-from activities.director import Pointed, Seen, look_at_director
 from activities.divergence import Divergence, export_divergence, look_for_divergence
 from activities.homecoming import (
     Back,
@@ -27,6 +26,7 @@ from activities.homecoming import (
     unlike,
 )
 from activities.kill_switch import Halted, look_for_kill_switch
+from activities.pointing import Pointing, Sighted
 from activities.salvage import Salvaged
 from activities.services import run_services
 from activities.session_keeping import Snapshot, keep_sessions
@@ -111,9 +111,9 @@ class Failback(DataCenterActivation):
             if not ({two.old.name, two.new.name} & unseen or follows(Back(stores=stores), two)):
                 spec_of = strayed(sites, two)
                 sessions[two.new.name] = await first(compare_sessions, spec_of, Compared(), two.new.name)
-        directors: dict[str, Seen] = {}
+        directors: dict[str, Sighted] = {}
         for name in sites.directors:
-            directors[name] = await first(look_at_director, sites.seen_by(name), Seen(pointed=Pointed()), name)
+            directors[name] = await first(*sites.seen_by(name), Sighted(pointed=Pointing()), name)
         found = Back(
             databases=databases, divergences=divergences, stores=stores, sessions=sessions, directors=directors,
             halted=halted, unseen=frozenset(unseen),

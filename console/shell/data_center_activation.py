@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from activities.sites import Pair, Sites, Stores
 from activities.ssh import HostAt
 from activities.store_roles import CLOSED, LAG
 from activities.stores import StoreAt
+from console.shell.fronts import front
 from recovery.models import Frozen
 from runbooks.procedures.data_center_activation import Parameters
 
@@ -131,6 +131,7 @@ class Page:
             name: HostAt.model_validate(host.model_dump() | {"name": name}) for name, host in sites.hosts.items()
         }
         levels = [*sites.levels(sites.old), *sites.levels(sites.new)]
+        self.fronts = [front(name, one) for name, one in sites.directors.items()]
         self.services: list[ServiceAt] = [one for level in levels for one in level.services]
         used = {one.host.name for one in self._kept()}
         used |= {one.host.name for one in self.services}
@@ -171,8 +172,8 @@ class Page:
             yield f'{on(store.host, store.name, "store_state", ASKED="all")} >"$WORK/{store.name}.seen"'
         for one in self.services:
             yield f'{on(one.host, one.name, "service_state", COMMAND=one.status)} >"$WORK/{one.name}.seen"'
-        for name in self.sites.directors:
-            yield f'director {self._director(name)} >"$WORK/{name}.seen"'
+        for way in self.fronts:
+            yield from way.look()
 
     def sound(self) -> Iterator[str]:
         """Yield what has to be so before anything is begun."""
@@ -184,12 +185,8 @@ class Page:
         for one in self.services:
             state = "stopped" if one.name in new else "runs"
             yield must(f'"$(cat "$WORK/{one.name}.seen")"', state, f"{one.name} has to be: {state}")
-        for name in self.sites.directors:
-            dial = f'"dial":"{self._dial(name, self.sites.old)}"'
-            yield must(
-                f"\"$(grep -o '{dial}' \"$WORK/{name}.seen\")\"", shlex.quote(dial),
-                f"{name} does not point at {self.sites.old}; see who moved it",
-            )  # fmt: skip
+        for way in self.fronts:
+            yield from way.sound(self.sites.old)
 
     def found(self) -> Iterator[str]:
         """Yield how what undoing needs is kept, and taken up in this shell."""
@@ -198,9 +195,8 @@ class Page:
         yield "goes_on && {"
         for two in self.sites.stores:
             yield f"""    printf "GATE_{named(two.old.name)}='%s'\\n" "$(seen {two.old.name} gate)\""""
-        for name in self.sites.directors:
-            kept = f"""$(sed 's/"upstreams"://' "$WORK/{name}.seen")"""
-            yield f"""    printf "POINTS_{named(name)}='%s'\\n" "{kept}\""""
+        for way in self.fronts:
+            yield from way.found()
         yield '} >"$WORK/found"'
         yield '. "$WORK/found"'
 
@@ -217,12 +213,10 @@ class Page:
     def shut(self) -> Iterator[str]:
         """Yield what shuts clients out, and waits for those who are in."""
         seconds = int(self.sites.wanted.drain.total_seconds())
-        for name in self.sites.directors:
-            yield f"point {self._director(name)} '[]'"
-        for name, one in self.sites.directors.items():
-            dial = self._dial(name, self.sites.old)
-            yield f"began=$(date +%s)\nuntil idle {shlex.quote(one.admin.rstrip('/'))} {dial} ||"
-            yield f"    [ $(($(date +%s) - began)) -ge {seconds} ]; do sleep 0.2; done"
+        for way in self.fronts:
+            yield from way.shut()
+        for way in self.fronts:
+            yield from way.drain(self.sites.old, seconds)
 
     def stops(self) -> Iterator[str]:
         """Yield what stops the services of the old site."""
@@ -275,9 +269,8 @@ class Page:
 
     def open(self) -> Iterator[str]:
         """Yield what lets clients in at the new site."""
-        for name in self.sites.directors:
-            upstreams = json.dumps([{"dial": self._dial(name, self.sites.new)}], separators=(",", ":"))
-            yield f"point {self._director(name)} {shlex.quote(upstreams)}"
+        for way in self.fronts:
+            yield from way.open(self.sites.new)
 
     def validate(self) -> Iterator[str]:
         """Yield what sends real requests."""
@@ -310,8 +303,8 @@ class Page:
         yield from (_see(pair.new) for pair in self.sites.databases)
         for two in self.sites.stores:
             yield f'{on(two.new.host, two.new.name, "store_state", ASKED="all")} >"$WORK/{two.new.name}.seen"'
-        for name in self.sites.directors:
-            yield f'director {self._director(name)} >"$WORK/{name}.seen"'
+        for way in self.fronts:
+            yield from way.look()
 
     def ready(self) -> Iterator[str]:
         """Yield what has to be so at the new site before it takes over."""
@@ -354,18 +347,10 @@ class Page:
             yield from _unfence(two)
         for level in self.sites.levels(self.sites.old):
             yield from _run(level)
-        for name in self.sites.directors:
-            yield f'point {self._director(name)} "$POINTS_{named(name)}"'
+        for way in self.fronts:
+            yield from way.back()
         yield from (on(pair.new.host, pair.new.name, "restore_role") for pair in self.sites.databases)
         yield from (on(host, host.name, "resume") for host in self.halted)
-
-    def _director(self, name: str) -> str:
-        one = self.sites.directors[name]
-        return f"{shlex.quote(one.admin.rstrip('/'))} {shlex.quote(one.server)}"
-
-    def _dial(self, name: str, site: str) -> str:
-        at = self.sites.directors[name].sites[site]
-        return f"{at.address}:{at.port}"
 
 
 def _see(one: DatabaseAt, reach: str = "") -> str:

@@ -90,6 +90,16 @@ def estate(host: Host = HOST) -> dict[str, Any]:
         "admin": "http://192.0.2.9:2019", "server": "clients", "url": "http://192.0.2.9",
         "sites": {site: {"address": "192.0.2.1", "port": at["app"]} for site, at in AT_SITES.items()},
     }  # fmt: skip
+    found["directors"]["edge"] = {
+        "kind": "haproxy", "host": "south-db", "backend": "orders", "sites": {"north": "n1", "south": "s1"},
+        "state": "/var/lib/haproxy/state", "url": "http://192.0.2.9",
+    }  # fmt: skip
+    found["directors"]["shop"] = {
+        "kind": "dns", "server": "192.0.2.53:53", "zone": "example.org", "record": "shop.example.org",
+        "type": "CNAME", "sites": {"north": "north.example.org", "south": "south.example.org"},
+        "nobody": "sorry.example.org", "key": {"name": "recovery", "secret": "/etc/dr/tsig"},
+        "resolvers": ["192.0.2.1:53"], "url": "http://192.0.2.9",
+    }  # fmt: skip
     return found
 
 

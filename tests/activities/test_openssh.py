@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncssh
 import pytest
 
 from activities import ssh
 from activities.ssh import HostAt
-from lab import ports
 from recovery.errors import Refused, Transient
+from tests.hosts import openssh
 from tests.running import eventually
 
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[HostAt]:
-    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert program is not None, "scripts/debian-packages installs openssh-server"
-    for name in ("host", "client", "other"):
-        key = asyncssh.generate_private_key("ssh-ed25519")
-        (tmp_path / name).write_bytes(key.export_private_key())
-        (tmp_path / name).chmod(0o600)
-        (tmp_path / f"{name}.pub").write_bytes(key.export_public_key())
-    port = ports.choose(["ssh"])["ssh"]
-    (tmp_path / "known").write_text(f"[127.0.0.1]:{port} {(tmp_path / 'host.pub').read_text()}")
-    (tmp_path / "unknown").write_text(f"[127.0.0.1]:{port} {(tmp_path / 'other.pub').read_text()}")
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    settings = {
-        "ListenAddress": f"127.0.0.1:{port}", "HostKey": tmp_path / "host", "PidFile": "none", "UsePAM": "no",
-        "AuthorizedKeysFile": tmp_path / "client.pub", "StrictModes": "no", "PermitRootLogin": "yes",
-    }  # fmt: skip
-    (tmp_path / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    process = subprocess.Popen([program, "-D", "-f", tmp_path / "sshd_config", "-E", tmp_path / "log"])
-    try:
-        assert ports.greeting(port, 10).startswith(b"SSH-2.0-OpenSSH"), (tmp_path / "log").read_text()
-        yield HostAt(
-            address="127.0.0.1", port=port, user=getpass.getuser(), known_hosts=str(tmp_path / "known"),
-            key=str(tmp_path / "client"), jobs=str(tmp_path / "jobs"),
-        )  # fmt: skip
-    finally:
-        process.terminate()
-        process.wait(10)
+    with openssh(tmp_path) as found:
+        yield found
 
 
 async def test_job_runs_once_and_leaves_nothing(sshd: HostAt, tmp_path: Path) -> None:

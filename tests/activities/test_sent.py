@@ -53,6 +53,7 @@ from activities.session_tables import (
 from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
 from activities.sightings import Lookout, sight, sight_store
 from activities.site_checks import CheckAsked, make_check
+from activities.sites import Sites
 from activities.ssh import HostAt
 from activities.statuses import CommandAsked, ask_command
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
@@ -65,7 +66,7 @@ from recovery.actions import Action, Probe
 from recovery.errors import Drifted, Fatal, Refused, Stale, Transient, kind
 from tests.activities.captured import captured
 from tests.activities.recorder import NAMES, Recorder, Sent, recorder
-from tests.activities.sample import AT_SITES, CHOICE, HOST, STANDING, TARGET, copy, moving, replacing
+from tests.activities.sample import AT_SITES, CHOICE, HOST, STANDING, SYSTEMS, TARGET, copy, moving, replacing
 from tests.shops import Remote
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -86,6 +87,7 @@ WAITS = (
     "sessions.compared",
     "sessions.replayed",
     "sessions.rows",
+    "haproxy.drained",
 )
 FACTS = '{"kind": "r", "key": "uuid", "unique": true, "readable": true, "blocks": 1, "longest": 1}'
 OWNERS = ("0a1b2c3d", "4e5f6a7b")
@@ -118,6 +120,7 @@ async def host(listening: Recorder) -> Recorder:
     there = "new\t0:0\nkind\tfile\tapp.conf\nstat\t-rw-r--r--\t644\t0:0\tapp.conf\n"
     listening.answer("files_seen", f"{there}{'0' * 64}  app.conf\n")
     listening.answer("revision", "0\n\nold\n")
+    listening.answer("haproxy_state", "server\tn1\t0\nserver\ts1\t1\n")
     return listening
 
 
@@ -168,7 +171,9 @@ def of_shop(at: HostAt, owner: str) -> dict[str, Any]:
 
 def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
     """Return the specs that a move between sites makes, with both of them on this host."""
-    sites = moving(HOST.model_copy(update=at.model_dump(exclude={"name", "seen_from"})), owner)
+    sites = moving(
+        HOST.model_copy(update=at.model_dump(exclude={"name", "seen_from"})), owner, systems=(*SYSTEMS, "edge")
+    )
     table = TableAt(table="public.s", key="id")
     (pair,), (two,), level = sites.databases, sites.stores, sites.levels("south")[0]
     return {
@@ -202,12 +207,19 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
             system="orders", primary=pair.old, standby=pair.new, table=table, seen=TableSeen(type="uuid"), whole=True
         ),
         ask_command.name: CommandAsked(system="elsewhere", host=at, run="true", replicated="."),
+        **of_edge(sites),
         store_caught_up.name: sites.copies(two),
         fence_store.name: sites.store(two.old),
         unfence_store.name: sites.unfence(two, replication(captured("store_primary"))),
         promote_store.name: sites.promotes(two).model_copy(update={"peer": None}),
         follow_store.name: sites.follows(two),
     }
+
+
+def of_edge(sites: Sites) -> dict[str, Any]:
+    """Return the specs about an HAProxy on the host."""
+    steps = [sites.seen_by("edge"), sites.point("edge", "south"), sites.front("edge").drained("north", 0)]
+    return {step.name: spec for step, spec in steps}
 
 
 def of_snapshots(store: StoreAt, owner: str) -> dict[str, Any]:
@@ -318,7 +330,7 @@ async def test_every_script_is_sent_by_a_step(host: Recorder) -> None:
         "standing", "cut_state", "salvage_state", "backup_state", "first_write",
         "store_ask", "store_all", "table_ask", "status", "sessions_kept",
         "files_seen", "files_after", "file_read", "revision",
-        "see_snapshot", "snapshot_read", "sessions_put", "check_put",
+        "see_snapshot", "snapshot_read", "sessions_put", "check_put", "haproxy_state", "haproxy_left",
         "extraction", "end_copy_back", "divergence", "end_reading", "pg_state", "store_state", "service_state",
         "service_ready",
     }  # fmt: skip

@@ -130,7 +130,12 @@ class Scene(Generic[S, T]):
 class JobScene(Scene[S, T]):
     """An action that runs a named job on a host."""
 
-    accidents = ("connection cut", "job's shell killed", "job's script killed", "job's programs killed")
+    accidents: ClassVar[tuple[str, ...]] = (
+        "connection cut",
+        "job's shell killed",
+        "job's script killed",
+        "job's programs killed",
+    )
 
     async def strike(self, accident: str, spec: S, chance: Random) -> None:
         """Hold the job, as it starts or when it has begun to act, cause the accident, let it go on."""

@@ -16,7 +16,9 @@ from tests.matrix.scenes import PlaceScene, ReplayScene, Scene, Stage
 from tests.matrix.scenes_configurations import PutFilesScene, RecordScene, RollBackScene, TellScene
 from tests.matrix.scenes_cut_over import BaseBackupScene, CloseScene, CutScene, CutStage, FenceScene, SalvageScene
 from tests.matrix.scenes_director import PointScene
+from tests.matrix.scenes_dns import PointRecordScene, SetTtlScene
 from tests.matrix.scenes_extraction import ExtractionScene
+from tests.matrix.scenes_haproxy import PointBackendScene
 from tests.matrix.scenes_manifests import ApplyManifestsScene
 from tests.matrix.scenes_restored import ArchiveScene, InstallScene, OpenScene, PromoteScene
 from tests.matrix.scenes_services import RunServicesScene
@@ -37,6 +39,7 @@ _ALL: tuple[type[Scene[Any, Any]], ...] = (
     FollowStoreScene, RunServicesScene, KeepRoleScene, RetireScene, PromoteStandbyScene, FollowScene, ForgetScene,
     ExportDivergenceScene, KeepSessionsScene, ReadSnapshotScene, PutSessionsScene, ForgetBeforeScene,
     RollBackScene, PutFilesScene, TellScene, RecordScene, ApplyManifestsScene,
+    PointBackendScene, PointRecordScene, SetTtlScene,
 )  # fmt: skip
 SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in _ALL}
 

@@ -82,6 +82,15 @@ def put(*path: str | int, value: object) -> Edit:
     return change
 
 
+def twice(kind: str, name: str, value: object) -> Edit:
+    """Return the edit that has a system in the estate under two names."""
+
+    def change(content: dict[str, Any]) -> None:
+        content[kind] |= {name: value, f"{name}-too": value}
+
+    return change
+
+
 def drop(*path: str) -> Edit:
     """Return the edit that takes away what lies at ``path``."""
 
@@ -312,6 +321,16 @@ def test_rate_is_bytes_a_second(catalog: Catalog, written: object, rate: int | N
 # --- what belongs together --------------------------------------------------------------------------------------
 
 PLACE = {"address": "x", "port": 1}
+EDGE = {
+    "kind": "haproxy", "host": "north-db", "backend": "orders", "sites": {"north": ["n1", "n2"], "south": "s1"},
+    "state": "/var/lib/haproxy/state", "url": "http://edge.example.org",
+}  # fmt: skip
+SHOP = {
+    "kind": "dns", "server": "192.0.2.53:53", "zone": "example.org", "record": "shop.example.org", "type": "CNAME",
+    "sites": {"north": "north.example.org", "south": "south.example.org"}, "nobody": "sorry.example.org",
+    "key": {"name": "recovery", "secret": "/etc/recovery/key"}, "resolvers": ["192.0.2.1:53"],
+    "url": "http://shop.example.org",
+}  # fmt: skip
 MISMATCHES: list[tuple[str, Edit, str]] = [
     ("runbook", put("systems", value=["nowhere"]), "systems: nowhere is no database of the estate"),
     ("runbook", put("systems", value=["orders", "orders"]), "systems: one is named twice"),
@@ -414,6 +433,21 @@ MISMATCHES: list[tuple[str, Edit, str]] = [
         "estate",
         put("directors", "front", "sites", "west", value=PLACE),
         "directors.front.sites.west: the estate has no such site",
+    ),
+    (
+        "estate",
+        put("directors", "edge", value=EDGE | {"host": "lb"}),
+        "directors.edge.host: the estate has no such host",
+    ),
+    (
+        "estate",
+        put("directors", "edge", value=EDGE | {"sites": {"west": "s1"}}),
+        "directors.edge.sites.west: the estate has no such site",
+    ),
+    (
+        "estate",
+        twice("directors", "www", value=SHOP),
+        "directors.www-too.record: www moves the same; name it once",
     ),
 ]  # fmt: skip
 

@@ -1,0 +1,19 @@
+# What the scripts about an HAProxy share: how its runtime API at SOCKET is asked, and what its answers mean.
+export LC_ALL=C
+fail() { echo "$1: $2" >&2; exit 3; }
+line='
+'
+ask() { # $1 commands, ";" between them: "told" is what it answers
+    command -v socat >/dev/null || fail Fatal "socat is needed on this host to ask HAProxy at $SOCKET; install it"
+    told=$(printf '%s\n' "$1" | timeout 10 socat -t 8 - "UNIX-CONNECT:\"$SOCKET\"" 2>&1) || case $told in
+        *'ermission denied'*) fail Refused "$SOCKET does not let this user in; make it a member of the socket's group" ;;
+        *) fail Transient "HAProxy does not answer at $SOCKET; does it run there?" ;;
+    esac
+    case $told in
+        *'Permission denied'*) fail Refused "the socket $SOCKET is not of level admin, so nothing can be changed over it" ;;
+        *"Can't find backend"*) fail Refused "HAProxy at $SOCKET has no backend $BACKEND; see its configuration" ;;
+    esac
+}
+servers() { # $1 what is said before each: reads rows of "show servers state", tells those of BACKEND
+    awk -v backend="$BACKEND" -v OFS='\t' -v word="$1" '$1 ~ /^[0-9]+$/ && $2 == backend { print word, $4, $7 }'
+}
