@@ -78,6 +78,16 @@ def kind(error: BaseException) -> str:
     return cause.type or "Fatal" if isinstance(cause, ApplicationError) else type(cause).__name__
 
 
+def worker_died(error: BaseException) -> bool:
+    """Tell whether an activity came to nothing because its worker was no longer heard of."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, TimeoutError) and at.type == TimeoutType.HEARTBEAT:
+            return True
+        at = at.__cause__
+    return False
+
+
 def sentence(error: BaseException) -> str:
     """Return what an operator should read of ``error``."""
     cause = root(error)

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 from recovery.actions import Action, Order, Probe, Spec, agrees
 from recovery.clock import Cause, misdated
-from recovery.errors import Fatal, Invalid, Refused, kind, sentence
+from recovery.errors import Fatal, Invalid, Refused, kind, sentence, worker_died
 from recovery.facts import (
     Blocked,
     CancelAsked,
@@ -43,6 +43,9 @@ R = TypeVar("R")
 
 NEWS = timedelta(seconds=30)
 """For how long what was seen before an order is news while something else is waited for: people may be asked then."""
+
+DEATHS = 2
+"""How often a look without patience is taken again because the worker died that took it."""
 
 _BACK: dict[bool, tuple[str, Outcome]] = {True: ("the drill", "drilled"), False: ("the verification", "verified")}
 
@@ -408,6 +411,7 @@ class Procedure(Resets, Generic[P]):
         queue: str | None = None,
         longer: timedelta | None = None,
     ) -> T:
+        died = 0
         while True:
             async with self._turn:
                 self._heed_failing()
@@ -420,6 +424,9 @@ class Procedure(Resets, Generic[P]):
                 call = self._looking(probe, step, patience)._replace(queue=queue)
                 seen: T = await self._activity(call, spec, cause)
             except FailureError as failure:
+                if not patience and died < DEATHS and worker_died(failure):
+                    died += 1
+                    continue
                 now = Situation(
                     "failure",
                     bool(self._committed),

@@ -17,9 +17,10 @@ from recovery.report import Report
 from tests.activities.test_sessions import fill
 from tests.conftest import SEED
 from tests.matrix.cells import Cell
+from tests.matrix.disasters import decided
 from tests.matrix.disturbed import PROGRAM
 from tests.matrix.turns import Turns
-from tests.running import Recovery, running
+from tests.running import Recovery, eventually, running
 from tests.stores import Pair, catalog, info, lab_host, pair, snapshot, snapshot_of
 from tests.workflows.test_session_recovery import runbook, settled
 from tests.workflows.test_session_restore import LATE
@@ -93,14 +94,15 @@ class Ring(NamedTuple):
         self.reset()
         way.before(self.stores)
 
-        async def start() -> Recovery:
-            parameters = {"snapshot": f"{self.stores.copies}/lost.rdb"} if way.how == "restore" else {}
-            given = {"runbook": f"lab/{way.how}", "reason": "a test", "requested_by": "alice", "parameters": parameters}
-            queue = self.turns.engine.settings.task_queue
-            client, name = self.turns.engine.client, f"lab/{secrets.token_hex(4)}"
-            return Recovery(await client.start_workflow("SessionRecovery", given, id=name, task_queue=queue))
+        return await self.turns.conducted(lambda: self.started(way), cells)
 
-        return await self.turns.conducted(start, cells)
+    async def started(self, way: Way) -> Recovery:
+        """Start one recovery."""
+        parameters = {"snapshot": f"{self.stores.copies}/lost.rdb"} if way.how == "restore" else {}
+        given = {"runbook": f"lab/{way.how}", "reason": "a test", "requested_by": "alice", "parameters": parameters}
+        queue = self.turns.engine.settings.task_queue
+        client, name = self.turns.engine.client, f"lab/{secrets.token_hex(4)}"
+        return Recovery(await client.start_workflow("SessionRecovery", given, id=name, task_queue=queue))
 
     def stands(self, way: Way) -> None:
         """Assert that the stores are what they have to be, and that all that only one had is kept, once."""
@@ -152,6 +154,28 @@ async def test_killed_worker_recovers_sessions_all_the_same(
     ring: Ring, chance: random.Random, way: str, subtests: pytest.Subtests
 ) -> None:
     await crash(ring, WAYS[way], chance, subtests, slice(1))
+
+
+async def test_look_without_a_worker_for_a_while_asks_nobody(ring: Ring) -> None:
+    """It has no patience: the time in which it may be taken again is over before there is a worker."""
+    ring.reset()
+    engine = ring.turns.engine
+    cell = Cell("approve", "see-sessions-south.observe", "before", 0)
+    engine.start_worker(**ring.turns.hurt(cell))
+    recovery = await ring.started(WAYS["promote a replica"])
+    try:
+        await eventually(lambda: engine.died() is not None, "the worker has killed itself", 60)
+
+        async def timed_out() -> bool:
+            events = (await recovery.handle.fetch_history()).events
+            return any(event.HasField("activity_task_timed_out_event_attributes") for event in events)
+
+        await eventually(timed_out, "nobody can take it again", 60)
+        engine.start_worker()
+        assert (await decided(recovery, 120, by="bob")).outcome == "recovered"
+    finally:
+        engine.kill_worker()
+    ring.stands(WAYS["promote a replica"])
 
 
 @pytest.mark.soak

@@ -31,7 +31,7 @@ class Turns:
         self, start: Callable[[], Awaitable[Recovery]], cells: Sequence[Cell] = (), seconds: float = 120
     ) -> tuple[Report, Recovery]:
         """Conduct what ``start`` starts, with every gate approved; each worker is killed at one of the ``cells``."""
-        hurts = iter([self._hurt(cell) for cell in cells])
+        hurts = iter([self.hurt(cell) for cell in cells])
         self.engine.start_worker(**next(hurts, {}))
         recovery = await start()
         keeping = asyncio.create_task(self._keep(hurts))
@@ -78,7 +78,8 @@ class Turns:
         """Return the file that is there once a worker was killed at ``cell``."""
         return self.folder / re.sub(r"\W", "_", f"struck-{cell.activity}-{cell.point}")
 
-    def _hurt(self, cell: Cell) -> dict[str, str]:
+    def hurt(self, cell: Cell) -> dict[str, str]:
+        """Return the environment in which a worker is killed at ``cell``, once."""
         once = self.struck(cell)
         once.unlink(missing_ok=True)
         return {

@@ -22,7 +22,19 @@ from temporalio.exceptions import (
 )
 
 from recovery import errors
-from recovery.errors import Drifted, Fatal, Invalid, RecoveryError, Refused, Stale, Transient, fields, kind, sentence
+from recovery.errors import (
+    Drifted,
+    Fatal,
+    Invalid,
+    RecoveryError,
+    Refused,
+    Stale,
+    Transient,
+    fields,
+    kind,
+    sentence,
+    worker_died,
+)
 from recovery.models import Authored, Decision, GatePolicy, Start
 from runbooks.procedures.database_point_in_time_restore import Parameters
 from runbooks.schema import Estate, Runbook
@@ -220,3 +232,33 @@ def test_other_failures_keep_their_name(error: BaseException, name: str) -> None
 def test_sentence_is_never_empty(error: BaseException) -> None:
     assert sentence(error)
     assert kind(error)
+
+
+def timed_out(kind_of: TimeoutType, cause: BaseException | None = None) -> TimeoutError:
+    found = TimeoutError("late", type=kind_of, last_heartbeat_details=[])
+    found.__cause__ = cause
+    return found
+
+
+@pytest.mark.parametrize(
+    ("failure", "died"),
+    [
+        (timed_out(TimeoutType.HEARTBEAT), True),
+        (timed_out(TimeoutType.SCHEDULE_TO_CLOSE, timed_out(TimeoutType.HEARTBEAT)), True),
+        (timed_out(TimeoutType.SCHEDULE_TO_CLOSE, timed_out(TimeoutType.START_TO_CLOSE)), False),
+        (timed_out(TimeoutType.SCHEDULE_TO_START), False),
+        (Transient("no answer"), False),
+    ],
+)
+def test_worker_that_died_is_told_from_a_system_that_does_not_answer(failure: BaseException, died: bool) -> None:
+    wrapped = ActivityError(
+        "failed",
+        scheduled_event_id=1,
+        started_event_id=2,
+        identity="",
+        activity_type="",
+        activity_id="",
+        retry_state=None,
+    )
+    wrapped.__cause__ = failure
+    assert worker_died(wrapped) is died
