@@ -127,8 +127,8 @@ class Tooled:
 
     def sweep(self) -> None:
         """Remove what recoveries have left beside the database."""
-        for folder in (*self.at.place.copies.iterdir(), *self.at.place.data.parent.glob("data.*")):
-            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+        for folder in (*self.at.place.copies.iterdir(), *self.at.place.data.parent.glob("data.fenced-*")):
+            shutil.rmtree(folder)
 
 
 @contextmanager

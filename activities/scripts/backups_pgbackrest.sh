@@ -179,7 +179,7 @@ forget_archived() { # all of the timeline $1
         [ $(($(date +%s) - since)) -lt 60 ] || later "pgBackRest archives $DATA/pg_wal for a minute: does it hang?"
         sleep 0.1
     done
-    spools | while read -r spool; do rm -f "$spool/archive/$SERVER/out/$1"*; done
+    spools | while read -r spool; do rm -f "$spool/archive/$SERVER/out/$1"* 2>/dev/null || :; done
     of=$(told_of | sed -n 's/^0\///p' | present)
     [ -n "$of" ] || silent
     for name in $(ask_pgbackrest repo-ls --repo="${REPOSITORY:-1}" --stanza="$SERVER" --filter="^$1" "archive/$SERVER/$of"); do
