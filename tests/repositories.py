@@ -358,7 +358,7 @@ class PgBackRest(Repository):
 
     def keep_history(self, name: str, text: str) -> None:
         """Have pgBackRest take a history file."""
-        path = self.place.data / "pg_wal" / name
+        path = self.folder / name
         write_private(path, text)
         self.who.own(path)
         self.ask_tool("archive-push", str(path))

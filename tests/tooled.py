@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -83,6 +84,10 @@ class Tooled:
             self.at.ask(f"insert into rows values ({self.number}, '')")
         return datetime.fromisoformat(self.at.ask("select clock_timestamp()")[0])
 
+    def behind(self) -> None:
+        """Wait until what is committed is surely later than the last backup: tools know its end to the second."""
+        time.sleep(2.1)
+
     def numbers(self, *where: str) -> list[int]:
         """Return the rows that are there; ``where`` are the arguments of psql that lead to another server."""
         sql = "select number from rows where number > 0 order by 1"
@@ -144,6 +149,7 @@ def tooled(lab: Lab, kind: str, catalogs: Path) -> Iterator[Tooled]:
         found.write()
         found.commit(2)
         at.back_up()
+        found.behind()
         found.commit(2)
         yield found
 

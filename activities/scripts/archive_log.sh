@@ -38,7 +38,7 @@ arrived() { # whether the history of its timeline, and the segment that ended la
 until arrived; do
     failed=$(ask "select last_failed_wal from pg_stat_archiver where failed_count > ${since:-0} + 2")
     [ -z "$failed" ] || fail Fatal "archive_command fails for $failed; look into the server's log"
-    [ $(($(date +%s) - began)) -lt 60 ] || later "$last is not in the archive after a minute"
+    [ $(($(date +%s) - began)) -lt 60 ] || later "$timeline.history or $last is not in the archive after a minute"
     sleep 0.1
 done
 rm -f "$kept/arrived"

@@ -22,7 +22,7 @@ import pytest_asyncio
 from activities import ssh
 from activities.backups import backups
 from activities.cut_over import CutAction, CutSpec, fence, install, promote
-from activities.door import close
+from activities.door import close, open_doors
 from activities.postgres import place, ready, replay
 from activities.redundancy import Archived, BackedUp, BackUp, archive, base_backup
 from activities.replacing import Replacing
@@ -154,6 +154,12 @@ async def installed(found: Tooled, target: datetime) -> Stage:
     return made
 
 
+async def opened(stage: Stage) -> None:
+    """Let it archive, and clients in, as a recovery has before the next backup is taken."""
+    await carried_out(archive, stage.cut)
+    await carried_out(open_doors, stage.cut)
+
+
 async def test_copy_archives_nothing_before_it_is_told_to(stage: Stage) -> None:
     """Not in the tool's repository, where it would be in the way of the running database's own log."""
     with contextlib.suppress(Exception):
@@ -209,7 +215,7 @@ async def test_foreign_log_of_its_timeline_stops_it(stage: Stage) -> None:
 async def test_backup_is_taken_once_and_only_it_is_removed(stage: Stage) -> None:
     """Also a second time: it is the same one. A foreign one stays, and so does one of another recovery."""
     found, spec = stage.found, stage.backup
-    await carried_out(archive, stage.cut)
+    await opened(stage)
     before = await asyncio.to_thread(found.backups)
     assert await base_backup.observe(spec) == BackedUp()
     taken = await carried_out(base_backup, spec)
@@ -231,7 +237,7 @@ async def test_backup_is_taken_once_and_only_it_is_removed(stage: Stage) -> None
 )
 async def test_backup_killed_anywhere_is_taken_once(stage: Stage, victim: str, chance: random.Random) -> None:
     found, spec = stage.found, stage.backup
-    await carried_out(archive, stage.cut)
+    await opened(stage)
     before = await asyncio.to_thread(found.backups)
     for _ in range(2):
         await stage.killed(

@@ -46,6 +46,7 @@ class Replaced:
         """Turn it back past its last rows."""
         found = self.found
         await asyncio.to_thread(found.sweep)
+        await asyncio.to_thread(found.behind)
         target = await found.final(await asyncio.to_thread(found.commit))
         self.rows = tuple(found.numbers())
         await asyncio.to_thread(found.commit, 2)

@@ -57,6 +57,7 @@ async def test_replaced_database_has_a_backup_of_its_tool(found: Tooled, engine:
     assert list(new.values()) == [f"recovery tools/orders@{recovery.handle.result_run_id}"]
     assert report.delivered["redundancy"] == f"base backup {next(iter(new))}; it runs without a standby"
     assert {name: found.backups()[name] for name in before} == before
+    await asyncio.to_thread(found.behind)
     later = await found.final(await asyncio.to_thread(found.commit))
     wanted = found.numbers()
     await asyncio.to_thread(found.commit)
