@@ -134,7 +134,7 @@ FETCH
 }
 in_archive() { # names of what the archive has of the timeline $1 (eight digits), but for the endings of its own
     for file in "$ARCHIVE/$1"*; do [ ! -e "$file" ] || printf '%s\n' "${file##*/}"; done |
-        if [ -n "$RESTORE" ]; then sed -E 's/^([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.[A-Za-z0-9]+)+$/\1/'; else cat; fi
+        if [ -n "$RESTORE" ]; then sed -E '/\.(partial|backup|tmp)(\.|$)/b; s/^([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.[A-Za-z0-9]+)+$/\1/'; else cat; fi
 }
 take_in() { :; } # what the database has archived is in the archive
 forget_archived() { rm -f "$ARCHIVE/$1"* "$ARCHIVE/.$1"*; } # all of the timeline $1

@@ -173,18 +173,25 @@ spools() { # where archive-push notes, for itself, what it has archived; nothing
     done
     echo /var/spool/pgbackrest
 }
-forget_archived() { # all of the timeline $1
+forget_archived() { # all of the timeline $1, from every repository: all of them got it
     since=$(date +%s) # with archive-async it goes on when the archiver has ended
     while pushes=$(grep -lszF archive-push:async /proc/[0-9]*/cmdline) && grep -qszF "$DATA/pg_wal" $pushes; do
         [ $(($(date +%s) - since)) -lt 60 ] || later "pgBackRest archives $DATA/pg_wal for a minute: does it hang?"
         sleep 0.1
     done
     spools | while read -r spool; do rm -f "$spool/archive/$SERVER/out/$1"* 2>/dev/null || :; done
+    keys=$(ask_pgbackrest info --output=json --stanza="$SERVER" 2>/dev/null | json_rows | sed -n 's/^0\/repo\/[0-9]*\/key\t//p')
+    [ -n "$keys" ] || silent
+    for key in $keys; do
+        (REPOSITORY=$key && forget_there "$1") || exit
+    done
+}
+forget_there() { # the same in the repository REPOSITORY alone
     of=$(told_of | sed -n 's/^0\///p' | present)
     [ -n "$of" ] || silent
-    for name in $(ask_pgbackrest repo-ls --repo="${REPOSITORY:-1}" --stanza="$SERVER" --filter="^$1" "archive/$SERVER/$of"); do
+    for name in $(ask_pgbackrest repo-ls --repo="$REPOSITORY" --stanza="$SERVER" --filter="^$1" "archive/$SERVER/$of"); do
         case $name in *.history) set -- "$1" ;; *) set -- "$1" --recurse ;; esac
-        ask_pgbackrest repo-rm --repo="${REPOSITORY:-1}" --stanza="$SERVER" ${2:+"$2"} "archive/$SERVER/$of/$name" 2>/dev/null
+        ask_pgbackrest repo-rm --repo="$REPOSITORY" --stanza="$SERVER" ${2:+"$2"} "archive/$SERVER/$of/$name" 2>/dev/null
     done
     left=$(in_archive "$1") || exit
     [ -z "$left" ] || later "pgBackRest does not remove what is in its archive of timeline $1: $(echo "$left" | head -n 1)"
