@@ -40,7 +40,7 @@ from tests.repositories import Barman
 from tests.running import SLOWER, eventually
 from tests.tooled import ASYNC, KINDS, Tooled, tooled
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 S = TypeVar("S", bound=Spec)
 T = TypeVar("T", bound=Wire)

@@ -16,7 +16,7 @@ from tests.matrix.disasters import decided
 from tests.running import Running, eventually
 from tests.tooled import KINDS, Tooled, clients, served, tooled
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
