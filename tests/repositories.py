@@ -361,7 +361,7 @@ class PgBackRest(Repository):
         path = self.folder / name
         write_private(path, text)
         self.who.own(path)
-        self.ask_tool("archive-push", str(path))
+        self.ask_tool("--no-archive-async", "archive-push", str(path))
         path.unlink()
 
     def told(self, backup: str) -> dict[str, str]:
