@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, TypeVar
 
 from activities import ssh
 from activities.postgres import CopySpec
+from activities.sources import Source
 from recovery.actions import Action
 from recovery.errors import Refused, Transient
 from recovery.models import Wire
@@ -18,7 +19,8 @@ class CutSpec(CopySpec):
 
     ``fenced`` is where the data directory goes, beside ``data``; ``identity`` (device:inode) tells the running one
     from any other wherever it lies. ``rule`` lets this login in over the socket (method and options of pg_hba.conf),
-    ``rules`` is the SHA-256 of the running database's pg_hba.conf.
+    ``rules`` is the SHA-256 of the running database's pg_hba.conf. ``source`` is who keeps its backups and log; of
+    PostgreSQL's own tools these are in the folders ``backups`` and ``archive``.
     """
 
     data: str
@@ -30,6 +32,7 @@ class CutSpec(CopySpec):
     identity: str
     rule: str
     rules: str
+    source: Source = Source()
 
     @property
     def guard(self) -> str:
@@ -48,9 +51,9 @@ class CutSpec(CopySpec):
 
     def values(self) -> dict[str, object]:
         """Return the shell variables that every script about a cut-over takes."""
-        return super().values() | {
-            "data": self.data, "archive": self.archive, "sockets": self.sockets, "port": self.port,
-            "fenced": self.fenced, "identity": self.identity, "guard": self.guard, "shut": self.shut,
+        return super().values() | self.source.values() | {
+            "data": self.data, "archive": self.archive, "backups": self.backups, "sockets": self.sockets,
+            "port": self.port, "fenced": self.fenced, "identity": self.identity, "guard": self.guard, "shut": self.shut,
             "rules": self.rules,
         }  # fmt: skip
 
@@ -61,9 +64,9 @@ Seen = dict[str, set[str]]
 """What was seen: the words that were told of each subject."""
 
 
-async def look(spec: CutSpec) -> Seen:
-    """Look at everything that a cut-over moves; one command."""
-    return seen(await ssh.look(spec.host, "cut_state", spec.values()))
+async def look(spec: CutSpec, asked: str = "") -> Seen:
+    """Look at everything that a cut-over moves, into the archive, too, if that is ``asked`` for; one command."""
+    return seen(await ssh.look(spec.host, "cut_state", spec.values() | {"asked": asked}))
 
 
 def seen(text: str) -> Seen:

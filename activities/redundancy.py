@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from activities import ssh
 from activities.cut_over import CutAction, CutSpec, Seen, look, only
+from activities.scripts import NATIVE
 from recovery.models import Wire
 
 
@@ -35,7 +36,7 @@ class Archive(CutAction[CutSpec, Archived]):
 
     async def observe(self, spec: CutSpec) -> Archived:
         """Look at the setting, and into the archive."""
-        return archived(await look(spec))
+        return archived(await look(spec, "archive"))
 
     def desired(self, spec: CutSpec, before: Archived) -> Archived:
         """Want it to archive, and its timeline to begin in the archive."""
@@ -61,7 +62,7 @@ archive = Archive()
 
 
 class BackUp(CutSpec):
-    """Take a base backup called ``backup``."""
+    """Take a base backup called ``backup``; a tool that takes it has a name of its own for it."""
 
     backup: str
 
@@ -76,15 +77,18 @@ class BackUp(CutSpec):
 
 
 class BackedUp(Wire):
-    """The base backup that stands, "" if none does, and its label; an unfinished one is ``partial``."""
+    """The base backup that stands, "" if none does, and its label; an unfinished one is ``partial``.
 
-    backup: str = ""
+    What a tool calls it is known after it was taken.
+    """
+
+    backup: str | None = ""
     label: str = ""
     partial: bool = False
 
 
 class BaseBackup(CutAction[BackUp, BackedUp]):
-    """Take a base backup of the database, checked against its manifest."""
+    """Take a base backup of the database, or have the tool that keeps its backups take the next full one."""
 
     name = "postgres.base_backup"
     limit = timedelta(hours=4)
@@ -102,7 +106,7 @@ class BaseBackup(CutAction[BackUp, BackedUp]):
 
     def desired(self, spec: BackUp, before: BackedUp) -> BackedUp:
         """Want it whole, labelled by this recovery."""
-        return BackedUp(backup=spec.backup, label=spec.label)
+        return BackedUp(backup=spec.backup if spec.source.kind == NATIVE else None, label=spec.label)
 
     def partial(self, spec: BackUp, before: BackedUp, now: BackedUp) -> bool:
         """Know an unfinished one; nobody else uses its name."""

@@ -13,6 +13,7 @@ from activities.proofs import Comparison, at_stake
 from activities.redundancy import BackedUp, BackUp, BaseBackup
 from activities.salvage import Salvaged, SalvageSpec
 from activities.side_copy import SideCopy
+from activities.sources import Source
 from activities.standing import Connected, LookAtRunning, Standing
 from recovery.details import span
 from recovery.models import Wire
@@ -46,7 +47,8 @@ class Replacing:
         """Return where the running database is."""
         made, d = self.copy.common(), self.copy.database
         where = {"sockets": d.sockets, "port": d.port, "data": d.data, "copies": d.copies}
-        return LookAtRunning(**made, **where, copy_dir=self.copy.directory(), fenced=self.fenced)
+        at = {"copy_dir": self.copy.directory(), "fenced": self.fenced, "source": Source.of(d)}
+        return LookAtRunning(**made, **where, **at)
 
     def outlook(self, beyond: Comparison | None, standing: Standing, keep_for: timedelta, compared: float) -> Outlook:
         """Return what is to be said before; ``compared`` is how many seconds the comparison took."""
@@ -96,14 +98,15 @@ class Replacing:
 
     def redundancy(self, found: BackedUp) -> str:
         """Say what would be left if this database were lost, too."""
-        backup = f"base backup {found.backup}" if found.backup else f"none: {BaseBackup.skip}"
+        known = found.backup or (found.label and f"called {found.label}")
+        backup = f"base backup {known}" if known else f"none: {BaseBackup.skip}"
         return f"{backup}; it runs without a standby"
 
     def _cut(self, port: int, standing: Standing) -> dict[str, Any]:
         d = self.copy.database
         made = {key: value for key, value in self.copy.of_copy(port).items() if key != "drill"}
         return made | {
-            "data": d.data, "archive": d.archive or "", "backups": d.backups.folder or "", "sockets": d.sockets,
-            "port": d.port,
+            "source": Source.of(d), "data": d.data, "archive": d.archive or "", "backups": d.backups.folder or "",
+            "sockets": d.sockets, "port": d.port,
             "fenced": self.fenced, "identity": standing.identity, "rule": standing.rule, "rules": standing.rules,
         }  # fmt: skip

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from activities import ssh
+from activities.scripts import NATIVE
+from activities.sources import Source
 from activities.ssh import HostAt
 from recovery.actions import Probe, Spec
 from recovery.models import Wire
@@ -31,7 +33,10 @@ METHODS = ("trust", "peer", "scram-sha-256", "md5", "password")
 
 
 class LookAtRunning(Spec):
-    """Look at the running database in ``data``; it would be put aside as ``fenced``, ``copies`` hold its heir."""
+    """Look at the running database in ``data``; it would be put aside as ``fenced``, ``copies`` hold its heir.
+
+    ``source`` is who keeps its backups: a tool is asked whether it would take the next one.
+    """
 
     host: HostAt
     bin: str
@@ -43,10 +48,11 @@ class LookAtRunning(Spec):
     fenced: str
     sockets: str
     port: int
+    source: Source = Source()
 
     def values(self) -> dict[str, object]:
         """Return the shell variables of ``standing``."""
-        return {
+        return self.source.values() | {
             "bin": self.bin, "dbname": self.dbname, "dbuser": self.dbuser, "data": self.data, "copies": self.copies,
             "copy": self.copy_dir, "fenced": self.fenced, "sockets": self.sockets, "port": self.port,
             "methods": " ".join(METHODS),
@@ -67,7 +73,8 @@ class Standing(Wire):
 
     Of the options of ``rule`` only a map has its value here: others are passwords. ``bars`` and ``outside`` say what of
     its folder stands in the way; what follows ``live`` is known only where the server answers. ``spare`` counts tables
-    in the database `postgres`, ``workers`` are extensions' processes.
+    in the database `postgres`, ``workers`` are extensions' processes. ``unbacked`` is why the tool that keeps its
+    backups would not take the next one.
     """
 
     identity: str = ""
@@ -78,6 +85,7 @@ class Standing(Wire):
     timeline: int = 0
     bars: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    unbacked: tuple[str, ...] = ()
     rule: str = ""
     rules: str = ""
     free: int | None = None
@@ -138,6 +146,7 @@ def standing(text: str) -> Standing:
         | {
             "bars": [value for key, value in rows if key == "bar"],
             "outside": [value for key, value in rows if key == "outside"],
+            "unbacked": [value for key, value in rows if key == "unbacked"],
             "rule": live["rule"] or "" if live else told.get("written", ""),
             "live": bool(live),
             "serving": bool(live) or "hangs" in told,
@@ -148,14 +157,17 @@ def standing(text: str) -> Standing:
 _TOLD = ("identity", "version", "timeline", "rules", "free", "log", "parent", "service", "hangs", "spare")
 
 
-def cut_over_blockers(found: Standing) -> list[str]:
-    """Return everything that stands in the way of a cut-over: the field, and what to do about it."""
+def cut_over_blockers(found: Standing, kind: str = NATIVE) -> list[str]:
+    """Return everything that stands in the way of a cut-over: the field, and what to do about it.
+
+    ``kind`` is that of the backups: PostgreSQL's own tool needs a rule and a process for the next one.
+    """
     if not found.identity:
         return ["data: is not there; a cut-over puts a running database aside, and there is none"]
     blockers = [BARS.get(bar, f"data: {bar}") for bar in found.bars]
     blockers += [f"configuration: {file} lies outside the data directory; it could not be told apart from the copy's"
                  for file in (*found.outside, *found.included)]  # fmt: skip
-    blockers += _login(found)
+    blockers += [*_login(found), *found.unbacked]
     if found.hangs:
         blockers.append(f"running database: it runs and does not answer ({found.hangs}); end it, or let it go on")
     if found.parent in SUPERVISORS:
@@ -165,7 +177,7 @@ def cut_over_blockers(found: Standing) -> list[str]:
             f"disk: {found.free // 2**20} MiB are free for the export of what the copy lacks, up to"
             f" {(found.size + MARGIN) // 2**20} MiB may be needed; free room"
         )
-    return blockers + _lost(found) + _archiving(found)
+    return blockers + _lost(found) + _archiving(found) + (_streaming(found) if kind == NATIVE else [])
 
 
 def _login(found: Standing) -> list[str]:
@@ -177,8 +189,6 @@ def _login(found: Standing) -> list[str]:
         blockers.append("pg_hba.conf: no local rule lets this login in; add one: it stays while clients are refused")
     elif method not in METHODS or any(not option.startswith("map=") for option in options):
         blockers.append(f"pg_hba.conf: the rule of this login ({method}) holds more than a map; give it a simple one")
-    if not found.replication:
-        blockers.append("pg_hba.conf: no local rule lets this login replicate; without it there is no base backup")
     if found.faulty or found.unread:
         blockers.append("pg_hba.conf: it is not what the server goes by (faulty, or not read since); mend and reload")
     return blockers
@@ -215,6 +225,14 @@ def _archiving(found: Standing) -> list[str]:
         )
     if found.archive_mode != "on":
         blockers.append(f"archive_mode: is {found.archive_mode}; a cut-over knows only on")
-    if found.senders < 1:
+    return blockers
+
+
+def _streaming(found: Standing) -> list[str]:
+    """Say what keeps PostgreSQL's own tool from the next base backup."""
+    blockers = []
+    if not found.replication:
+        blockers.append("pg_hba.conf: no local rule lets this login replicate; without it there is no base backup")
+    if found.live and found.senders < 1:
         blockers.append("max_wal_senders: is 0; without one there is no base backup")
     return blockers

@@ -51,7 +51,7 @@ class Repository:
     """A running PostgreSQL that archives into a repository; subclasses know the tool.
 
     ``rows`` are the numbers in its table with the moments at which they had surely been committed; ``segments`` is how
-    long those of the log are, in MB.
+    long those of the log are, in MB. ``spaced`` tells whether it has a tablespace.
     """
 
     place: Place
@@ -61,6 +61,7 @@ class Repository:
     rows: dict[int, datetime] = field(default_factory=dict)
     kind: str = ""
     segments: int = 1
+    spaced: bool = True
 
     @property
     def folder(self) -> Path:
@@ -94,9 +95,7 @@ class Repository:
         return self.run(self.binaries / "psql", *words, "-U", "postgres", "-d", "postgres", "-c", sql).splitlines()
 
     def create(self, settings: str) -> None:
-        """Make the database, with a table in a tablespace, and start it."""
-        (self.folder / "far").mkdir(mode=0o700)
-        self.who.own(self.folder / "far")
+        """Make the database, with a table in a tablespace if it has one, and start it."""
         # fmt: off
         self.run(self.binaries / "initdb", "-D", self.place.data, "-U", "postgres", "--locale=C", "--encoding=UTF8",
                  f"--wal-segsize={self.segments}", "--auth=trust", "--data-checksums", "--no-sync")
@@ -106,9 +105,12 @@ class Repository:
         with (self.place.data / "postgresql.conf").open("a") as file:
             file.write(own + settings)
         self.start(self.place.data)
-        self.ask(f"create tablespace far location '{self.folder}/far'")
+        if self.spaced:
+            (self.folder / "far").mkdir(mode=0o700)
+            self.who.own(self.folder / "far")
+            self.ask(f"create tablespace far location '{self.folder}/far'")
         self.ask("create table rows (number int primary key, filler text) with (fillfactor = 100)")
-        self.ask("create table away (number int) tablespace far")
+        self.ask(f"create table away (number int) tablespace {'far' if self.spaced else 'pg_default'}")
         self.ask("insert into rows select -n, repeat('x', 500) from generate_series(1, 2000) n")
 
     def start(self, data: Path) -> None:
@@ -248,6 +250,9 @@ class Barman(Repository):
             f"path_prefix = {self.binaries}\n",
         )
         incoming = home / SERVER / "incoming"
+        for folder in (incoming.parent, incoming):  # what is archived before Barman makes it would wait for a minute
+            folder.mkdir(mode=0o700)
+            self.who.own(folder)
         command = f"cp %p {incoming}/.%f && mv {incoming}/.%f {incoming}/%f"
         self.create(f"summarize_wal = on\narchive_command = '{command}'\n")
         self.ask_tool("check", SERVER, check=False)  # makes the folders
@@ -353,10 +358,10 @@ class PgBackRest(Repository):
 
     def keep_history(self, name: str, text: str) -> None:
         """Have pgBackRest take a history file."""
-        path = self.place.data / "pg_wal" / name
+        path = self.folder / name
         write_private(path, text)
         self.who.own(path)
-        self.ask_tool("archive-push", str(path))
+        self.ask_tool("--no-archive-async", "archive-push", str(path))
         path.unlink()
 
     def told(self, backup: str) -> dict[str, str]:
@@ -392,7 +397,7 @@ def here() -> Iterator[tuple[Place, Runner]]:
 
 
 @contextmanager
-def barman(segments: int = 1) -> Iterator[Barman]:
+def barman(segments: int = 1, spaced: bool = True) -> Iterator[Barman]:
     """Run a PostgreSQL whose backups Barman keeps; none has been taken yet."""
     installed = ROOT / ".barman"
     assert (installed / "barman").exists(), "Barman is not installed for the tests: make .barman/.stamp"
@@ -406,18 +411,18 @@ def barman(segments: int = 1) -> Iterator[Barman]:
         body = f'import sys; sys.path.insert(0, "{packages}"); from barman.cli import main; sys.exit(main())'
         write_private(cli, f'#!/bin/sh\nexec env {words} -c {shlex.quote(body)} "$@"\n', 0o755)
         cli.chmod(0o755)
-        found = Barman(place, who, binaries(place, who), cli, segments=segments)
+        found = Barman(place, who, binaries(place, who), cli, segments=segments, spaced=spaced)
         found.make()
         yield found
 
 
 @contextmanager
-def pgbackrest(segments: int = 1) -> Iterator[PgBackRest]:
+def pgbackrest(segments: int = 1, spaced: bool = True) -> Iterator[PgBackRest]:
     """Run a PostgreSQL whose backups pgBackRest keeps; none has been taken yet."""
     assert (DEBIAN / "postgres").exists(), "PostgreSQL 15 is not installed for the tests: make packages"
     installed = shutil.which("pgbackrest")
     assert installed is not None, "pgBackRest is not installed for the tests: make packages"
     with here() as (place, who):
-        found = PgBackRest(place, who, DEBIAN, Path(installed), segments=segments)
+        found = PgBackRest(place, who, DEBIAN, Path(installed), segments=segments, spaced=spaced)
         found.make()
         yield found

@@ -40,7 +40,7 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
             found = await self.look(backups, copy.find())
             room = await self.look(ready, copy.room())
             standing = await self._standing(copy)
-            choice, port = self._chosen(assess(copy, found, room), standing)
+            choice, port = self._chosen(copy, assess(copy, found, room), standing)
 
             await self.do(place, copy.place(choice, port))
             reached = await self.do(replay, copy.replay(choice, port))
@@ -117,11 +117,12 @@ class DatabasePointInTimeRestore(Procedure[Parameters]):
         host = self.system("hosts", database.host, Host)
         return SideCopy(name, database, host, wanted, info.workflow_id, self.run_name)
 
-    def _chosen(self, assessed: Assessment, standing: Standing | None) -> tuple[Choice, int]:
+    def _chosen(self, copy: SideCopy, assessed: Assessment, standing: Standing | None) -> tuple[Choice, int]:
         if assessed.choice is not None and assessed.choice.earliest and assessed.choice.latest:
             self.measured("restorable from", utc(assessed.choice.earliest))
             self.measured("restorable to", utc(assessed.choice.latest))
-        self.require([*assessed.blockers, *(cut_over_blockers(standing) if standing else ())])
+        kind = copy.database.backups.kind
+        self.require([*assessed.blockers, *(cut_over_blockers(standing, kind) if standing else ())])
         if assessed.choice is None:
             raise Fatal("no backup was chosen although nothing stands in the way")
         return assessed.choice, assessed.port

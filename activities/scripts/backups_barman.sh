@@ -179,3 +179,98 @@ rm -f "\$2.fetched"
 exit 1
 FETCH
 }
+in_archive() { # names of what the archive has of the timeline $1 (eight digits)
+    [ -n "${rows:-}" ] || catalogue || silent
+    find "$(known config/wals_directory)" -maxdepth 2 -type f -name "$1*" -printf '%f\n'
+}
+silent() { fail Transient "backups.server: Barman tells nothing of $SERVER: $(why_barman sync-info "$SERVER")"; }
+take_in() { ask_barman archive-wal "$SERVER" >/dev/null 2>&1 || :; } # as Barman's cron does every minute
+forget_archived() { # all of the timeline $1
+    catalogue || silent
+    wals=$(known config/wals_directory) coming=$(known config/incoming_wals_directory)
+    since=$(date +%s)
+    # Whoever is just archiving it writes it down at last: the list is made anew until it has nothing of it.
+    while
+        rm -f "$coming/$1"* "$coming/.$1"*
+        had=$(find "$wals" "$coming" -maxdepth 2 -name "$1*" -printf yes -quit)
+        find "$wals" -mindepth 1 -maxdepth 1 -name "$1*" -exec rm -rf {} +
+        [ -n "$had" ] || printf '%s\n' "$rows" | grep -qE "^wals/[0-9]+/name${tab}$1"
+    do
+        [ $(($(date +%s) - since)) -lt 120 ] || later "Barman's list of the log still has timeline $1: barman rebuild-xlogdb $SERVER"
+        ask_barman rebuild-xlogdb "$SERVER" >/dev/null 2>&1
+        catalogue || silent
+    done
+}
+tab=$(printf '\t')
+no_backup() { # why the next one could not be taken, a line each: what Barman itself would not begin for
+    catalogue || return 0 # that is told where backups are listed
+    [ -z "$(known config/primary_ssh_command)" ] || {
+        echo "backups.server: this Barman has its backups from another one, which alone takes them: nobody would take the" \
+            "next one. Use extract, or none and replace it by hand"
+        return
+    }
+    ask_barman check "$SERVER" 2>/dev/null | sed -n "s/^$tab\(.*\): FAILED\(.*\)/\1\2/p" |
+        grep -vE '^(minimum redundancy requirements|backup maximum age|backup minimum size|failed backups|archiver errors|empty (incoming|streaming) directory|(incoming|streaming) WALs directory|wal maximum age|PostgreSQL server is standby)' |
+        while read -r why; do
+            echo "backups.server: Barman would not take the next backup of $SERVER: $why; see: barman check $SERVER"
+        done
+}
+own_backups() { # those that say LABEL: id and status
+    rows=$(ask_barman -f json list-backups "$SERVER" 2>/dev/null) || silent
+    printf '%s\n' "$rows" | json_rows | awk -F '\t' -v label="$LABEL" '
+        { count = split($1, part, "/"); told[part[count - 1], part[count]] = $2; seen[part[count - 1]] }
+        END { for (n in seen) if (told[n, "backup_name"] == label) print told[n, "backup_id"], told[n, "status"] }'
+}
+whole_one() { # of those on standard input: the id of one of which all is copied
+    sed -nE 's/ (DONE|WAITING_FOR_WALS)$//p' | head -n 1
+}
+# Take a full one; what a killed one left is removed first. Barman's "check-backup" marks as failed what lacks a segment
+# before one that is there: here they come in order, from the database itself.
+take_backup() {
+    own=$(own_backups) || exit
+    printf '%s\n' "$own" | while read -r one status; do
+        case $status in DONE | WAITING_FOR_WALS | '') ;; *) deleted "$one" || exit ;; esac
+    done || exit
+    if [ -z "$(printf '%s\n' "$own" | whole_one)" ]; then
+        said=$(ask_barman backup --name "$LABEL" --immediate-checkpoint "$SERVER" 2>&1) || not_taken
+    fi
+    since=$(date +%s)
+    while
+        own=$(own_backups) || exit
+        one=$(printf '%s\n' "$own" | whole_one)
+        [ -n "$one" ] || later "Barman took no backup of $SERVER: $(last_said)"
+        ! printf '%s\n' "$own" | grep -qxF "$one DONE"
+    do
+        [ $(($(date +%s) - since)) -lt 120 ] || later "the log of the backup $one does not come into Barman's archive"
+        take_in
+        ask_barman check-backup "$SERVER" "$one" >/dev/null 2>&1
+        sleep 0.1
+    done
+}
+not_taken() { # what Barman said
+    why=$(printf '%s\n' "$said" | grep -E 'ERROR|DETAILS' | tr '\n' ' ' | sed 's/ERROR: //')
+    case $said in
+        *"No space left"*) fail Fatal "the disk of Barman is full; free room under $(catalogue && known config/basebackups_directory)" ;;
+        *"Another backup process"* | *"lock"*) later "Barman is at work on $SERVER: ${why:-$(last_said)}" ;;
+        *"Impossible to start"*) fail Fatal "Barman takes no backup of $SERVER: $(no_backup | head -n 1)" ;;
+        *"unrecognized arguments: --name"*) fail Fatal "backups.cli: this Barman cannot name a backup; update it to 3.3 or later" ;;
+    esac
+    later "Barman took no backup of $SERVER: ${why:-$(last_said)}"
+}
+backup_taken() {
+    own=$(own_backups) || exit
+    one=$(printf '%s\n' "$own" | sed -n 's/ DONE$//p' | head -n 1)
+    [ -z "$one" ] || printf 'backup\t%s\nlabel\t%s\n' "$one" "$LABEL"
+    [ -n "$one" ] || [ -z "$own" ] || printf 'partial\tyes\n'
+}
+deleted() { # $1 a backup of this recovery
+    said=$(ask_barman delete "$SERVER" "$1" 2>&1) && return
+    case $said in
+        *"minimum redundancy"* | *"keep request"*) fail Refused "the backup $1 was not removed by Barman: $(printf '%s\n' "$said" | head -n 1)" ;;
+    esac
+    later "the backup $1 was not removed by Barman: $(last_said)"
+}
+drop_taken() {
+    own=$(own_backups) || exit
+    printf '%s\n' "$own" | while read -r one _; do [ -z "$one" ] || deleted "$one" || exit; done || exit
+}

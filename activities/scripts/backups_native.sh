@@ -132,3 +132,41 @@ else
 fi
 FETCH
 }
+in_archive() { # names of what the archive has of the timeline $1 (eight digits), but for the endings of its own
+    for file in "$ARCHIVE/$1"*; do [ ! -e "$file" ] || printf '%s\n' "${file##*/}"; done |
+        if [ -n "$RESTORE" ]; then sed -E '/\.(partial|backup|tmp)(\.|$)/b; s/^([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.[A-Za-z0-9]+)+$/\1/'; else cat; fi
+}
+take_in() { :; } # what the database has archived is in the archive
+forget_archived() { rm -f "$ARCHIVE/$1"* "$ARCHIVE/.$1"*; } # all of the timeline $1
+no_backup() { :; } # why the next one could not be taken, a line each; of this kind the database itself tells
+# Take a base backup into BACKUP, checked against its manifest; its log is in the archive.
+take_backup() {
+    [ ! -e "$BACKUP" ] || fail Drifted "$BACKUP stands there already"
+    rm -rf "$BACKUP.partial"
+    said=$("$BIN/pg_basebackup" -w -D "$BACKUP.partial" -h "$SOCKETS" -p "$PORT" -U "$DBUSER" --checkpoint=fast \
+        --wal-method=none --no-slot --label="$LABEL" 2>&1) || not_taken
+    said=$("$BIN/pg_verifybackup" -n -q -e "$BACKUP.partial" 2>&1) ||
+        later "the base backup does not match its manifest: $(printf '%s' "$said" | head -n 1)"
+    mv -T "$BACKUP.partial" "$BACKUP"
+}
+not_taken() { # what pg_basebackup said
+    why=$(printf '%s\n' "$said" | grep -E 'error|FATAL' | head -n 1)
+    rm -rf "$BACKUP.partial"
+    case $said in
+        *'No space left'*) fail Fatal "the disk is full; free room under $(dirname "$BACKUP")" ;;
+        *'no pg_hba.conf entry'* | *'authentication failed'* | *'must be superuser'* | *'permission denied'*)
+            fail Refused "no base backup can be taken: $why" ;;
+    esac
+    later "the base backup failed: ${why:-$said}"
+}
+backup_taken() {
+    [ ! -e "$BACKUP" ] || printf 'backup\t%s\nlabel\t%s\n' "${BACKUP##*/}" "$(sed -n 's/^LABEL: //p' "$BACKUP/backup_label" 2>/dev/null)"
+    [ ! -e "$BACKUP.partial" ] || printf 'partial\tyes\n'
+}
+drop_taken() { # only if its LABEL is this recovery's
+    if [ -e "$BACKUP" ]; then
+        grep -qxF "LABEL: $LABEL" "$BACKUP/backup_label" || fail Drifted "$BACKUP is another backup"
+        mv -T "$BACKUP" "$BACKUP.partial" # from here on it is no backup that anybody could take for whole
+    fi
+    rm -rf "$BACKUP.partial"
+}

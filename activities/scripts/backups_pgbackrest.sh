@@ -11,6 +11,10 @@ why_pgbackrest() {
     ask_pgbackrest "$@" 2>&1 >/dev/null | grep ERROR | head -n 1 | tr '\t' ' ' | sed 's/^.*ERROR: *//'
 }
 told_of() { ask_pgbackrest info --output=json --stanza="$SERVER" --repo="${REPOSITORY:-1}" "$@" 2>/dev/null | json_rows; }
+present() { # what the archive of the present database is called
+    awk -F '\t' '{ split($1, part, "/") } part[1] == "db" { told[part[3]] = $2 }
+        END { if ("id" in told) print told["version"] "-" told["id"] }'
+}
 list_backups() {
     if ! command -v "$CLI" >/dev/null; then
         printf 'fault\tbackups.cli: there is no program %s; install pgBackRest, or name where it is\n' "$CLI"
@@ -33,8 +37,7 @@ list_backups() {
     fi
     labels=$(printf '%s\n' "$rows" | sed -n 's/^backup\/[0-9]*\/label\t//p')
     # Of databases that were upgraded there is an archive each; the last one is that of the present one.
-    of=$(printf '%s\n' "$rows" | awk -F '\t' '{ split($1, part, "/") } part[1] == "db" { told[part[3]] = $2 }
-        END { if ("id" in told) print told["version"] "-" told["id"] }')
+    of=$(printf '%s\n' "$rows" | present)
     {
         printf '%s\n' "$rows"
         for label in $labels; do
@@ -152,4 +155,94 @@ fetch_command() {
     --no-archive-async --lock-path="\$PWD/.." --stanza="$SERVER" --repo="${REPOSITORY:-1}" --pg1-path="\$PWD" archive-get "\$1" "\$2" && exit 0
 exit 1
 FETCH
+}
+in_archive() { # names of what the archive has of the timeline $1 (eight digits)
+    of=$(told_of | sed -n 's/^0\///p' | present)
+    [ -n "$of" ] || silent
+    ask_pgbackrest repo-ls --repo="${REPOSITORY:-1}" --stanza="$SERVER" --recurse --filter="^(.*/)?$1" \
+        "archive/$SERVER/$of" 2>/dev/null | sed -nE 's/^(.*\/)?([0-9A-F]{24}|[0-9A-F]{8}\.history)(-.*)?$/\2/p'
+}
+silent() {
+    fail Transient "backups.repository: pgBackRest tells nothing of repository ${REPOSITORY:-1}: $(
+        why_pgbackrest info --output=json --stanza="$SERVER" --repo="${REPOSITORY:-1}")"
+}
+take_in() { :; } # what the database has archived is in the archive
+spools() { # where archive-push notes, for itself, what it has archived; nothing where it is not told to wait for others
+    for file in ${CONFIGURATION:-/etc/pgbackrest.conf /etc/pgbackrest/*.conf /etc/pgbackrest/conf.d/*.conf}; do
+        sed -n 's/^ *spool-path *= *//p' "$file" 2>/dev/null
+    done
+    echo /var/spool/pgbackrest
+}
+forget_archived() { # all of the timeline $1, from every repository: all of them got it
+    since=$(date +%s) # with archive-async it goes on when the archiver has ended
+    while pushes=$(grep -lszF archive-push:async /proc/[0-9]*/cmdline) && grep -qszF "$DATA/pg_wal" $pushes; do
+        [ $(($(date +%s) - since)) -lt 60 ] || later "pgBackRest archives $DATA/pg_wal for a minute: does it hang?"
+        sleep 0.1
+    done
+    spools | while read -r spool; do rm -f "$spool/archive/$SERVER/out/$1"* 2>/dev/null || :; done
+    keys=$(ask_pgbackrest info --output=json --stanza="$SERVER" 2>/dev/null | json_rows | sed -n 's/^0\/repo\/[0-9]*\/key\t//p')
+    [ -n "$keys" ] || silent
+    for key in $keys; do
+        (REPOSITORY=$key && forget_there "$1") || exit
+    done
+}
+forget_there() { # the same in the repository REPOSITORY alone
+    of=$(told_of | sed -n 's/^0\///p' | present)
+    [ -n "$of" ] || silent
+    for name in $(ask_pgbackrest repo-ls --repo="$REPOSITORY" --stanza="$SERVER" --filter="^$1" "archive/$SERVER/$of"); do
+        case $name in *.history) set -- "$1" ;; *) set -- "$1" --recurse ;; esac
+        ask_pgbackrest repo-rm --repo="$REPOSITORY" --stanza="$SERVER" ${2:+"$2"} "archive/$SERVER/$of/$name" 2>/dev/null
+    done
+    left=$(in_archive "$1") || exit
+    [ -z "$left" ] || later "pgBackRest does not remove what is in its archive of timeline $1: $(echo "$left" | head -n 1)"
+}
+no_backup() { # why the next one could not be taken, a line each
+    for file in ${CONFIGURATION:-/etc/pgbackrest.conf /etc/pgbackrest/*.conf /etc/pgbackrest/conf.d/*.conf}; do
+        sed -n "s/^ *repo${REPOSITORY:-1}-host *= *//p" "$file" 2>/dev/null
+    done | tail -n 1 | while read -r host; do
+        echo "backups.repository: is on the host $host, and pgBackRest takes backups only there: nobody would take the next" \
+            "one. Use extract, or none and replace it by hand"
+    done
+    "$CLI" ${CONFIGURATION:+--config="$CONFIGURATION"} help backup annotation >/dev/null 2>&1 ||
+        echo "backups.cli: this pgBackRest cannot annotate a backup; update it to 2.41 or later"
+}
+own_backups() { # those that say LABEL
+    rows=$(told_of | sed -n 's/^0\///p')
+    [ -n "$rows" ] || silent
+    printf '%s\n' "$rows" | awk -F '\t' -v label="$LABEL" '
+        { split($1, part, "/") }
+        part[1] == "backup" && part[3] == "label" { name[part[2]] = $2 }
+        part[1] == "backup" && part[3] == "annotation" && part[4] == "label" && $2 == label { own[part[2]] }
+        END { for (n in own) print name[n] }'
+}
+# Take a full one. What a killed one left the next one goes on with, or removes. Older ones expire when the next one is
+# taken that is not a recovery's: now they may be wanted.
+take_backup() {
+    own=$(own_backups) || exit
+    [ -z "$own" ] || return 0
+    said=$(ask_pgbackrest backup --stanza="$SERVER" --repo="${REPOSITORY:-1}" --type=full --start-fast --no-expire-auto \
+        --annotation="label=$LABEL" 2>&1) && return
+    why=$(printf '%s' "$said" | grep ERROR | head -n 1 | sed 's/^.*ERROR: *//')
+    case $said in
+        *"No space left"*) fail Fatal "backups.repository: the disk of repository ${REPOSITORY:-1} is full; free room there" ;;
+        *"[031]"*) fail Fatal "backups.cli: this pgBackRest cannot annotate a backup; update it to 2.41 or later: $why" ;;
+        *"[072]"*) fail Fatal "backups.repository: take the next backup on the host of the repository: $why" ;;
+        *"[050]"*) later "pgBackRest is at work on the stanza $SERVER: $why" ;;
+    esac
+    later "pgBackRest took no backup of $SERVER: ${why:-$said}"
+}
+backup_taken() {
+    own=$(own_backups) || exit
+    [ -z "$own" ] || printf 'backup\t%s\nlabel\t%s\n' "$own" "$LABEL"
+}
+drop_taken() {
+    own=$(own_backups) || exit
+    for one in $own; do
+        said=$(ask_pgbackrest expire --stanza="$SERVER" --repo="${REPOSITORY:-1}" --set="$one" 2>&1) && continue
+        why=$(printf '%s' "$said" | grep ERROR | head -n 1 | sed 's/^.*ERROR: *//')
+        case $said in
+            *"[075]"*) fail Refused "the backup $one is the only full one that is left: $why" ;;
+        esac
+        later "the backup $one was not removed by pgBackRest: $why"
+    done
 }

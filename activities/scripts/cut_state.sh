@@ -1,5 +1,7 @@
 # Tell who stands at DATA, who serves, and who is let in: what every step of a cut-over looks at. Changes nothing.
+# What is in the archive it tells if that is ASKED for: a tool takes its time to say it.
 . ./running.sh
+. ./backups.sh
 alone() { # $1 what "doors" told: whether nobody is in, nor on the way in by the rules before
     [ "${1#* }" = 0 ] && [ -z "$(knocking "$(identity "$DATA")")" ]
 }
@@ -58,9 +60,10 @@ if [ "$home" = copy ]; then
     else say settings "another's"; fi
 fi
 timeline=$(cat "$kept/timeline" 2>/dev/null)
-if [ -n "$timeline" ]; then
+if [ -n "$timeline" ] && [ -n "${ASKED:-}" ]; then
     [ ! -e "$kept/archiving" ] || say archive begun
-    [ ! -e "$ARCHIVE/$timeline.history" ] || say archive history
-    for file in "$ARCHIVE/$timeline"????????????????; do [ ! -e "$file" ] || { say archive log && break; }; done
+    found=$(in_archive "$timeline") || exit
+    ! printf '%s\n' "$found" | grep -qxF "$timeline.history" || say archive history
+    ! printf '%s\n' "$found" | grep -qxE "$timeline.{16}" || say archive log
 fi
 exit 0

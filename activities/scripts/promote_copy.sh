@@ -1,5 +1,6 @@
 # Make the copy in COPY a database of its own, into which nobody comes but DBUSER over its socket.
 . ./running.sh
+. ./backups.sh
 DATA=$COPY/data SOCKETS=$COPY/run PORT=$COPYPORT
 [ -n "$(postmaster "$(identity "$DATA")")" ] || fail Fatal "the copy's server is not running; look into $COPY/log"
 guard
@@ -11,8 +12,9 @@ if [ "$recovering" = t ]; then
 fi
 timeline=$(ask 'select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)') || later 'the copy does not answer'
 # It was chosen by what the archive knew; another copy that was promoted before has it too, until one of them archives.
-for file in "$ARCHIVE/$timeline"*; do
-    [ ! -e "$file" ] || [ -e "$COPY/kept/archiving" ] ||
-        fail Fatal "timeline $timeline is in the archive already: another recovery was faster; restore again"
-done
+if [ ! -e "$COPY/kept/archiving" ]; then
+    take_in
+    foreign=$(in_archive "$timeline") || exit
+    [ -z "$foreign" ] || fail Fatal "timeline $timeline is in the archive already: another recovery was faster; restore again"
+fi
 remember timeline "$timeline"

@@ -1,5 +1,6 @@
 # Look at the running database: whether it can be put aside, and another one put in its place. Changes nothing.
 . ./running.sh
+. ./backups.sh
 say() { printf '%s\t%s\n' "$1" "$(printf '%s' "$2" | tr '\t\n' '  ')"; }
 setting() { "$BIN/postgres" -D "$DATA" -C "$1" 2>/dev/null; }
 device() { stat -c %d "$1" 2>/dev/null; }
@@ -94,6 +95,7 @@ live=$(ask "select json_build_object(
 case $live in *'{'*'}') live={${live#*\{} ;; *) down=$live live='' ;; esac # before it there may be warnings
 if [ -n "$live" ]; then
     say live "$live"
+    no_backup | while read -r why; do say unbacked "$why"; done
     [ "$DBNAME" = postgres ] || DBNAME=postgres ask "select 'spare', count(*) from pg_class c join pg_namespace n
         on n.oid = relnamespace where relkind in ('r', 'p', 'm', 'S') and nspname !~ '^(pg_|information_schema\$)'" 2>/dev/null |
         tr '|' '\t'

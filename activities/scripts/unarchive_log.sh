@@ -1,5 +1,6 @@
 # Let the restored database archive nothing again, and take the files of its timeline out of the archive.
 . ./running.sh
+. ./backups.sh
 kept=$COPY/kept
 copy=$(cat "$kept/copy" 2>/dev/null) timeline=$(cat "$kept/timeline" 2>/dev/null)
 [ -e "$kept/archiving" ] || exit 0
@@ -23,5 +24,5 @@ if [ -n "$copy" ] && [ "$(identity "$DATA")" = "$copy" ]; then
     # Whoever archives it later archives all of it.
     rm -f "$DATA/pg_wal/archive_status/$timeline"*
 fi
-rm -f "$ARCHIVE/$timeline"* "$ARCHIVE/.$timeline"*
-rm -f "$kept/archiving" "$kept/auto.conf"
+forget_archived "$timeline"
+rm -f "$kept/archiving" "$kept/arrived" "$kept/auto.conf"

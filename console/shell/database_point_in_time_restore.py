@@ -13,7 +13,7 @@ from activities.postgres import PlaceCopy
 from activities.proofs import VerifyCopy
 from activities.replacing import Replacing
 from activities.restorable import Choice
-from activities.scripts import TAKEN, heads, own, text
+from activities.scripts import NATIVE, TAKEN, heads, own, text
 from activities.side_copy import SideCopy
 from activities.standing import Standing
 from activities.targets import Target
@@ -31,7 +31,7 @@ def unknown(given: Mapping[str, object]) -> dict[str, str]:
 
 _CHOSEN = {
     "backup", "timeline", "enough", "copyport", "kind", "target", "inclusive", "segments", "size", "copy", "identity",
-    "rules", "guard", "shut", "out", "down", "served", "forget",
+    "rules", "guard", "shut", "out", "down", "served", "forget", "label",
 }  # fmt: skip
 """Variables that the page itself sets, from what it finds on the host."""
 _RUN = "by-hand"  # no run of a recovery has this id, so the copy is in no engine's way
@@ -86,7 +86,8 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
         "dbuser": shlex.quote(database.user),
         "dbname": shlex.quote(database.name),
         "data": database.data,
-        "backups": shlex.quote(database.backups.folder or ""),
+        **_needs(database.backups.kind),
+        "next": _next(database, place.owner),
         "guard": _guard(Replacing(copy), port),
         "fenced": Replacing(copy).fenced,
         "keep_for": span(frozen.keep_for.total_seconds()),
@@ -107,6 +108,7 @@ def _replacing(copy: SideCopy, port: int) -> dict[str, Mapping[str, object]]:
         "drop_salvage": new.salvage(port, _UNSEEN).values(),
         "first_write": new.first_write(port, _UNSEEN).values(),
         "base_backup": backup,
+        "backup_state": backup,
     }
 
 
@@ -138,6 +140,23 @@ def _guard(new: Replacing, port: int) -> str:
     cut = new.cut(port, _UNSEEN).model_copy(update={"copy_dir": "\0COPY\0"})
     pieces = _SEEN.split(cut.guard)
     return "".join(f'"${piece}"' if i % 2 else shlex.quote(piece) for i, piece in enumerate(pieces))
+
+
+def _needs(kind: str) -> dict[str, str]:
+    """Return which settings of the running database may not be off, or 0, as words of a pattern."""
+    native = kind == NATIVE
+    return {
+        "needs": f"superuser|archive_command{'|replication' if native else ''}",
+        "counts": "senders" if native else "no number",
+    }
+
+
+def _next(database: Database, owner: str) -> str:
+    """Return what the next backup is called: of PostgreSQL's own tool by its folder, of another by its label alone."""
+    label = f"LABEL={shlex.quote(f'recovery {owner}')}"
+    if database.backups.kind != NATIVE:
+        return f'{label}" at $(cat "$COPY/taken")"'
+    return f'BACKUP={shlex.quote(database.backups.folder or "")}/$(cat "$COPY/taken")\n{label}'
 
 
 def _extract(wanted: Parameters) -> str:

@@ -30,12 +30,6 @@ def commits(parameters: Mapping[str, Any]) -> bool:
 
 def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Estate) -> list[str]:
     """Return what is wrong with the systems that a runbook names, for a run with ``parameters``."""
-    kinds = {name: estate.databases[name].backups.kind for name in systems if name in estate.databases}
-    if parameters.get("cutover") == "replace" and (tools := {name for name, kind in kinds.items() if kind != "native"}):
-        return [
-            f"parameters.cutover: {min(tools)} cannot be replaced while {kinds[min(tools)]} keeps its backups: nobody"
-            " would take the next one. Use extract, or none and replace it by hand"
-        ]
     given = [field for field in BY if parameters.get(field) is not None]
     if set(BY) <= set(parameters) and not given:  # a run; what a runbook leaves to who starts it is not there yet
         return [f"parameters.target_time: say where to go back to by one of {', '.join(BY)}"]

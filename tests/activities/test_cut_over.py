@@ -343,6 +343,7 @@ PLANTED: dict[str, dict[str, Any]] = {
     "archive_command: is empty": {"archive_command": False},
     "archive_mode: is always": {"archive_mode": "always"},
     "max_wal_senders: is 0": {"senders": 0},
+    "backups.server: Barman would not": {"unbacked": ("backups.server: Barman would not take the next backup",)},
 }
 
 
@@ -352,6 +353,14 @@ def test_blocker_is_named(said: str) -> None:
     assert len(blockers) == 1
     assert blockers[0].startswith(said)
     assert "secret" not in blockers[0]
+
+
+@pytest.mark.parametrize("kind", ["barman", "pgbackrest"])
+def test_tool_asks_for_no_process_of_its_own(kind: str) -> None:
+    """It says by itself what keeps it from the next backup."""
+    found = STANDING.model_copy(update={"senders": 0, "replication": False})
+    assert cut_over_blockers(found, kind) == []
+    assert len(cut_over_blockers(found)) == 2
 
 
 def test_no_blocker_hides_another() -> None:

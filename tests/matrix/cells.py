@@ -17,6 +17,9 @@ KILLS = 5
 APART = 2
 """Steps between two of them: who dies once a result is in the history may have gone one or two further by then."""
 
+CHANGES = re.compile(r"\d{8}t\d{6}-\d+z|\d{8}[t-]\d{6}f?\b|(?<=-)[0-9a-f]{8,12}(?=-)")
+"""What is another one in each run: a moment, a backup of a tool, a revision."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -37,7 +40,7 @@ def recorded(history: WorkflowHistory) -> dict[str, float]:
     A time or a revision in an id is a pattern: the next run has another backup to lay down, and another commit.
     """
     ids = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
-    names = {event: re.sub(r"\d{8}t\d{6}-\d+z|(?<=-)[0-9a-f]{8,12}(?=-)", "*", found) for event, found in ids.items()}
+    names = {event: CHANGES.sub("*", found) for event, found in ids.items()}
     started = {
         e.activity_task_started_event_attributes.scheduled_event_id: e.event_time.ToDatetime() for e in history.events
     }

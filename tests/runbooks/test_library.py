@@ -702,13 +702,8 @@ def test_reason_is_no_part_of_the_plan(catalog: Catalog) -> None:
     assert catalog.library.freeze(one, PROCEDURE) == catalog.library.freeze(two, PROCEDURE)
 
 
-def test_database_with_a_tools_backups_is_not_replaced(catalog: Catalog) -> None:
-    """Nobody would take the base backup that has to follow; rows may go back."""
-    catalog.estate(put("databases", "orders", "backups", value={"kind": "barman", "server": "orders"}))
-    faults = specification(PROCEDURE).faults
-    estate = catalog.library.estate("lab")
-    said = (
-        "parameters.cutover: orders cannot be replaced while barman keeps its backups: nobody would take the next one"
-    )
-    assert [one.partition(". ")[0] for one in faults(("orders",), {"cutover": "replace"}, estate)] == [said]
-    assert faults(("orders",), {"cutover": "extract"}, estate) == []
+@pytest.mark.parametrize("kind", ["barman", "pgbackrest"])
+@pytest.mark.parametrize("cutover", ["none", "replace", "extract"])
+def test_database_with_a_tools_backups_is_restored_in_every_way(catalog: Catalog, kind: str, cutover: str) -> None:
+    catalog.estate(put("databases", "orders", "backups", value={"kind": kind, "server": "orders"}))
+    assert specification(PROCEDURE).faults(("orders",), {"cutover": cutover}, catalog.library.estate("lab")) == []
