@@ -24,17 +24,20 @@ SLACK = 10
 
 @dataclass(frozen=True)
 class Front:
-    """A director of the estate, whatever its kind; ``hosts`` are those of the estate."""
+    """A director of the estate, whatever its kind; ``hosts`` are those of the estate, ``run`` is the recovery."""
 
     name: str
     director: Director
     hosts: Mapping[str, Host]
+    run: str
 
     def seen(self) -> Look:
         """Return how to look at it: what that shows is a ``Sighted``."""
         match self.director:
             case HAProxy() as one:
-                return haproxy.look_at_backend, haproxy.BackendSpec.of(self.name, one, self.hosts[one.host])
+                return haproxy.look_at_backend, haproxy.BackendSpec.of(
+                    self.name, one, self.hosts[one.host], run=self.run
+                )
             case Dns() as one:
                 return dns.look_at_record, RecordSpec.of(self.name, one)
             case Caddy() as one:
@@ -44,7 +47,7 @@ class Front:
         """Return how to point it at ``site``, "" at nobody: its states are each a ``Pointing``."""
         match self.director:
             case HAProxy() as one:
-                spec = haproxy.PointBackend.of(self.name, one, self.hosts[one.host], site=site)
+                spec = haproxy.PointBackend.of(self.name, one, self.hosts[one.host], site=site, run=self.run)
                 return haproxy.point_backend, spec
             case Dns() as one:
                 return dns.point_record, dns.PointRecord.of(self.name, one, site=site)
@@ -58,7 +61,7 @@ class Front:
         """
         match self.director:
             case HAProxy() as one:
-                more = {"site": site, "seconds": seconds}
+                more = {"site": site, "seconds": seconds, "run": self.run}
                 return haproxy.backend_drained, haproxy.DrainBackend.of(self.name, one, self.hosts[one.host], **more)
             case Dns() as one:
                 return dns.resolves, dns.Resolve.of(self.name, one, site="", least=one.ttl, most=SLACK)

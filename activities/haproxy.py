@@ -27,7 +27,7 @@ PAUSE = 0.2
 
 
 class BackendSpec(Spec):
-    """A backend of an HAProxy on ``host``, and the names of its servers at each site."""
+    """A backend of an HAProxy on ``host``, and the names of its servers at each site; ``run`` is the recovery."""
 
     host: HostAt
     socket: str
@@ -35,6 +35,7 @@ class BackendSpec(Spec):
     sites: dict[str, tuple[str, ...]]
     state: str
     configuration: str
+    run: str = ""
 
     @classmethod
     def of(cls, system: str, director: HAProxy, host: Host, **more: Any) -> Self:
@@ -227,4 +228,4 @@ async def _sessions(spec: DrainBackend) -> int:
 
 
 def _job(spec: BackendSpec) -> str:
-    return f"{spec.system}.haproxy"
+    return f"{spec.system}-{spec.run}.point"

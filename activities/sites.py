@@ -137,7 +137,7 @@ class Sites:
 
     def front(self, name: str) -> Front:
         """Return what a director is asked by, whatever its kind."""
-        return Front(name, self.directors[name], self.hosts)
+        return Front(name, self.directors[name], self.hosts, self.owner)
 
     def seen_by(self, name: str) -> Look:
         """Return how to look at a director."""

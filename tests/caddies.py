@@ -23,6 +23,7 @@ from lab import ports
 from tests.running import eventually
 
 CADDY = Path(sys.executable).with_name("caddy")
+SLOW = {"/slow": 0.5, "/slower": 2.0}
 PORTS = ("admin", "clients", "north", "south")
 
 
@@ -129,7 +130,7 @@ def caddy(folder: Path) -> Iterator[Caddy]:
 
 @contextlib.asynccontextmanager
 async def sites(director: Fronting) -> AsyncIterator[None]:
-    """Serve at each site of ``director``: ``/slow`` after 0.5 s, ``/broken`` with 500, all else at once."""
+    """Serve at each site of ``director``: ``/broken`` with 500, what is slow after its seconds, all else at once."""
     async with contextlib.AsyncExitStack() as stack:
         for name in ("north", "south"):
             await stack.enter_async_context(_serving(_site(name), director.ports[name]))
@@ -138,8 +139,7 @@ async def sites(director: Fronting) -> AsyncIterator[None]:
 
 def _site(name: str) -> web.Application:
     async def answer(request: web.Request) -> web.Response:
-        if request.path == "/slow":
-            await asyncio.sleep(0.5)
+        await asyncio.sleep(SLOW.get(request.path, 0))
         return web.Response(text=name, status=500 if request.path == "/broken" else 200, headers={"Site": name})
 
     application = web.Application()

@@ -58,7 +58,7 @@ class HAProxy:
         given = {
             "system": "edge", "host": host, "socket": f"{self.folder}/admin.sock", "backend": "orders", "site": site,
             "sites": {"north": ("north",), "south": ("south",)}, "state": str(self.state),
-            "configuration": f"{self.folder}/haproxy.cfg", "drill": True,
+            "configuration": f"{self.folder}/haproxy.cfg", "run": "0a1b2c3d", "drill": True,
         }  # fmt: skip
         return PointBackend.model_validate(given | more)
 

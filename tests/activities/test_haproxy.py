@@ -174,7 +174,7 @@ async def test_state_file_that_says_otherwise_is_written_anew(edge: HAProxy, hos
 
 async def test_pointing_at_nobody_answers_what_is_under_way(edge: HAProxy, host: HostAt, served_at: None) -> None:
     async with aiohttp.ClientSession() as session:
-        slow = asyncio.create_task(session.get(f"{edge.url}/slow"))
+        slow = asyncio.create_task(session.get(f"{edge.url}/slower"))
         drain = DrainBackend.model_validate(edge.point(host).model_dump() | {"site": "north", "seconds": 0})
         await eventually(lambda: "north" in edge.tell("show sess"), "it is under way", pause=0.005)
         edge.tell("set server orders/north state maint")

@@ -43,7 +43,7 @@ class PointBackendScene(JobScene[PointBackend, Served]):
 
     def job(self, spec: PointBackend) -> str:
         """Return the name of the job."""
-        return f"{spec.system}.haproxy"
+        return f"{spec.system}-{spec.run}.point"
 
     def begun(self, spec: PointBackend) -> bool:
         """Take any moment: it is over in some hundredths of a second."""
