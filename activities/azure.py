@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from aiohttp import ClientConnectorError
 from temporalio import activity
 
 from recovery.errors import Invalid, RecoveryError, Refused, Transient
@@ -226,10 +227,16 @@ def _said(error: Exception) -> tuple[int, str, str, float]:
         return 0, "", "", 0.0
     try:
         found = json.loads(response.text())["error"]
-        code, said = str(found["code"]), str(found["message"])
+        code, said = _inmost(found), str(found["message"])
     except (ValueError, KeyError, TypeError):
         code, said = "", ""
     return response.status_code, code, " ".join(said.split())[:300], _wait(response.headers.get("Retry-After", ""))
+
+
+def _inmost(found: dict[str, Any]) -> str:
+    """Return the code of an error, or of one of its details where that is what there is no room for."""
+    codes = [_inmost(one) for one in found.get("details") or ()]
+    return next((code for code in codes if code in NO_ROOM), str(found["code"]))
 
 
 def _wait(header: str) -> float:
@@ -287,7 +294,7 @@ def _not_heard(at: AzureAt, parent: str, error: Exception) -> RecoveryError:
             f"{parent}.ca: the certificate of {at.endpoint} is not signed by whom this worker trusts; nothing was sent."
             " Find out why, or name the file that has its signer"
         )
-    from azure.core.exceptions import ServiceRequestError
-
-    how = "cannot be reached" if isinstance(error, ServiceRequestError) else "was asked, and its answer was lost"
-    return Transient(f"{parent}.endpoint: {at.endpoint} {how} ({type(error).__name__})")
+    cause = getattr(error, "inner_exception", None) or error
+    # Azure's packages say of a connection that was cut after the request, too, that it was not sent.
+    how = "cannot be reached" if isinstance(cause, ClientConnectorError) else "was asked, and its answer was lost"
+    return Transient(f"{parent}.endpoint: {at.endpoint} {how} ({type(cause).__name__})")

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import model_validator
 
 from activities.azure import AzureAt, Session, asked
-from activities.machines import MARK, late, numbers
+from activities.machine_operations import MARK, later, own
 from recovery.actions import Action, Probe, Spec
 from recovery.errors import Drifted, Invalid
-from recovery.fencing import hand
 from recovery.models import Wire
 from runbooks.schema import TrafficManager
 
@@ -162,9 +161,9 @@ class SeeTraffic(Probe[TrafficSpec, Seen]):
         own, shown = _endpoints(spec, found), found.properties
         others = [one for one in (shown.endpoints if shown else None) or () if one not in own.values()]
         return Seen(
-            enabled=bool(shown and shown.profile_status == ON),
-            monitor=str(shown.monitor_config.profile_monitor_status) if shown and shown.monitor_config else "",
-            method=str(shown.traffic_routing_method) if shown else "",
+            enabled=bool(shown and _plain(shown.profile_status) == ON),
+            monitor=_plain(shown.monitor_config.profile_monitor_status) if shown and shown.monitor_config else "",
+            method=_plain(shown.traffic_routing_method) if shown else "",
             ttl=shown.dns_config.ttl if shown and shown.dns_config else None,
             sites={site: _health(one) for site, one in own.items()},
             others=tuple(str(one.name) for one in others if _health(one).status == ON),
@@ -237,15 +236,10 @@ async def _set(spec: PointSpec, endpoint: Endpoint, lot: Lot) -> None:
 
 async def _claim(spec: PointSpec) -> None:
     """Write into a tag of the profile that this hand is the last, unless a later one was. Raises Stale."""
-    mine = hand()
-    number = (mine.epoch, mine.order, mine.attempt)
-    if mine.system != spec.system or not mine.epoch:
+    if (number := own(spec.system)) is None:
         return
     tags = dict((await _look(spec)).tags or {})
-    was = numbers(tags.get(MARK, ""), spec.field)
-    if was > number:
-        raise late(spec.system, was, number)
-    if was == number:
+    if not later(spec.system, tags.get(MARK, ""), number, spec.field):
         return
     body: Any = {"tags": tags | {MARK: " ".join(map(str, number))}}
 

@@ -22,12 +22,13 @@ class Carrier(Protocol):
         """Have the next attempt find ``text``. Raises Transient if Temporal does not confirm that."""
 
 
-class _Memory:
-    """What an action carries that runs in no activity: for itself alone."""
+class Memory:
+    """What is carried by who runs in no activity: for itself alone."""
 
     carried = ""
 
     async def carry(self, text: str) -> None:
+        """Keep it."""
         self.carried = text
 
 
@@ -44,7 +45,7 @@ async def carry(text: str) -> None:
     """Have the next attempt find ``text``, if this one dies; confirmed before it returns. Raises Transient."""
     found = _CARRIER.get(None)
     if found is None:
-        _CARRIER.set(found := _Memory())
+        _CARRIER.set(found := Memory())
     await found.carry(text)
 
 

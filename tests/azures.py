@@ -11,9 +11,11 @@ import pytest
 
 from activities import azure
 from activities.azure import AzureAt
-from activities.machines import MachineAt, MachineSpec, Way
+from activities.machine_operations import MachineAt
+from activities.machines import MachineSpec, Way
 from activities.traffic_manager import PointSpec
-from lab.azure import GROUP, SUBSCRIPTION, Arm, Endpoint, Machine, Profile, Strike
+from lab.azure import GROUP, SUBSCRIPTION, Arm, Strike
+from lab.azure_resources import Endpoint, Machine, Profile
 
 OTHER_SIZE = "Standard_E2s_v5"
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from random import Random
 from typing import ClassVar
 
-from activities.machines import MARK, MachineSpec, Powered, Way, run_machine
+from activities.machine_operations import MARK
+from activities.machines import MachineSpec, Powered, Way, run_machine
 from activities.traffic_manager import PointSpec, Shares, point_traffic
-from lab.azure import SIZE
+from lab.azure_resources import SIZE
 from tests.azures import OTHER_SIZE, Cloud, cloud
 from tests.matrix.scenes import S, Scene, Stage, T
 
