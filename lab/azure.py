@@ -58,7 +58,7 @@ OPERATION = re.compile(r"/subscriptions/[^/]+/providers/microsoft\.compute/locat
 
 @dataclass
 class Asked:
-    """A request as it came, and how it was answered; 0 as long as it was not."""
+    """A request as it came, and with what it was carried out, or refused; 0 as long as it was not."""
 
     method: str
     path: str
@@ -78,7 +78,7 @@ class Refusal(Exception):
 class Strike:
     """What happens once to a request whose method and path end so, ``before`` it is carried out or ``after`` that.
 
-    ``call`` returns whether the connection is cut then, without an answer.
+    ``call`` returns whether the connection is cut then, without an answer; it may raise what is answered.
     """
 
     method: str
@@ -167,16 +167,17 @@ class Arm:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         asked = Asked(request.method, request.path.lower())
         self.requests.append(asked)
-        if await self._struck(asked, "before"):
-            return self._cut(request)
         try:
+            if await self._struck(asked, "before"):
+                return self._cut(request)
             self._admit(request)
-            status, body, headers = self._carried_out(asked.path, request, await _json(request))
+            asked.status, body, headers = self._carried_out(asked.path, request, await _json(request))
+            status = asked.status
+            if await self._struck(asked, "after"):
+                return self._cut(request)
         except Refusal as refusal:
             status, body, headers = refusal.status, refusal.body, refusal.headers
-        asked.status = status
-        if await self._struck(asked, "after"):
-            return self._cut(request)
+            asked.status = asked.status or status
         return web.json_response(body, status=status, headers=headers) if body else web.Response(
             status=status, headers=headers
         )  # fmt: skip

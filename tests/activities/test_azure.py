@@ -19,7 +19,7 @@ from activities.azure import AzureAt, no_room
 from activities.machine_operations import MARK, Under
 from activities.machines import MachineSpec, Powered, Way, run_machine
 from activities.traffic_manager import PointSpec, Shares, TrafficSpec, point_traffic, see_traffic
-from lab.azure import Arm
+from lab.azure import Arm, Refusal
 from lab.azure_resources import SIZE
 from recovery.actions import Order
 from recovery.carrying import Memory, carrying
@@ -117,6 +117,19 @@ async def test_lost_answer_is_no_second_request(arm: Cloud, when: str) -> None:
         await ran(arm.run())
     assert (await ran(arm.run())).running
     assert arm.orders.starts == 1
+
+
+@pytest.mark.parametrize("status", [500, 503, 504])
+async def test_gateway_that_fails_after_the_start_is_no_second_request(arm: Cloud, status: int) -> None:
+    async def failed() -> bool:
+        raise Refusal(status, "GatewayTimeout", "The gateway did not receive a response.", Retry_After="1")
+
+    arm.seconds = 0.5
+    arm.strike("POST", "/start", "after", failed)
+    with pytest.raises(Transient, match=f"Azure cannot do that now .{status} GatewayTimeout"):
+        await ran(arm.run())
+    assert (await ran(arm.run())).running
+    assert (arm.orders.starts, arm.count("POST")) == (1, 1)
 
 
 async def test_failed_operation_is_asked_for_again(arm: Cloud) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from recovery.carrying import Memory, carried, carry, carrying
+from recovery.errors import Transient
 from recovery.meter import details, metered
 from recovery.progress import Progress, Underway, tell
 
@@ -81,3 +83,19 @@ def test_outside_of_an_activity_it_is_kept_for_itself() -> None:
 
     asyncio.run(alone())
     assert carried() == ""
+
+
+def test_what_temporal_does_not_confirm_is_not_gone_on_with() -> None:
+    async def alone() -> None:
+        client = await Client.connect("127.0.0.1:9", lazy=True)
+        environment = ActivityEnvironment(client=client)
+        environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=0.4))
+
+        async def attempt() -> None:
+            async with metered():
+                with pytest.raises(Transient, match="Temporal does not confirm"):
+                    await carry("asked")
+
+        await environment.run(attempt)
+
+    asyncio.run(alone())
