@@ -106,6 +106,10 @@ class PointTraffic(Action[PointSpec, Shares]):
         known = (before.sites, self.desired(spec, before).sites)
         return all(lot in [one.get(site) for one in known] for site, lot in now.sites.items())
 
+    def begun(self, spec: PointSpec, before: Shares, now: Shares) -> bool:
+        """Know it by one that is not what it was."""
+        return now != before and self.partial(spec, before, now)
+
     async def apply(self, spec: PointSpec, before: Shares) -> None:
         """Write each endpoint that is not so yet."""
         await _write(spec, before, self.desired(spec, before))
