@@ -54,7 +54,7 @@ from activities.store_roles import fence_store, follow_store, promote_store, unf
 from activities.stores import caught_up, look_at_store
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
 from activities.takeovers import read_record
-from activities.traffic_manager import point_traffic, see_traffic
+from activities.traffic_manager import healthy, point_traffic, see_traffic
 from recovery.actions import Action, Probe
 from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper
@@ -84,7 +84,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     returns, store_returns, look_for_divergence, read_record, see_store, write_canary, compare_sessions, ask_command,
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
-    holdings, unarchived, last_proven, see_traffic,
+    holdings, unarchived, last_proven, see_traffic, healthy,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,

@@ -7,6 +7,8 @@ apart. Others who write at that moment are not noticed before the look that foll
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from azure.mgmt.trafficmanager.models import Endpoint, Profile
 
 ON, OFF = "Enabled", "Disabled"
+PAUSE = 2.0
+"""Seconds between two looks at what the monitor finds; it asks an endpoint every ten seconds at the most."""
 
 
 class TrafficSpec(Spec):
@@ -175,6 +179,38 @@ class SeeTraffic(Probe[TrafficSpec, Seen]):
 
 
 see_traffic = SeeTraffic()
+
+
+class Await(TrafficSpec):
+    """Wait up to ``seconds`` until the profile's monitor finds the endpoint of ``site`` well."""
+
+    site: str
+    seconds: int = 120
+
+
+class Waits(Probe[Await, Health]):
+    """Wait for the monitor; one that finds an endpoint not well by then is no failure of the look."""
+
+    name = "traffic_manager.healthy"
+    limit = timedelta(minutes=6)
+    patience = timedelta(minutes=12)
+    skip: ClassVar[str] = "the monitor may leave the site out of its answers, and nobody gets there"
+
+    def title(self, spec: Await) -> str:
+        """Say what is waited for."""
+        return f"see {spec.site} well at {spec.system}"
+
+    async def observe(self, spec: Await) -> Health:
+        """Look until it is online, or the time is over."""
+        until = asyncio.get_running_loop().time() + spec.seconds
+        while True:
+            found = _health(_endpoints(spec, await _look(spec))[spec.site])
+            if found.monitor == "Online" or asyncio.get_running_loop().time() > until:
+                return found
+            await asyncio.sleep(PAUSE)
+
+
+healthy = Waits()
 
 
 def _health(one: Endpoint) -> Health:

@@ -18,13 +18,14 @@ from activities import azure
 from activities.azure import AzureAt, no_room
 from activities.machine_operations import MARK, Under
 from activities.machines import MachineSpec, Powered, Way, run_machine
-from activities.traffic_manager import PointSpec, Shares, TrafficSpec, point_traffic, see_traffic
+from activities.traffic_manager import Await, PointSpec, Shares, TrafficSpec, healthy, point_traffic, see_traffic
 from lab.azure import Arm, Refusal
 from lab.azure_resources import SIZE
 from recovery.actions import Order
 from recovery.carrying import Memory, carrying
 from recovery.errors import Drifted, Fatal, Invalid, RecoveryError, Refused, Stale, Transient
 from recovery.fencing import Hand, acting
+from runbooks.schema import Machine, TrafficManager
 from tests.azures import OTHER_SIZE, Cloud, cloud, cut
 from tests.running import eventually
 
@@ -522,6 +523,23 @@ async def test_monitor_of_the_profile_is_seen(arm: Cloud) -> None:
     assert (await see_traffic.observe(only)).others == ("north-ep",)
 
 
+async def test_monitor_is_waited_for(arm: Cloud) -> None:
+    south, spec = arm.profiles["front"].endpoints["south"], arm.point("south")
+    south.health = "CheckingEndpoint"
+    await pointed(spec)
+
+    async def well() -> bool:
+        south.health = "Online"
+        return False
+
+    arm.strike("GET", "/front", "after", well)
+    found = await healthy.observe(Await.model_validate(spec.model_dump() | {"seconds": 20}))
+    assert (found.status, found.monitor) == ("Enabled", "Online")
+    south.health = "Degraded"
+    found = await healthy.observe(Await.model_validate(spec.model_dump() | {"seconds": 0}))
+    assert found.monitor == "Degraded"
+
+
 async def test_later_hand_keeps_the_traffic(arm: Cloud) -> None:
     arm.profiles["front"].tags = {MARK: "9 1 1", "owner": "shop"}
     with acting(Hand("front", 8, 5, 1)), pytest.raises(Stale):
@@ -555,8 +573,6 @@ async def test_server_keeps_its_certificate(tmp_path: Path) -> None:
 
 
 async def test_where_it_is_comes_from_the_estate(arm: Cloud) -> None:
-    from runbooks.schema import Machine
-
     where = {"site": "north", **arm.at().model_dump(include={"subscription", "resource_group", "endpoint", "ca"})}
     orders = Machine.model_validate(
         where | {"name": "orders", "alternatives": [{"size": OTHER_SIZE}, {"machine": "spare"}]}
@@ -566,3 +582,7 @@ async def test_where_it_is_comes_from_the_estate(arm: Cloud) -> None:
     assert spec.alternatives == (Way(size=OTHER_SIZE), Way(instead=arm.at("spare")))
     assert AzureAt.of(orders).login == arm.at().login
     assert (await ran(spec)).running
+    front = {"kind": "traffic-manager", "profile": "front", "sites": arm.point().sites, "url": "https://shop.example"}
+    where = arm.at().model_dump(include={"subscription", "resource_group", "endpoint", "ca"})
+    manager = TrafficManager.model_validate(where | front)
+    assert PointSpec.of("front", manager, site="south", drill=True) == arm.point("south")
