@@ -43,6 +43,12 @@ class TrafficSpec(Spec):
             {"system": system, "at": at, "profile": manager.profile, "sites": manager.sites} | more
         )
 
+    def check(self, *sites: str) -> None:
+        """See that each of these sites has an endpoint. Raises ValueError."""
+        for site in sites:
+            if site not in self.sites:
+                raise ValueError(f"sites: {self.system} has no endpoint of {site}; name it in the estate")
+
     @property
     def field(self) -> str:
         """What is to be looked at in the estate, where Azure does not know the profile."""
@@ -56,10 +62,8 @@ class PointSpec(TrafficSpec):
     weights: dict[str, int] = {}
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
-        for site in [*([self.site] if self.site else []), *self.weights]:
-            if site not in self.sites:
-                raise ValueError(f"sites: {self.system} has no endpoint of {site}; name it in the estate")
+    def _shared(self) -> Self:
+        self.check(*([self.site] if self.site else []), *self.weights)
         if self.site and self.weights:
             raise ValueError("weights: give either a site or weights")
         if any(not 1 <= weight <= 1000 for weight in self.weights.values()):
@@ -186,6 +190,11 @@ class Await(TrafficSpec):
 
     site: str
     seconds: int = 120
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        self.check(self.site)
+        return self
 
 
 class Waits(Probe[Await, Health]):

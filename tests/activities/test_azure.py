@@ -494,6 +494,8 @@ async def test_traffic_is_shared_by_weight(arm: Cloud) -> None:
 async def test_wrong_share_is_refused(arm: Cloud, wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         arm.point(**wrong)
+    with pytest.raises(ValueError, match="sites: front has no endpoint of west"):
+        Await.model_validate(arm.point().model_dump() | {"site": "west"})
 
 
 async def test_endpoint_that_somebody_changed_is_left(arm: Cloud) -> None:
