@@ -246,17 +246,23 @@ def own(system: str) -> tuple[int, int, int] | None:
 
 def later(system: str, mark: str, number: tuple[int, int, int], field: str) -> bool:
     """Tell whether this hand is later than that of ``mark``. Raises Stale where that one is, Invalid."""
-    try:
-        was = tuple(int(word) for word in mark.split()) or (0, 0, 0)
-    except ValueError:
-        raise Invalid(f"{field}: its tag {MARK} is not as a recovery wrote it; remove the tag") from None
+    was = marked(mark, field)
     if was > number:
-        words = ["epoch {} (order {}, attempt {})".format(*one) for one in ((*was, 0, 0), number)]
+        words = ["epoch {} (order {}, attempt {})".format(*one) for one in (was, number)]
         raise Stale(
             f"{system}: {words[0]} has written since, this is {words[1]}; nothing was written. See which recovery"
             " holds it now"
         )
     return was != number
+
+
+def marked(mark: str, field: str) -> tuple[int, int, int]:
+    """Return the numbers of a mark, zeros of none. Raises Invalid."""
+    try:
+        epoch, order, attempt = (int(word) for word in (mark or "0 0 0").split())
+    except ValueError:
+        raise Invalid(f"{field}: its tag {MARK} is not as a recovery wrote it; remove the tag") from None
+    return epoch, order, attempt
 
 
 async def _tagged(at: MachineAt, now: Seen, mark: str) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from activities.azure import AzureAt, Session, asked
-from activities.machine_operations import MARK, later, own
+from activities.machine_operations import MARK, later, marked, own
 from recovery.actions import Action, Probe, Spec
 from recovery.errors import Drifted, Invalid
 from recovery.models import Wire
@@ -79,9 +79,22 @@ class Lot(Wire):
 
 
 class Shares(Wire):
-    """What the endpoint of each site gets."""
+    """Where a profile points, and what the endpoint of each site gets; endpoints of no site do not count.
 
+    "several" is more than one site.
+    """
+
+    at: Literal["site", "nobody", "several"] = "nobody"
+    site: str = ""
     sites: dict[str, Lot] = {}
+
+    @classmethod
+    def of(cls, sites: dict[str, Lot]) -> Self:
+        """Return where it points if each site gets this."""
+        on = [site for site, lot in sites.items() if lot.status == ON]
+        if len(on) == 1:
+            return cls(at="site", site=on[0], sites=sites)
+        return cls(at="several" if on else "nobody", sites=sites)
 
 
 class PointTraffic(Action[PointSpec, Shares]):
@@ -107,7 +120,7 @@ class PointTraffic(Action[PointSpec, Shares]):
         wanted = {site: Lot(status=OFF, weight=lot.weight) for site, lot in before.sites.items()}
         if spec.site:
             wanted[spec.site] = Lot(status=ON, weight=before.sites[spec.site].weight)
-        return Shares(sites=wanted | {site: Lot(status=ON, weight=weight) for site, weight in spec.weights.items()})
+        return Shares.of(wanted | {site: Lot(status=ON, weight=weight) for site, weight in spec.weights.items()})
 
     def partial(self, spec: PointSpec, before: Shares, now: Shares) -> bool:
         """Know that each is what it was, or already what it is to be."""
@@ -146,9 +159,13 @@ class Health(Wire):
 class Seen(Wire):
     """Where a profile sends clients, and what its monitor says; ``others`` are enabled endpoints of no site.
 
-    ``ttl`` is for how many seconds clients may hold on to what they were told.
+    ``epoch`` is that of the last recovery that changed it (0: none), ``ttl`` for how many seconds clients may hold on
+    to what they were told.
     """
 
+    pointed: Shares
+    epoch: int = 0
+    keeps: bool = True
     enabled: bool = True
     monitor: str = ""
     method: str = ""
@@ -170,14 +187,16 @@ class SeeTraffic(Probe[TrafficSpec, Seen]):
     async def observe(self, spec: TrafficSpec) -> Seen:
         """Look at the profile."""
         found = await _look(spec)
-        own, shown = _endpoints(spec, found), found.properties
-        others = [one for one in (shown.endpoints if shown else None) or () if one not in own.values()]
+        sites, shown = _endpoints(spec, found), found.properties
+        others = [one for one in (shown.endpoints if shown else None) or () if one not in sites.values()]
         return Seen(
+            pointed=_shares(spec, sites),
+            epoch=marked(dict(found.tags or {}).get(MARK, ""), spec.field)[0],
             enabled=bool(shown and _plain(shown.profile_status) == ON),
             monitor=_plain(shown.monitor_config.profile_monitor_status) if shown and shown.monitor_config else "",
             method=_plain(shown.traffic_routing_method) if shown else "",
             ttl=shown.dns_config.ttl if shown and shown.dns_config else None,
-            sites={site: _health(one) for site, one in own.items()},
+            sites={site: _health(one) for site, one in sites.items()},
             others=tuple(str(one.name) for one in others if _health(one).status == ON),
         )
 
@@ -258,7 +277,7 @@ def _endpoints(spec: TrafficSpec, found: Profile) -> dict[str, Endpoint]:
 
 def _shares(spec: TrafficSpec, endpoints: dict[str, Endpoint]) -> Shares:
     seen = {site: _health(one) for site, one in endpoints.items()}
-    return Shares(sites={site: Lot(status=one.status, weight=one.weight) for site, one in seen.items()})
+    return Shares.of({site: Lot(status=one.status, weight=one.weight) for site, one in seen.items()})
 
 
 async def _write(spec: PointSpec, here: Shares, there: Shares) -> None:

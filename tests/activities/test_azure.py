@@ -513,8 +513,9 @@ async def test_endpoint_that_somebody_changed_is_left(arm: Cloud) -> None:
 
 
 async def test_monitor_of_the_profile_is_seen(arm: Cloud) -> None:
-    arm.profiles["front"].endpoints["north"].health = "Degraded"
+    arm.profiles["front"].endpoints["north"].health, arm.profiles["front"].tags = "Degraded", {MARK: "4 1 1"}
     found = await see_traffic.observe(TrafficSpec.model_validate(arm.point().model_dump()))
+    assert (found.pointed.at, found.pointed.site, found.epoch) == ("site", "north", 4)
     assert (found.enabled, found.monitor, found.method, found.ttl) == (True, "Degraded", "Weighted", 60)
     seen = {site: (one.name, one.status, one.weight, one.monitor) for site, one in found.sites.items()}
     assert seen == {
