@@ -160,7 +160,7 @@ class Arm:
     def count(self, method: str, end: str = "") -> int:
         """Return how many requests there were that were carried out: neither throttled nor refused."""
         end = end.lower()
-        return sum(one.method == method and one.path.endswith(end) and one.status < 400 for one in self.requests)
+        return sum(one.method == method and one.path.endswith(end) and 0 < one.status < 400 for one in self.requests)
 
     # --- requests ----------------------------------------------------------------------------------------
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from recovery.carrying import Memory, carried, carry, carrying
+from recovery.connection import connect
+from recovery.embedded import Keeper
 from recovery.errors import Transient
 from recovery.meter import details, metered
 from recovery.progress import Progress, Underway, tell
+from tests.running import settings_in
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 BEFORE = Underway(run="r", activity="a", progress=Progress(done=5, at=NOON)).model_dump(mode="json")
@@ -85,17 +88,15 @@ def test_outside_of_an_activity_it_is_kept_for_itself() -> None:
     assert carried() == ""
 
 
-def test_what_temporal_does_not_confirm_is_not_gone_on_with() -> None:
-    async def alone() -> None:
-        client = await Client.connect("127.0.0.1:9", lazy=True)
-        environment = ActivityEnvironment(client=client)
-        environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=0.4))
+async def test_attempt_that_temporal_does_not_know_goes_no_further(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
 
-        async def attempt() -> None:
-            async with metered():
-                with pytest.raises(Transient, match="Temporal does not confirm"):
-                    await carry("asked")
+    async def attempt() -> None:
+        async with metered():
+            with pytest.raises(Transient, match="Temporal does not confirm"):
+                await carry("asked")
 
+    async with Keeper(settings) as endpoint:
+        environment = ActivityEnvironment(client=await connect(settings, endpoint))
+        environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=4))
         await environment.run(attempt)
-
-    asyncio.run(alone())

@@ -13,7 +13,7 @@ from runbooks.references import mismatches
 from runbooks.schema import Estate, Machine, TrafficManager
 from tests.runbooks.samples import ROOT
 
-WHERE = {"subscription": "11111111-2222-3333-4444-555555555555", "resource_group": "shop (west)"}
+WHERE = {"subscription": "11111111-2222-3333-4444-555555555555", "resource_group": "shop-(west)"}
 ORDERS: dict[str, Any] = WHERE | {"site": "north", "name": "orders-vm"}
 FRONT = WHERE | {
     "kind": "traffic-manager", "profile": "front", "sites": {"north": "north-ep"}, "url": "https://shop.example",
