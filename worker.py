@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
 import workflows
-from activities import beginning, catalog, databases, history, leases, notifications, ssh
+from activities import azure, beginning, catalog, databases, history, leases, notifications, ssh
 from activities.backups import backups
 from activities.cut_over import fence, install, promote
 from activities.databases import look_at_database
@@ -32,6 +32,7 @@ from activities.holdings import holdings, unarchived
 from activities.host_files import compare_files, put_files
 from activities.kill_switch import look_for_kill_switch
 from activities.last_proven import last_proven, published
+from activities.machines import run_machine
 from activities.manifest_compare import compare_manifests
 from activities.manifests import apply_manifests
 from activities.postgres import place, ready, replay
@@ -56,6 +57,7 @@ from activities.store_roles import fence_store, follow_store, promote_store, unf
 from activities.stores import caught_up, look_at_store
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
 from activities.takeovers import read_record
+from activities.traffic_manager import healthy, point_traffic, see_traffic
 from recovery.actions import Action, Probe
 from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper
@@ -85,7 +87,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     returns, store_returns, look_for_divergence, read_record, see_store, write_canary, compare_sessions, ask_command,
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
-    holdings, unarchived, last_proven, await_ready, make_check,
+    holdings, unarchived, last_proven, await_ready, make_check, see_traffic, healthy,
     look_at_backend, backend_drained, look_at_record, resolves,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
@@ -93,7 +95,7 @@ ACTIONS: Sequence[Action[Any, Any]] = (
     copy_back, point, fence_store, unfence_store, promote_store, follow_store, run_services, keep_role, retire,
     promote_standby, follow, forget_role, export_divergence, keep_sessions,
     read_snapshot, put_sessions, forget_before,
-    roll_back, put_files, tell, record, apply_manifests,
+    roll_back, put_files, tell, record, apply_manifests, run_machine, point_traffic,
     point_backend, point_record, set_ttl,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
@@ -155,6 +157,7 @@ async def main(interceptors: Sequence[Interceptor] = ()) -> None:
         client = await connect(settings, endpoint)
         await check_open_runs(client, settings.task_queue, WORKFLOWS)
         stack.push_async_callback(ssh.close)
+        stack.push_async_callback(azure.close)
         await stack.enter_async_context(published(client))
         queues = [settings.task_queue]
         if settings.site:

@@ -93,7 +93,7 @@ async def _underway(client: Client, pending: Iterable[PendingActivityInfo]) -> t
         if one.heartbeat_details.payloads:
             with contextlib.suppress(ValidationError):
                 found += await client.data_converter.decode(one.heartbeat_details.payloads[:1], [Underway])
-    return tuple(found)
+    return tuple(one for one in found if isinstance(one, Underway))  # what tells nothing beats with None there
 
 
 async def listing(client: Client, closed: bool) -> AsyncIterator[Run]:

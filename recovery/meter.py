@@ -1,4 +1,7 @@
-"""In an activity: what the action tells of its progress goes out with each beat, and now and then to its own run."""
+"""In an activity: what goes out with each beat, which is how far the action is and what it leaves to the next attempt.
+
+How far it is is told to its own run, too, now and then.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from typing import Any
 
 from pydantic import ValidationError
 from temporalio import activity
+from temporalio.client import AsyncActivityCancelledError
 from temporalio.service import RPCError
 
+from recovery.carrying import carrying
+from recovery.errors import Transient
 from recovery.progress import Pace, Underway, due, heard
 
 SIGNAL = "progress"
@@ -21,7 +27,7 @@ _PATIENCE = timedelta(seconds=10)
 
 
 class Meter:
-    """The progress of one attempt; it begins with what the attempt before it had told.
+    """The progress of one attempt, and what it carries; it begins with what the attempt before it had told.
 
     Beats carry the newest figures: whoever describes the run sees them, and no history keeps them.
     """
@@ -30,6 +36,7 @@ class Meter:
         self._began = datetime.now(UTC)
         self._pace = Pace()
         self._underway = _known(before)
+        self.carried = str(before[1]) if len(before) > 1 else ""
         self._signalling: asyncio.Task[None] | None = None
 
     def hear(self, done: int, total: int | None, of: str, note: str) -> None:
@@ -44,8 +51,25 @@ class Meter:
             self._underway = self._underway.model_copy(update={"told": now, "times": times + 1})
             self._signalling = asyncio.create_task(self._signal(self._underway.model_copy(update={"told": None})))
 
-    def details(self) -> tuple[Underway, ...]:
-        """Return what a beat carries: nothing for what tells nothing."""
+    async def carry(self, text: str) -> None:
+        """Have the next attempt find ``text``: Temporal has it before this returns. Raises Transient."""
+        self.carried, info = text, activity.info()
+        activity.heartbeat(*self.details())  # a beat that is on its way must not bring back what was carried before
+        if info.heartbeat_timeout is None:
+            return
+        attempt = activity.client().get_async_activity_handle(task_token=info.task_token)
+        try:
+            with contextlib.suppress(AsyncActivityCancelledError):  # the cancel itself arrives in answer to a beat
+                await attempt.heartbeat(*self.details(), rpc_timeout=info.heartbeat_timeout / 2)
+        except RPCError:
+            raise Transient(
+                "Temporal does not confirm what is to be found by another attempt; go on when it does"
+            ) from None
+
+    def details(self) -> tuple[Underway | str | None, ...]:
+        """Return what a beat carries: nothing for what tells and leaves nothing."""
+        if self.carried:
+            return self._underway, self.carried
         return (self._underway,) if self._underway else ()
 
     async def _signal(self, underway: Underway) -> None:
@@ -72,14 +96,14 @@ async def metered() -> AsyncIterator[None]:
     meter = Meter(activity.info().heartbeat_details)
     token = _METER.set(meter)
     try:
-        with heard(meter.hear):
+        with heard(meter.hear), carrying(meter):
             yield
     finally:
         meter.stop()
         _METER.reset(token)
 
 
-def details() -> tuple[Underway, ...]:
+def details() -> tuple[Underway | str | None, ...]:
     """Return what a beat of this activity carries."""
     meter = _METER.get(None)
     return meter.details() if meter else ()

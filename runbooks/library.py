@@ -195,7 +195,8 @@ def _hands(procedure: str, systems: tuple[str, ...]) -> tuple[str, ...]:
 
 def tier_of(estate: Estate, system: str) -> str:
     """Return the tier of a system, "" where it has none."""
-    found = estate.databases.get(system) or estate.stores.get(system) or estate.configurations.get(system)
+    kinds = (estate.databases, estate.stores, estate.machines, estate.configurations)
+    found = next((kind[system] for kind in kinds if system in kind), None)
     return (found.tier if found else None) or ""
 
 

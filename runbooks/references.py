@@ -8,7 +8,7 @@ from typing import Any
 
 from runbooks.schema import Configuration, Database, Dns, Estate, HAProxy, Service, Store
 
-SYSTEMS = ("databases", "stores", "services", "directors", "configurations")
+SYSTEMS = ("databases", "stores", "services", "directors", "machines", "configurations")
 
 
 def mismatches(estate: Estate) -> list[str]:
@@ -22,13 +22,15 @@ def mismatches(estate: Estate) -> list[str]:
         *_peers(estate, "stores", estate.stores),
         *_needs(estate),
         *_pointed(estate),
+        *_standing_in(estate),
         *_safe(estate),
         *_configured(estate),
     ]
 
 
 def _missing(estate: Estate) -> Iterator[str]:
-    for kind, fields in (("databases", ("host", "tier")), ("stores", ("host", "tier")), ("services", ("host",))):
+    named_by = {"databases": ("host", "tier"), "stores": ("host", "tier"), "services": ("host",)}
+    for kind, fields in (named_by | {"machines": ("site", "tier")}).items():
         for name, system in getattr(estate, kind).items():
             for field in fields:
                 named = getattr(system, field)
@@ -122,6 +124,23 @@ def _pointed(estate: Estate) -> Iterator[str]:
             record = director.record.rstrip(".").lower(), director.type
             if seen.setdefault(record, name) != name:
                 yield f"directors.{name}.record: {seen[record]} moves the same; name it once"
+
+
+def _standing_in(estate: Estate) -> Iterator[str]:
+    for name, machine in estate.machines.items():
+        named = [alternative.machine or alternative.size for alternative in machine.alternatives]
+        for number, alternative in enumerate(machine.alternatives):
+            where, other = f"machines.{name}.alternatives.{number}", alternative.machine
+            if named.index(other or alternative.size) < number:
+                yield f"{where}: {named[number]} is named twice"
+            if other is None:
+                continue
+            if other == name:
+                yield f"{where}.machine: is the machine itself"
+            elif other not in estate.machines:
+                yield f"{where}.machine: the estate has no such machine"
+            elif estate.machines[other].site != machine.site:
+                yield f"{where}.machine: {other} is at another site; what stands in for a machine is at its own"
 
 
 def _safe(estate: Estate) -> Iterator[str]:

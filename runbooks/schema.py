@@ -61,6 +61,9 @@ Remote = Annotated[str, Field(pattern=r"^(/[^\s\x00-\x1f]*|(ssh|https)://([A-Za-
 """What Git takes for a remote; a password has no place in it."""
 Branch = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
 
+AzureName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_(][A-Za-z0-9_().-]{0,89}$")]
+"""What Azure takes for the name of a resource: one part of a path."""
+
 IDENTIFIER = r"(?:[A-Za-z_][A-Za-z0-9_$]*|\"(?:[^\"$\x00-\x1f]|\"\")+\")"
 Column = Annotated[str, Field(pattern=rf"^{IDENTIFIER}$", max_length=130)]
 """As in SQL: a name in double quotes is taken as it is, any other one in lower case."""
@@ -324,6 +327,70 @@ Director = Annotated[
 DIRECTOR: TypeAdapter[Caddy | HAProxy | Dns] = TypeAdapter(Director, config=ConfigDict(hide_input_in_errors=True))
 
 
+class Azure(Authored):
+    """What Azure Resource Manager is asked for something by: the subscription (its id) and the resource group.
+
+    ``endpoint`` is that of the cloud; ``ca`` a file beside the worker with the certificate of who signed its own, where
+    that is not one of the usual ones. Who logs in is the worker's (azure-identity), for that is secret.
+    """
+
+    subscription: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
+    resource_group: AzureName
+    endpoint: Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?$", max_length=300)] = (
+        "https://management.azure.com"
+    )
+    ca: Path | None = None
+
+
+class Alternative(Authored):
+    """What is started where Azure has no room for a machine: it in another ``size``, or another ``machine``.
+
+    Azure moves no machine into another zone: for that, another one is prepared there, and named here.
+    """
+
+    size: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")] | None = None
+    machine: Name | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _zoned(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "zone" in given:
+            raise ValueError("zone: Azure moves no machine into another zone; prepare one there, and name it (machine)")
+        return given
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.size is None) == (self.machine is None):
+            raise ValueError("give either a size or a machine")
+        return self
+
+
+class Machine(Azure):
+    """A virtual machine of Azure's, by its ``name`` there.
+
+    ``alternatives`` are tried in their order where Azure has no room for it as it is. Which one runs is never written
+    here.
+    """
+
+    site: Name
+    kind: Literal["azure"] = "azure"
+    name: AzureName
+    alternatives: tuple[Alternative, ...] = ()
+    tier: Name | None = None
+
+
+class TrafficManager(Azure):
+    """A profile of Azure's Traffic Manager, and which of its endpoints is that of each site.
+
+    ``url`` is where clients come in. Which endpoint is enabled is never written here.
+    """
+
+    kind: Literal["traffic-manager"]
+    profile: AzureName
+    sites: dict[Name, AzureName] = Field(min_length=1)
+    url: Text
+
+
 class Cluster(Authored):
     """A Kubernetes cluster, reached as ``kubeconfig`` says, a file beside the worker; ``context`` is one of it."""
 
@@ -411,6 +478,7 @@ class Estate(Authored):
     stores: dict[Name, Store] = {}
     services: dict[Name, Service] = {}
     directors: dict[Name, Director] = {}
+    machines: dict[Name, Machine] = {}
     clusters: dict[Name, Cluster] = {}
     configurations: dict[Name, Configuration] = {}
     tiers: dict[Name, Tier]

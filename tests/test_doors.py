@@ -15,6 +15,12 @@ def test_starter_loads_no_workflow_or_driver() -> None:
     assert HEAVY.isdisjoint(done.stdout.split())
 
 
+def test_worker_loads_azure_only_when_it_is_asked() -> None:
+    code = "import sys, worker; print(*[name for name in sys.modules if name.partition('.')[0] in ('azure', 'msal')])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_no_module_imports_a_door() -> None:
     for file in REPOSITORY.glob("*/**/*.py"):
         if file.relative_to(REPOSITORY).parts[0].startswith((".", "tests")):

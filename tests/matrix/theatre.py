@@ -13,6 +13,7 @@ from lab.estate import Lab
 from tests.conftest import FreshLab
 from tests.matrix.relay import relay
 from tests.matrix.scenes import PlaceScene, ReplayScene, Scene, Stage
+from tests.matrix.scenes_azure import PointTrafficScene, RunMachineScene
 from tests.matrix.scenes_configurations import PutFilesScene, RecordScene, RollBackScene, TellScene
 from tests.matrix.scenes_cut_over import BaseBackupScene, CloseScene, CutScene, CutStage, FenceScene, SalvageScene
 from tests.matrix.scenes_director import PointScene
@@ -38,7 +39,7 @@ _ALL: tuple[type[Scene[Any, Any]], ...] = (
     BaseBackupScene, ExtractionScene, PointScene, FenceStoreScene, UnfenceStoreScene, PromoteStoreScene,
     FollowStoreScene, RunServicesScene, KeepRoleScene, RetireScene, PromoteStandbyScene, FollowScene, ForgetScene,
     ExportDivergenceScene, KeepSessionsScene, ReadSnapshotScene, PutSessionsScene, ForgetBeforeScene,
-    RollBackScene, PutFilesScene, TellScene, RecordScene, ApplyManifestsScene,
+    RollBackScene, PutFilesScene, TellScene, RecordScene, ApplyManifestsScene, RunMachineScene, PointTrafficScene,
     PointBackendScene, PointRecordScene, SetTtlScene,
 )  # fmt: skip
 SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in _ALL}
