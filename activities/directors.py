@@ -1,4 +1,4 @@
-"""Which looks and actions a director takes, by its kind: the one place that tells Caddy from HAProxy and from DNS."""
+"""Which looks and actions a director takes, by its kind: the one place that tells these from each other."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 from activities import director as caddy
 from activities import dns_director as dns
 from activities import haproxy
+from activities import traffic_manager as azure
 from activities.dns_zones import RecordSpec
 from activities.pointing import Sighted
 from recovery.actions import Action, Probe, Spec
-from runbooks.schema import Caddy, Director, Dns, HAProxy, Host
+from runbooks.schema import Caddy, Director, Dns, HAProxy, Host, TrafficManager
 
 Look: TypeAlias = tuple[Probe[Any, Any], Spec]
 """A look, and what it looks at."""
@@ -40,6 +41,8 @@ class Front:
                 )
             case Dns() as one:
                 return dns.look_at_record, RecordSpec.of(self.name, one)
+            case TrafficManager() as one:
+                return azure.see_traffic, azure.TrafficSpec.of(self.name, one)
             case Caddy() as one:
                 return caddy.look_at_director, caddy.DirectorSpec.of(self.name, one)
 
@@ -51,13 +54,16 @@ class Front:
                 return haproxy.point_backend, spec
             case Dns() as one:
                 return dns.point_record, dns.PointRecord.of(self.name, one, site=site)
+            case TrafficManager() as one:
+                return azure.point_traffic, azure.PointSpec.of(self.name, one, site=site)
             case Caddy() as one:
                 return caddy.point, caddy.Point.of(self.name, one, site=site)
 
-    def drained(self, site: str, seconds: int) -> Look:
+    def drained(self, site: str, seconds: int) -> Look | None:
         """Return what to wait for, up to ``seconds``, once it points at nobody and not at ``site`` any more.
 
-        What resolvers were told of ``site`` cannot be called back: there the TTL of a recovery is waited out.
+        What resolvers were told of ``site`` cannot be called back: there the TTL of a recovery is waited out. Whom
+        Traffic Manager sent there nobody can ask: those are refused by the site itself until they ask anew.
         """
         match self.director:
             case HAProxy() as one:
@@ -65,13 +71,18 @@ class Front:
                 return haproxy.backend_drained, haproxy.DrainBackend.of(self.name, one, self.hosts[one.host], **more)
             case Dns() as one:
                 return dns.resolves, dns.Resolve.of(self.name, one, site="", least=one.ttl, most=SLACK)
+            case TrafficManager():
+                return None
             case Caddy() as one:
                 return caddy.drained, caddy.Drain.of(self.name, one, site=site, seconds=seconds)
 
     def told(self, site: str) -> Look | None:
         """Return how to see that clients are told of ``site`` by now; None where that is so at once."""
-        if isinstance(self.director, Dns):
-            return dns.resolves, dns.Resolve.of(self.name, self.director, site=site, most=self.director.ttl + SLACK)
+        match self.director:
+            case Dns() as one:
+                return dns.resolves, dns.Resolve.of(self.name, one, site=site, most=one.ttl + SLACK)
+            case TrafficManager() as one:
+                return azure.healthy, azure.Await.of(self.name, one, site=site)
         return None
 
     def keep_for(self, seconds: int) -> Act | None:

@@ -149,8 +149,8 @@ class Sites:
         """Return how to point a director at a site, "" at nobody."""
         return self.front(name).point(site)
 
-    def drain(self, name: str) -> Look:
-        """Return what to wait for after that."""
+    def drain(self, name: str) -> Look | None:
+        """Return what to wait for after that, if there is anything."""
         return self.front(name).drained(self.old, int(self.wanted.drain.total_seconds()))
 
     def levels(self, site: str) -> list[ServicesSpec]:

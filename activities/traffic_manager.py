@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
 from activities.azure import AzureAt, Session, asked
 from activities.machine_operations import MARK, later, marked, own
+from activities.pointing import Pointing, Sighted
 from recovery.actions import Action, Probe, Spec
 from recovery.errors import Drifted, Invalid
 from recovery.models import Wire
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from azure.mgmt.trafficmanager.models import Endpoint, Profile
 
 ON, OFF = "Enabled", "Disabled"
+WELL = "Online"
 PAUSE = 2.0
 """Seconds between two looks at what the monitor finds; it asks an endpoint every ten seconds at the most."""
 
@@ -78,14 +80,9 @@ class Lot(Wire):
     weight: int | None = None
 
 
-class Shares(Wire):
-    """Where a profile points, and what the endpoint of each site gets; endpoints of no site do not count.
+class Shares(Pointing):
+    """Where a profile points, and what the endpoint of each site gets; endpoints of no site do not count."""
 
-    "several" is more than one site.
-    """
-
-    at: Literal["site", "nobody", "several"] = "nobody"
-    site: str = ""
     sites: dict[str, Lot] = {}
 
     @classmethod
@@ -156,16 +153,13 @@ class Health(Wire):
     monitor: str = ""
 
 
-class Seen(Wire):
+class Seen(Sighted):
     """Where a profile sends clients, and what its monitor says; ``others`` are enabled endpoints of no site.
 
-    ``epoch`` is that of the last recovery that changed it (0: none), ``ttl`` for how many seconds clients may hold on
-    to what they were told.
+    ``ttl`` is for how many seconds clients may hold on to what they were told.
     """
 
     pointed: Shares
-    epoch: int = 0
-    keeps: bool = True
     enabled: bool = True
     monitor: str = ""
     method: str = ""
@@ -233,7 +227,7 @@ class Waits(Probe[Await, Health]):
         until = asyncio.get_running_loop().time() + spec.seconds
         while True:
             found = _health(_endpoints(spec, await _look(spec))[spec.site])
-            if found.monitor == "Online" or asyncio.get_running_loop().time() > until:
+            if found.monitor == WELL or asyncio.get_running_loop().time() > until:
                 return found
             await asyncio.sleep(PAUSE)
 

@@ -314,19 +314,6 @@ class Dns(Authored):
         return self
 
 
-def _kind(given: Any) -> str:
-    kind = given.get("kind", "caddy") if isinstance(given, dict) else getattr(given, "kind", "caddy")
-    return str(kind)
-
-
-Director = Annotated[
-    Annotated[Caddy, Tag("caddy")] | Annotated[HAProxy, Tag("haproxy")] | Annotated[Dns, Tag("dns")],
-    Discriminator(_kind),
-]
-"""What sends clients to a site; without a ``kind`` it is Caddy."""
-DIRECTOR: TypeAdapter[Caddy | HAProxy | Dns] = TypeAdapter(Director, config=ConfigDict(hide_input_in_errors=True))
-
-
 class Azure(Authored):
     """What Azure Resource Manager is asked for something by: the subscription (its id) and the resource group.
 
@@ -340,6 +327,36 @@ class Azure(Authored):
         "https://management.azure.com"
     )
     ca: Path | None = None
+
+
+class TrafficManager(Azure):
+    """A profile of Azure's Traffic Manager, and which of its endpoints is that of each site.
+
+    ``url`` is where clients come in. Which endpoint is enabled is never written here.
+    """
+
+    kind: Literal["traffic-manager"]
+    profile: AzureName
+    sites: dict[Name, AzureName] = Field(min_length=1)
+    url: Text
+
+
+def _kind(given: Any) -> str:
+    kind = given.get("kind", "caddy") if isinstance(given, dict) else getattr(given, "kind", "caddy")
+    return str(kind)
+
+
+Director = Annotated[
+    Annotated[Caddy, Tag("caddy")]
+    | Annotated[HAProxy, Tag("haproxy")]
+    | Annotated[Dns, Tag("dns")]
+    | Annotated[TrafficManager, Tag("traffic-manager")],
+    Discriminator(_kind),
+]
+"""What sends clients to a site; without a ``kind`` it is Caddy."""
+DIRECTOR: TypeAdapter[Caddy | HAProxy | Dns | TrafficManager] = TypeAdapter(
+    Director, config=ConfigDict(hide_input_in_errors=True)
+)
 
 
 class Alternative(Authored):
@@ -377,18 +394,6 @@ class Machine(Azure):
     name: AzureName
     alternatives: tuple[Alternative, ...] = ()
     tier: Name | None = None
-
-
-class TrafficManager(Azure):
-    """A profile of Azure's Traffic Manager, and which of its endpoints is that of each site.
-
-    ``url`` is where clients come in. Which endpoint is enabled is never written here.
-    """
-
-    kind: Literal["traffic-manager"]
-    profile: AzureName
-    sites: dict[Name, AzureName] = Field(min_length=1)
-    url: Text
 
 
 class Cluster(Authored):

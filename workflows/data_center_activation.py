@@ -267,7 +267,8 @@ class DataCenterActivation(Procedure[Parameters]):
         for name in sites.directors:
             await self.do(*sites.point(name, ""), dark=True)
         for name in sites.directors:
-            tell_drained(self, name, await self.prove(*sites.drain(name)))
+            if drained := sites.drain(name):
+                tell_drained(self, name, await self.prove(*drained))
         for level in sites.stops():
             await self.do(run_services, level)
         return shut

@@ -10,6 +10,7 @@ from temporalio import workflow
 from activities.dns_director import Resolved
 from activities.pointing import Sighted
 from activities.sites import Sites
+from activities.traffic_manager import WELL, Health
 from recovery.models import Wire
 from recovery.procedure import Procedure
 
@@ -43,7 +44,13 @@ async def see_told(procedure: Procedure[Any], sites: Sites) -> None:
     """See that clients are told of the new site, and tell by how many resolvers, and how long that took."""
     for name in sites.directors:
         if look := sites.front(name).told(sites.new):
-            _tell(procedure, name, sites.new, await procedure.prove(*look))
+            found = await procedure.prove(*look)
+            if isinstance(found, Health):
+                procedure.measured(
+                    f"{sites.new} as the monitor of {name} sees it", found.monitor, met=found.monitor == WELL
+                )
+            else:
+                _tell(procedure, name, sites.new, found)
 
 
 def tell_drained(procedure: Procedure[Any], name: str, left: Wire | None) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
-from runbooks.schema import Caddy, Director, Dns, HAProxy
+from runbooks.schema import Caddy, Director, Dns, HAProxy, TrafficManager
 
 
 class Front(Protocol):
@@ -153,6 +153,61 @@ class ByPeople:
         return f"socat - {self.one.socket}" if isinstance(self.one, HAProxy) else ""
 
 
+class ByPortal:
+    """Azure's Traffic Manager: the page says which endpoints to enable, by az or in the portal."""
+
+    def __init__(self, name: str, one: TrafficManager) -> None:
+        self.name, self.one = name, one
+        self.profile = (
+            f"--subscription {one.subscription} --resource-group {one.resource_group} --profile-name {one.profile}"
+        )
+
+    def look(self) -> Iterator[str]:
+        """Yield how it is looked at; the answer goes to a file."""
+        how = f"az network traffic-manager endpoint list {self.profile} --output table"
+        yield f"asked {shlex.quote(f'look where {self.name} points, and write it down: {how}')}"
+        yield f'echo "written down by who looked" >"$WORK/{self.name}.seen"'
+
+    def sound(self, site: str) -> Iterator[str]:
+        """Yield what has to be so if it points at ``site``."""
+        what = f"go on only if of {self.name} the endpoint {self.one.sites[site]}, and no other, is enabled"
+        yield f"asked {shlex.quote(what)}"
+
+    def found(self) -> Iterator[str]:
+        """Yield nothing: people have written it down."""
+        yield from ()
+
+    def shut(self) -> Iterator[str]:
+        """Yield what points it at nobody."""
+        yield f"asked {shlex.quote(f'point {self.name} at nobody: {self._do({})}')}"
+
+    def drain(self, site: str, seconds: int) -> Iterator[str]:
+        """Yield nothing: whom it has sent to ``site`` nobody can ask."""
+        yield from ()
+
+    def open(self, site: str) -> Iterator[str]:
+        """Yield what points it at ``site``."""
+        yield f"asked {shlex.quote(f'point {self.name} at {site}: {self._do({site})}')}"
+
+    def back(self) -> Iterator[str]:
+        """Yield what points it where it pointed."""
+        yield f"asked {shlex.quote(f'point {self.name} where it pointed, as you wrote it down')}"
+
+    def _do(self, sites: Collection[str]) -> str:
+        """Return what enables the endpoints of ``sites``, and first disables the others."""
+        wanted = {one: "Enabled" if site in sites else "Disabled" for site, one in self.one.sites.items()}
+        return "; ".join(
+            f"az network traffic-manager endpoint update {self.profile} -t TYPE -n {name} --endpoint-status {status}"
+            for name, status in sorted(wanted.items(), key=lambda found: found[1])
+        )
+
+
 def front(name: str, director: Director) -> Front:
     """Return the lines for a director, by its kind."""
-    return ByAdmin(name, director) if isinstance(director, Caddy) else ByPeople(name, director)
+    match director:
+        case Caddy():
+            return ByAdmin(name, director)
+        case TrafficManager():
+            return ByPortal(name, director)
+        case HAProxy() | Dns():
+            return ByPeople(name, director)

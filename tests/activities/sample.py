@@ -100,6 +100,10 @@ def estate(host: Host = HOST) -> dict[str, Any]:
         "nobody": "sorry.example.org", "key": {"name": "recovery", "secret": "/etc/dr/tsig"},
         "resolvers": ["192.0.2.1:53"], "url": "http://192.0.2.9",
     }  # fmt: skip
+    found["directors"]["azure"] = {
+        "kind": "traffic-manager", "subscription": "11111111-2222-3333-4444-555555555555", "resource_group": "shop",
+        "profile": "orders", "sites": {"north": "to-north", "south": "to-south"}, "url": "http://192.0.2.9",
+    }  # fmt: skip
     return found
 
 

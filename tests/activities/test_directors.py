@@ -8,7 +8,7 @@ from activities.dns_director import Recorded, RecordSeen
 from activities.pointing import Pointing, Sighted
 from tests.activities.sample import SYSTEMS, moving
 
-SITES = moving(systems=(*SYSTEMS, "edge", "shop"))
+SITES = moving(systems=(*SYSTEMS, "edge", "shop", "azure"))
 PROXY = Sighted(pointed=Pointing(at="site", site="north"))
 
 
@@ -28,13 +28,27 @@ def record(ttl: int, usual: int) -> RecordSeen:
 def test_kind_has_its_own_steps(name: str, seen: str, point: str, drained: str, waits: tuple[str, int]) -> None:
     look, looked = SITES.seen_by(name)
     act, spec = SITES.point(name, "south")
-    wait, waited = SITES.drain(name)
+    drain = SITES.drain(name)
+    assert drain is not None
+    wait, waited = drain
     assert (look.name, act.name, wait.name) == (seen, point, drained)
     assert looked.system == spec.system == waited.system == name
     told = waited.model_dump()
     assert (told["site"], told.get("seconds", told.get("most"))) == waits
     assert issubclass(act.state_type, Pointing)
     assert spec.model_dump()["site"] == "south"
+
+
+def test_profile_of_azure_is_seen_pointed_and_awaited_and_nobody_is_drained() -> None:
+    azure = SITES.front("azure")
+    assert (azure.seen()[0].name, azure.point("south")[0].name) == ("traffic_manager.seen", "traffic_manager.point")
+    assert azure.point("")[1].model_dump()["site"] == ""
+    assert azure.drained("north", 10) is None
+    told = azure.told("south")
+    assert told is not None
+    assert (told[0].name, told[1].model_dump()["site"]) == ("traffic_manager.healthy", "south")
+    assert azure.keep_for(5) is None
+    assert issubclass(azure.point("south")[0].state_type, Pointing)
 
 
 def test_only_what_clients_keep_is_kept_shorter() -> None:
@@ -51,5 +65,7 @@ def test_ttl_is_only_ever_lowered(ttl: int, usual: int, lowered: int) -> None:
 
 
 def test_secret_is_in_no_step() -> None:
-    specs = [SITES.seen_by("shop")[1], SITES.point("shop", "")[1], SITES.drain("shop")[1]]
+    drain = SITES.drain("shop")
+    assert drain is not None
+    specs = [SITES.seen_by("shop")[1], SITES.point("shop", "")[1], drain[1]]
     assert {spec.model_dump()["key"]["secret"] for spec in specs} == {"/etc/dr/tsig"}

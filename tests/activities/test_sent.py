@@ -219,7 +219,7 @@ def of_sites(at: HostAt, owner: str) -> dict[str, Any]:
 def of_edge(sites: Sites) -> dict[str, Any]:
     """Return the specs about an HAProxy on the host."""
     steps = [sites.seen_by("edge"), sites.point("edge", "south"), sites.front("edge").drained("north", 0)]
-    return {step.name: spec for step, spec in steps}
+    return {step.name: spec for step, spec in filter(None, steps)}
 
 
 def of_snapshots(store: StoreAt, owner: str) -> dict[str, Any]:
