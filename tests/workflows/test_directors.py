@@ -1,11 +1,11 @@
-"""An estate with three directors, Caddy, HAProxy and DNS: all of them are moved in one activation, or go back."""
+"""An estate with four directors, Caddy, HAProxy, DNS and Azure: all of them are moved in one activation, or go back."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,10 @@ import yaml
 
 from activities.serving import Request, serves
 from lab import ledger
+from lab.azure import GROUP, SUBSCRIPTION
 from lab.estate import Lab
 from lab.place import runner
+from tests.azures import Cloud, cloud
 from tests.haproxies import HAProxy, haproxy
 from tests.knots import NOBODY, NORTH, SOUTH, Knot, Unbound, running
 from tests.labs import lab_apart
@@ -33,12 +35,13 @@ RECORDS = {"north": NORTH, "south": SOUTH}
 
 @dataclass
 class Fronts:
-    """A lab behind three directors."""
+    """A lab behind four directors."""
 
     lab: Lab
     edge: HAProxy
     knot: Knot
     cache: Unbound
+    azure: Cloud
     catalogs: Path
 
     def points(self) -> dict[str, object]:
@@ -48,24 +51,27 @@ class Fronts:
             "edge": [name for name, bits in self.edge.servers().items() if not bits & 1],
             "kept": [name for name, bits in (self.edge.kept() or {}).items() if not bits & 1],
             "www": self.knot.records()["shop A"],
+            "azure": [name for name, (status, _) in self.azure.shares().items() if status == "Enabled"],
         }
 
     def at(self, site: str) -> dict[str, object]:
         """Return the same for all at one site, once the TTL is restored."""
-        return {"front": site, "edge": [site], "kept": [site], "www": [f"{USUAL} {RECORDS[site]}"]}
+        www = [f"{USUAL} {RECORDS[site]}"]
+        return {"front": site, "edge": [site], "kept": [site], "www": www, "azure": [site]}
 
 
-@pytest.fixture(scope="module")
-def fronts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronts]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fronts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fronts]:
     with lab_apart() as lab, tempfile.TemporaryDirectory(prefix="edge-") as folder:
         lab.up(south=True, rate=30)
         knot = Knot(tmp_path_factory.mktemp("knot"), ttl=USUAL)
         cache = Unbound(tmp_path_factory.mktemp("cache"), knot)
         at = {site: lab.sites[site].port("orders") for site in RECORDS}
         with haproxy(Path(folder), runner(), at) as edge, running(knot), running(cache):
-            catalogs = tmp_path_factory.mktemp("catalogs")
-            author(catalogs / "lab", lab, edge, knot, cache)
-            yield Fronts(lab, edge, knot, cache, catalogs)
+            async with cloud(tmp_path_factory.mktemp("azure")) as azure:
+                catalogs = tmp_path_factory.mktemp("catalogs")
+                author(catalogs / "lab", lab, edge, knot, cache, azure)
+                yield Fronts(lab, edge, knot, cache, azure, catalogs)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -74,8 +80,8 @@ async def engine(fronts: Fronts) -> AsyncIterator[Running]:
         yield found
 
 
-def author(folder: Path, lab: Lab, edge: HAProxy, knot: Knot, cache: Unbound) -> None:
-    """Write the lab's catalog with two directors more."""
+def author(folder: Path, lab: Lab, edge: HAProxy, knot: Knot, cache: Unbound, azure: Cloud) -> None:
+    """Write the lab's catalog with three directors more."""
     shutil.copytree(ROOT / "runbooks" / "lab", folder)
     estate = yaml.safe_load((folder / "estate.yaml").read_text())
     estate["directors"]["edge"] = {
@@ -88,12 +94,17 @@ def author(folder: Path, lab: Lab, edge: HAProxy, knot: Knot, cache: Unbound) ->
         "sites": RECORDS, "nobody": NOBODY, "key": {"name": "recovery", "secret": f"{knot.folder}/recovery.key"},
         "ttl": LOWERED, "resolvers": [knot.address, cache.address], "url": lab.director.url,
     }  # fmt: skip
+    estate["directors"]["azure"] = {
+        "kind": "traffic-manager", "subscription": SUBSCRIPTION, "resource_group": GROUP, "endpoint": azure.endpoint,
+        "ca": str(azure.ca), "profile": "front", "sites": {site: f"{site}-ep" for site in RECORDS},
+        "url": lab.director.url,
+    }  # fmt: skip
     estate["safety"] = estate.get("safety", {}) | {"trust_isolation": True}
     (folder / "estate.yaml").write_text(yaml.safe_dump(estate))
     for file in folder.glob("*.yaml"):
         runbook = yaml.safe_load(file.read_text())
         if "front" in runbook.get("systems", ()):
-            runbook["systems"] += ["edge", "www"]
+            runbook["systems"] += ["edge", "www", "azure"]
             file.write_text(yaml.safe_dump(runbook))
 
 
@@ -133,7 +144,7 @@ async def test_all_go_back_where_one_cannot_be_moved(fronts: Fronts, engine: Run
     fronts.knot.tell("TXT", '"A broken"', name="_recovery.shop")
     held = await recovery.until("hold", 60)
     assert "not as a recovery wrote it" in str(held.hold)
-    assert fronts.points() == {"front": "nowhere", "edge": [], "kept": [], "www": [f"{LOWERED} {NORTH}"]}
+    assert fronts.points() == {"front": "nowhere", "edge": [], "kept": [], "www": [f"{LOWERED} {NORTH}"], "azure": []}
     fronts.knot.tell("TXT", *(text.partition(" ")[2] for text in lowered or ()), name="_recovery.shop", ttl=0)
     await recovery.resolve("compensate")
     report = await recovery.ended(120)
@@ -157,6 +168,7 @@ async def test_there_and_back(fronts: Fronts, engine: Running) -> None:
         assert figures[f"resolvers of www that send clients to {site}"] == 2
         assert figures["resolvers of www that send clients to nobody"] == 2
         assert figures["requests through edge that were answered well"] == 20, figures
+        assert figures[f"{site} as the monitor of azure sees it"] == "Online"
         assert fronts.cache.ask() == [RECORDS[site]]
         fronts.edge.kill()
         fronts.edge.start()
