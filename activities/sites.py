@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec, known, missing
 from activities.directors import Act, Front, Look
+from activities.machines import MachineSpec, run_machine
 from activities.pointing import Sighted
-from activities.services import AwaitReady, ServiceAt, ServicesSpec
+from activities.services import AwaitReady, ServiceAt, ServicesSpec, run_services
 from activities.serving import Request
 from activities.sessions import Comparison
 from activities.site_checks import CheckAsked
@@ -23,7 +24,7 @@ from activities.switching import PairSpec
 from recovery.models import Wire
 from recovery.safety import Change, Known, Rules, after, frozen, refusals
 from runbooks.procedures.data_center_activation import Check, Parameters
-from runbooks.schema import DIRECTOR, Database, Director, Host, Service, Store
+from runbooks.schema import DIRECTOR, Database, Director, Host, Machine, Service, Store
 
 NEEDED = 256 * 1024
 """KiB that a site has free before it becomes the primary: log piles up while the other one is away."""
@@ -80,10 +81,10 @@ class Attestation(Wire):
 
 
 class Boot(NamedTuple):
-    """A service to be started, the services that it waits ``after``, and how it is seen to be ready."""
+    """A service or machine to be started, those that it waits ``after``, and how it is seen to be ready."""
 
     name: str
-    start: ServicesSpec
+    start: Act
     after: tuple[str, ...]
     ready: AwaitReady | None
 
@@ -102,6 +103,8 @@ class Sites:
         databases: dict[str, Database] = named("databases", Database)
         stores: dict[str, Store] = named("stores", Store)
         self.services: dict[str, Service] = named("services", Service)
+        self._machines = {name: Machine.model_validate(one) for name, one in estate.get("machines", {}).items()}
+        self._systems = systems
         self.directors: dict[str, Director] = {
             name: DIRECTOR.validate_python(one) for name, one in estate["directors"].items() if name in systems
         }
@@ -162,25 +165,30 @@ class Sites:
             levels.append(ready or left)  # a circle starts at once
         return [self._services(level, wanted=True) for level in levels]
 
-    def free(self) -> list[str]:
-        """Return the services of the new site that need nothing: they may start while no database is open yet."""
-        return [
-            name for name, one in sorted(self.services.items()) if self._site(one.host) == self.new and not one.after
-        ]
+    def free(self) -> list[Boot]:
+        """Return what of the new site needs nothing, machines among it: that may start before a database is open."""
+        needs = {name: one.after for name, one in self.services.items()}
+        return [one for one in self.boots(self.new) if not needs.get(one.name)]
 
-    def starts(self, names: Iterable[str]) -> list[ServicesSpec]:
-        """Return how each of these is started."""
-        return [self._services([name], wanted=True) for name in names]
+    def machines(self, site: str) -> list[MachineSpec]:
+        """Return how the machines of ``site`` are started."""
+        own = [name for name, one in sorted(self._machines.items()) if name in self._systems and one.site == site]
+        return [MachineSpec.of(name, self._machines, "running") for name in own]
+
+    def awake(self, level: ServicesSpec, asleep: Collection[str]) -> ServicesSpec:
+        """Return what of a level can be looked at: not what needs a machine that is ``asleep``, for it runs on that."""
+        seen = tuple(one for one in level.services if not set(self.services[one.name].after) & set(asleep))
+        return level.model_copy(update={"services": seen})
 
     def boots(self, site: str) -> list[Boot]:
-        """Return how the services of ``site`` are started, and what each waits for; in a circle they do not wait."""
-        order: dict[str, Boot] = {}
+        """Return how machines and services of ``site`` are started, and what each waits for; none in a circle."""
+        order = {one.system: Boot(one.system, (run_machine, one), (), None) for one in self.machines(site)}
         for level in self.levels(site):
             before = order.keys()
             order |= {
                 one.name: Boot(
                     name=one.name,
-                    start=level.model_copy(update={"system": one.name, "services": (one,)}),
+                    start=(run_services, level.model_copy(update={"system": one.name, "services": (one,)})),
                     after=tuple(sorted(before & set(self.services[one.name].after))),
                     ready=AwaitReady(system=one.name, service=one) if one.ready else None,
                 )

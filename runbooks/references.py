@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runbooks.schema import Configuration, Database, Dns, Estate, HAProxy, Service, Store
+from runbooks.schema import Configuration, Database, Dns, Estate, HAProxy, Machine, Service, Store
 
 SYSTEMS = ("databases", "stores", "services", "directors", "machines", "configurations")
 
@@ -81,12 +81,14 @@ def _peers(estate: Estate, kind: str, systems: Mapping[str, Database] | Mapping[
 
 
 def _site(estate: Estate, system: Any) -> str | None:
+    if isinstance(system, Machine):
+        return str(system.site)
     host = estate.hosts.get(system.host)
     return host.site if host else None
 
 
 def _needs(estate: Estate) -> Iterator[str]:
-    systems = {**estate.databases, **estate.stores, **estate.services}
+    systems = {**estate.databases, **estate.stores, **estate.services, **estate.machines}
     for name, service in estate.services.items():
         for needed in service.after:
             if needed not in systems:

@@ -218,9 +218,10 @@ class Store(Authored):
 class Service(Authored):
     """A program on a host that ``start``, ``stop`` and ``status`` (exit code 0: it runs) are commands for, run by sh.
 
-    ``after`` names the services, databases and stores of its site that it needs to start; one that needs nothing may
-    start while its database takes no writes yet. ``ready`` ends with 0 once it serves those that need it, for which
-    they wait ``within`` at most; without it they wait for ``start`` alone. ``url`` answers 200 when it serves.
+    ``after`` names the services, machines, databases and stores of its site that it needs to start; one that needs
+    nothing may start while its database takes no writes yet. ``ready`` ends with 0 once it serves those that need it,
+    for which they wait ``within`` at most; without it they wait for ``start`` alone. ``url`` answers 200 when it
+    serves.
     """
 
     host: Name

@@ -13,6 +13,7 @@ from activities import losses
 from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, caught_up, look_at_database
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.losses import Lost
+from activities.machines import Powered, run_machine
 from activities.pointing import Pointing, Sighted
 from activities.services import Running, await_ready, run_services
 from activities.serving import Served, serves
@@ -33,7 +34,7 @@ from workflows.sessions import prove_sessions
 from workflows.site_validation import validate
 
 NO_DATABASE = DatabaseSeen()
-NO_DIRECTOR, UNKNOWN = Sighted(pointed=Pointing()), Running()
+NO_DIRECTOR, UNKNOWN, NO_MACHINE = Sighted(pointed=Pointing()), Running(), Powered()
 """What stands in a check for what could not be seen."""
 LOOKS = 3
 """How often everything is looked at while it is watched."""
@@ -109,7 +110,7 @@ class DataCenterActivation(Procedure[Parameters]):
 
         shut = workflow.now()
         reached = await self._promote_without(sites, lost, reached)
-        await self._serve(sites, sites.free())
+        await self._serve(sites, [one.name for one in sites.free()])
         await self._let_in(sites, shut)
         proven = reached is not None
         self.delivered(f"fence of {sites.old}", "proven" if proven else "isolated: no director points there")
@@ -159,7 +160,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *map(keep, sites.databases),
             *(self.do(promote_standby, sites.of_new(pair), once=partial(ready, pair)) for pair in sites.databases),
             *(self.do(promote_store, sites.promotes(two), once=apart.wait) for two in sites.stores),
-            *(self.do(run_services, level) for level in sites.starts(sites.free())),
+            *(self.do(*one.start) for one in sites.free()),
         )
         return fenced[0]
 
@@ -246,8 +247,17 @@ class DataCenterActivation(Procedure[Parameters]):
         stores: dict[str, Replication] = {}
         for store in (one for two in sites.stores for one in (two.old, two.new)):
             stores[store.name] = await self.glance(look_at_store, sites.store(store), instead=NOBODY)
+        asleep: set[str] = set()
+        for machine in sites.machines(sites.new):
+            step = f"see whether {machine.system} runs"
+            power = await self.glance(run_machine, machine, step, instead=NO_MACHINE)
+            unseen |= {machine.system} if power is NO_MACHINE else set()
+            asleep |= set() if power.running else {machine.system}
         runs: dict[str, bool] = {}
         for level in [*sites.levels(sites.old), *sites.levels(sites.new)]:
+            runs |= {one.name: False for one in level.services}
+            if not (level := sites.awake(level, asleep)).services:
+                continue
             names = run_services.names(level)
             run = await self.glance(run_services, level, f"see whether {names} run", instead=UNKNOWN)
             runs |= run.running
@@ -314,7 +324,7 @@ class DataCenterActivation(Procedure[Parameters]):
                 for needed in one.after:
                     await ready[needed].wait()
                 if one.name not in running:
-                    await self.do(run_services, one.start)
+                    await self.do(*one.start)
                 if one.ready is not None:
                     await self.prove(await_ready, one.ready)
             finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from activities.services import run_services
 from activities.site_checks import CheckAsked, MakesCheck, make_check
 from activities.sites import Attestation, Sites
 from activities.switching import promote_standby
@@ -58,7 +57,7 @@ def by_steps(sites: Sites, report: Report) -> dict[Check, str]:
     steps: dict[Check, list[str]] = {
         "database": [promote_standby.title(sites.of_new(pair)) for pair in sites.databases],
         "application services": [
-            *(run_services.title(one.start) for one in sites.boots(sites.new)),
+            *(act.title(spec) for act, spec in (one.start for one in sites.boots(sites.new))),
             *(f"see {request.system} ready to serve" for request in sites.health()),
         ],
         "load balancer": [f"point {name} at {sites.new}" for name in sites.directors],

@@ -261,7 +261,11 @@ class Page:
             )
 
     def starts(self) -> Iterator[str]:
-        """Yield what starts the services of the new site, and sees them ready."""
+        """Yield what starts machines and services of the new site, and sees them ready."""
+        for machine in self.sites.machines(self.sites.new):
+            at = machine.at
+            how = f"az vm start --subscription {at.subscription} -g {at.resource_group} -n {at.name}"
+            yield f"asked {shlex.quote(f'start the machine {machine.system}, and wait until it runs: {how}')}"
         for level in self.sites.levels(self.sites.new):
             yield from _run(level)
         for request in self.sites.health():

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from recovery.models import Authored, Name, Text
 from runbooks.schema import Estate
 
-SYSTEMS = ("databases", "stores", "services", "directors")
+SYSTEMS = ("databases", "stores", "services", "directors", "machines")
 ESTATE = ("sites", "hosts", *SYSTEMS, "safety")
 PLANNED, LOSS, FENCE = "switch over", "accept the loss", "answer for the fence"
 ATTEST = "attest the site"

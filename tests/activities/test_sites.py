@@ -287,8 +287,30 @@ def test_each_service_waits_for_what_it_needs_alone(
     given["services"] = {name: one | {"after": needs} for name, needs in after.items()}
     boots = sites(given, systems=(*SYSTEMS[:4], *after, "front")).boots("south")
     assert {boot.name: boot.after for boot in boots} == waits
-    assert all([one.name for one in boot.start.services] == [boot.name] for boot in boots)
+    assert [[one["name"] for one in boot.start[1].model_dump()["services"]] for boot in boots] == [
+        [b.name] for b in boots
+    ]
     assert all(boot.ready is None for boot in boots)
+
+
+def test_machines_are_started_before_what_needs_them_and_only_those_that_are_named() -> None:
+    given = estate()
+    one = {"subscription": "11111111-2222-3333-4444-555555555555", "resource_group": "shop"}
+    given["machines"] = {
+        name: one | {"name": name, "site": site} for name, site in (("vm", "south"), ("other", "south"), ("old", "north"))
+    }
+    given["services"]["mail-south"]["after"] = ["vm"]
+    move = sites(given, systems=(*SYSTEMS, "vm", "old"))
+    assert {boot.name: (boot.start[0].name, boot.after) for boot in move.boots("south")} == {
+        "vm": ("azure.machine", ()),
+        "mail-south": ("services.run", ("vm",)),
+        "api-south": ("services.run", ("mail-south",)),
+    }
+    assert [boot.name for boot in move.free()] == ["vm"]
+    first = move.levels("south")[0]
+    assert [one.name for one in first.services] == ["mail-south"]
+    assert move.awake(first, {"vm"}).services == ()
+    assert move.awake(first, set()) == first
 
 
 def test_what_tells_whether_a_service_is_ready_is_waited_for() -> None:
