@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -238,6 +239,13 @@ async def test_look_tells_whether_a_restart_keeps_it(edge: HAProxy, host: HostAt
 async def test_director_that_is_down_is_tried_again(edge: HAProxy, host: HostAt) -> None:
     edge.kill()
     with pytest.raises(Transient, match="does it run"):
+        await point_backend.observe(edge.point(host))
+
+
+async def test_director_that_hangs_is_tried_again(edge: HAProxy, host: HostAt) -> None:
+    assert edge.process is not None
+    edge.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(Transient, match="says nothing"):
         await point_backend.observe(edge.point(host))
 
 
