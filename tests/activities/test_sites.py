@@ -297,7 +297,8 @@ def test_machines_are_started_before_what_needs_them_and_only_those_that_are_nam
     given = estate()
     one = {"subscription": "11111111-2222-3333-4444-555555555555", "resource_group": "shop"}
     given["machines"] = {
-        name: one | {"name": name, "site": site} for name, site in (("vm", "south"), ("other", "south"), ("old", "north"))
+        name: one | {"name": name, "site": site}
+        for name, site in (("vm", "south"), ("other", "south"), ("old", "north"))
     }
     given["services"]["mail-south"]["after"] = ["vm"]
     move = sites(given, systems=(*SYSTEMS, "vm", "old"))
