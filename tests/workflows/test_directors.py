@@ -1,4 +1,4 @@
-"""An estate with four directors, Caddy, HAProxy, DNS and Azure: all of them are moved in one activation, or go back."""
+"""An estate with four directors, Caddy, HAProxy, DNS and Azure, and a machine there: moved at once, or all go back."""
 
 from __future__ import annotations
 
@@ -99,12 +99,19 @@ def author(folder: Path, lab: Lab, edge: HAProxy, knot: Knot, cache: Unbound, az
         "ca": str(azure.ca), "profile": "front", "sites": {site: f"{site}-ep" for site in RECORDS},
         "url": lab.director.url,
     }  # fmt: skip
+    estate["machines"] = {
+        "vm": {
+            "site": "south", "subscription": SUBSCRIPTION, "resource_group": GROUP, "endpoint": azure.endpoint,
+            "ca": str(azure.ca), "name": "orders",
+        }
+    }  # fmt: skip
+    estate["services"]["orders-app-south"]["after"] = ["vm"]
     estate["safety"] = estate.get("safety", {}) | {"trust_isolation": True}
     (folder / "estate.yaml").write_text(yaml.safe_dump(estate))
     for file in folder.glob("*.yaml"):
         runbook = yaml.safe_load(file.read_text())
         if "front" in runbook.get("systems", ()):
-            runbook["systems"] += ["edge", "www", "azure"]
+            runbook["systems"] += ["edge", "www", "azure", "vm"]
             file.write_text(yaml.safe_dump(runbook))
 
 
@@ -169,6 +176,7 @@ async def test_there_and_back(fronts: Fronts, engine: Running) -> None:
         assert figures["resolvers of www that send clients to nobody"] == 2
         assert figures["requests through edge that were answered well"] == 20, figures
         assert figures[f"{site} as the monitor of azure sees it"] == "Online"
+        assert (fronts.azure.orders.power, fronts.azure.orders.starts) == ("running", 1)
         assert fronts.cache.ask() == [RECORDS[site]]
         fronts.edge.kill()
         fronts.edge.start()
