@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import json
 import math
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -281,6 +282,10 @@ def _not_let_in(at: AzureAt, parent: str, short: str) -> RecoveryError:
         return Refused(
             f"{parent}.subscription: Azure does not take the token of this worker ({short}), nor a new one; see that"
             " its identity belongs to the subscription's tenant, and its clock is right"
+        )
+    if os.environ.get("IDENTITY_ENDPOINT") or os.environ.get("MSI_ENDPOINT"):
+        return Transient(
+            f"{parent}: who gives out tokens for this worker's identity (IDENTITY_ENDPOINT) does not do so now"
         )
     return Refused(
         f"{parent}: azure-identity finds nobody on this worker to log in as; give it a managed or workload identity, or"

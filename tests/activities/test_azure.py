@@ -385,6 +385,16 @@ async def test_worker_without_an_identity_says_what_it_needs(arm: Cloud, monkeyp
     await azure.close()
 
 
+async def test_identity_that_does_not_answer_is_asked_again(arm: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    await azure.close()
+    monkeypatch.setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:9/token")
+    with pytest.raises(Transient, match=r"machines\.orders: who gives out tokens .* does not do so now"):
+        await run_machine.observe(arm.run())
+    monkeypatch.undo()
+    await azure.close()
+    assert (await run_machine.observe(arm.run())).machines
+
+
 UUID = "99999999-9999-9999-9999-999999999999"
 WRONG: dict[str, tuple[dict[str, Any], type[RecoveryError], str]] = {
     "subscription": ({"subscription": UUID}, Invalid, r"machines\.orders\.subscription: Azure has none of this name"),
