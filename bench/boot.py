@@ -6,7 +6,6 @@ own, drawn with a seed; each needs three of the layer before it.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import shutil
@@ -16,16 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from temporalio.client import Client
 
 from bench.restore import worker
-from bench.switch import lab_apart
+from bench.switch import activated, lab_apart
 from lab.estate import Lab
 from lab.place import SITES, write_private
 from recovery.connection import connect
 from recovery.embedded import Keeper
-from recovery.models import Decision, Start
-from recovery.report import Report
 from recovery.settings import Settings
 
 SYSTEMS, LAYERS, NEEDS, SEED = 100, 5, 3, 20261129
@@ -57,7 +53,7 @@ async def measure() -> dict[str, object]:
                 working = worker({**variables, "RECOVERY_SITE": site})
                 stack.callback(working.wait)
                 stack.callback(working.terminate)
-            report = await _activated(client)
+            report = await activated(client, SITES[1])
     lines = [line for line in report.steps if line.title.split(" ")[1].startswith("system-")]
     took = (max(line.ended for line in lines) - min(line.began for line in lines)).total_seconds()
     path = critical(times, needs)
@@ -112,22 +108,3 @@ def _catalogs(lab: Lab, times: Mapping[str, float], needs: Mapping[str, list[str
     runbook["systems"] += list(times)
     file.write_text(yaml.safe_dump(runbook))
     return catalogs
-
-
-async def _activated(client: Client) -> Report:
-    start = Start(runbook="lab/activate-south", reason="bench", parameters={"watch": "PT0S"})
-    handle = await client.start_workflow(
-        "DataCenterActivation", start, id="lab/orders", task_queue="recovery", result_type=Report
-    )
-    while True:
-        report: Report = await handle.query("status", result_type=Report)
-        if report.outcome != "running":
-            raise RuntimeError(report.failure)
-        if report.phase.startswith("gate"):
-            break
-        await asyncio.sleep(0.2)
-    gate = report.gates[0]
-    decision = Decision(gate=gate.gate, by="bob", plan=gate.plan, evidence=gate.evidence)
-    await handle.execute_update("decide", decision)
-    found: Report = await handle.result()
-    return found

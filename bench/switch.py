@@ -140,10 +140,17 @@ def run(site: Site, *words: str) -> str:
 
 
 async def _engine(client: Client, lab: Lab) -> float:
-    new = other(lab.primary.place.site)
-    start = Start(runbook=f"lab/activate-{new}", reason="bench", parameters={"watch": "PT0S"})
     began = await asyncio.to_thread(_settled, lab)
-    handle = await client.start_workflow("DataCenterActivation", start, id="lab/orders", task_queue="recovery")
+    await activated(client, other(lab.primary.place.site))
+    return await asyncio.to_thread(_refused, lab, began)
+
+
+async def activated(client: Client, site: str) -> Report:
+    """Activate a site of the lab, approved as soon as people are asked; raises RuntimeError where it fails before."""
+    start = Start(runbook=f"lab/activate-{site}", reason="bench", parameters={"watch": "PT0S"})
+    handle = await client.start_workflow(
+        "DataCenterActivation", start, id="lab/orders", task_queue="recovery", result_type=Report
+    )
     while True:
         report: Report = await handle.query("status", result_type=Report)
         if report.outcome not in ("running", "recovered"):
@@ -154,8 +161,7 @@ async def _engine(client: Client, lab: Lab) -> float:
     gate = report.gates[0]
     decision = Decision(gate=gate.gate, by="bob", plan=gate.plan, evidence=gate.evidence)
     await handle.execute_update("decide", decision)
-    await handle.result()
-    return await asyncio.to_thread(_refused, lab, began)
+    return await handle.result()
 
 
 def _settled(lab: Lab) -> datetime:
