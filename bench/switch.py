@@ -161,7 +161,8 @@ async def activated(client: Client, site: str) -> Report:
     gate = report.gates[0]
     decision = Decision(gate=gate.gate, by="bob", plan=gate.plan, evidence=gate.evidence)
     await handle.execute_update("decide", decision)
-    return await handle.result()
+    found: Report = await handle.result()
+    return found
 
 
 def _settled(lab: Lab) -> datetime:
