@@ -1,5 +1,6 @@
 """Free TCP ports that a lab keeps for as long as it exists."""
 
+import os
 import random
 import socket
 import time
@@ -9,17 +10,25 @@ from collections.abc import Iterable
 # is ours while its server is down must not be taken by some client meanwhile.
 FIRST, LAST = 15000, 30000
 ADDRESS = "127.0.0.1"
+_given: set[int] = set()
+"""Ports that this process has chosen before: who has them may not listen there yet, or just not now."""
 
 
 def choose(names: Iterable[str], taken: Iterable[int] = ()) -> dict[str, int]:
-    """Return a free port for each name, none of those that are taken. Raises OSError when none is found."""
+    """Return a free port for each name, none of those that are taken. Raises OSError when none is found.
+
+    RECOVERY_LAB_PORTS is from where to where they are looked for (15000-30000): processes that choose at the same time
+    each need a range of their own.
+    """
+    first, last = map(int, os.environ.get("RECOVERY_LAB_PORTS", f"{FIRST}-{LAST}").split("-"))
     chosen: dict[str, int] = {}
-    used = set(taken)
+    used = set(taken) | _given
     for name in names:
-        tries = (random.randrange(FIRST, LAST) for _ in range(200))
+        tries = (random.randrange(first, last) for _ in range(500))
         port = next((port for port in tries if port not in used and _free(port)), None)
         if port is None:
-            raise OSError(f"no free port between {FIRST} and {LAST}")
+            raise OSError(f"no free port between {first} and {last}")
+        _given.add(port)
         chosen[name] = port
         used.add(port)
     return chosen

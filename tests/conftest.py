@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lab import ports
 from lab.estate import Lab
 from lab.kubernetes import Kubernetes
 from tests.clusters import control_plane
@@ -35,6 +36,9 @@ SEED = os.environ.get("RECOVERY_TEST_SEED") or _of_this_tree()
 os.environ["RECOVERY_TEST_SEED"] = SEED  # so that processes that share out the tests (pytest -n 2) draw the same
 LONG = ("tests/matrix/", "tests/ui/", "tests/workflows/", "tests/console/")
 PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = (ports.LAST - ports.FIRST) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+# A copy's port is used late: what another process has chosen meanwhile must not listen there.
+os.environ["RECOVERY_LAB_PORTS"] = "{}-{}".format(*(ports.FIRST + PORTS * at for at in (PROCESS, PROCESS + 1)))
 
 
 def pytest_report_header() -> str:

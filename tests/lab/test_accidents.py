@@ -14,6 +14,8 @@ from lab.kinds import Kind
 from lab.place import LabError, runner
 from tests.labs import RATE
 
+pytestmark = pytest.mark.drawn
+
 Wait = Callable[[float, Callable[[], object]], None]
 FreshLab = Callable[[], Lab]
 

@@ -17,6 +17,8 @@ from lab.place import LabError, environment, runner
 from lab.postgres import Postgres
 from tests.lab.pairs import ask, http, on_host, replayed
 
+pytestmark = pytest.mark.drawn
+
 Wait = Callable[[float, Callable[[], object]], None]
 FreshLab = Callable[[], Lab]
 
