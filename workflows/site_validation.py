@@ -38,7 +38,7 @@ async def validate(recovery: Procedure[Any], sites: Sites) -> None:
         shown = [f"{name}: {told(seen[name])}" if name in seen else "" for name in CHECKS]
         nobody = [f"{name}: nobody checks it" for name in CHECKS if name not in seen and name not in attest]
         evidence = Attestation(
-            at_stake=f"who approves attests for {sites.new}: {', '.join(attest)}",
+            at_stake=f"who approves attests for {sites.new}: {'; '.join(attest.values())}",
             in_words=(*(f"{name}: {what}" for name, what in attest.items()), *filter(None, shown), *nobody),
         )
         await recovery.gate(ATTEST, evidence, then=f"{sites.new} is declared recovered")

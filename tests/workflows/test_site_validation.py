@@ -100,6 +100,8 @@ async def test_site_is_booted_in_order_and_checked_by_steps_commands_requests_an
     (folder / "patched").touch()
     await recovery.resolve("retry")
     report = await recovery.until("gate: attest the site")
+    stake = report.gates[-1].shown[0]["at_stake"]
+    assert stake == "who approves attests for south: both feeds of the south hall are up, and it is below 27 °C"
     shown = "\n".join(report.gates[-1].shown[0]["in_words"])
     assert "power and cooling: both feeds of the south hall are up, and it is below 27 °C" in shown
     assert "network: proven: south-db: 2 uplinks" in shown
