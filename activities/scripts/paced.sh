@@ -56,10 +56,13 @@ throttled() { # as paced, in a shell of its own: the command is stopped for a pa
             full=$((${full:-$((limit * 250))} / 2)) # it does something else, or not enough to be seen
         fi
         [ "${full:-0}" -gt 0 ] || full=1
+        [ "$full" -le 4000000 ] || full=4000000 # what ran on before it could be stopped looks faster than any storage
         [ "$rest" -ge 100 ] && evens=$rest || evens=100 # by when what was too much, or too little, is made up for
         wanted=$((limit + spare * 100 / evens)) # a second
         [ "$wanted" -gt 0 ] || wanted=0
         share=$((wanted * 100000 / full))
+        # What it did before it could be stopped may look too fast for any share; what never runs never shows its speed.
+        [ "$share" -gt 0 ] || [ "$wanted" = 0 ] || share=1
         [ "$share" -le 100000 ] || share=100000
     done
     wait "$command"
