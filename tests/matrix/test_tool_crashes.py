@@ -38,6 +38,7 @@ class Replaced:
     found: Tooled
     turns: Turns
     before: dict[str, str] = field(default_factory=dict)
+    jobs: list[str] = field(default_factory=list)
     timeline: int = 0
     rows: tuple[int, ...] = ()
     run: str = ""
@@ -50,6 +51,7 @@ class Replaced:
         target = await found.final(await asyncio.to_thread(found.commit))
         self.rows = tuple(found.numbers())
         await asyncio.to_thread(found.commit, 2)
+        self.jobs = names(found.lab.place.jobs)
         self.before, self.timeline = await asyncio.to_thread(found.backups), found.timeline()
         report, recovery = await self.turns.conducted(lambda: found.start(self.turns.engine, target), cells, 240)
         self.run = str(recovery.handle.result_run_id)
@@ -64,7 +66,7 @@ class Replaced:
         assert {name: now.pop(name, None) for name in self.before} == self.before
         assert list(now.values()) == [f"recovery tools/orders@{self.run}"]
         assert f"{self.timeline + 1:08X}.history" in found.archived(self.timeline + 1)
-        assert names(found.lab.place.jobs) == []
+        assert names(found.lab.place.jobs) == self.jobs
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
