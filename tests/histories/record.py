@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from lab import ledger
 from lab.estate import Lab
 from lab.repository import Repository, Version
 from tests.copies import drop_all
+from tests.fronts import fronts
 from tests.matrix.two_sites import session_store
 from tests.recovery.test_undoing import reset
 from tests.running import ROOT, Recovery, Running, eventually, running
@@ -301,8 +303,22 @@ def engine_lab(engine: Running) -> Lab:
 
 
 Scene = Callable[[Running], Awaitable[Recovery]]
+
+
+def furnished(scene: Scene) -> Scene:
+    """Return a scene of the same outcome for a lab that has all that a lab can have."""
+
+    async def played(engine: Running) -> Recovery:
+        return await scene(engine)
+
+    outcome, _, story = scene.__name__.partition("_")
+    played.__name__ = f"{outcome}_furnished_{story}"
+    return played
+
+
 SWITCHES: tuple[Scene, ...] = (recovered_switched, compensated_switched)
 LOSSES: tuple[Scene, ...] = (recovered_taken_over, recovered_fenced, recovered_home)
+FURNISHED: tuple[tuple[Scene, ...], ...] = tuple(tuple(map(furnished, scenes)) for scenes in (SWITCHES, LOSSES))
 SESSIONS: tuple[Scene, ...] = (checked_sessions, recovered_reattached, recovered_restored, recovered_promoted)
 ROLLBACKS: tuple[Scene, ...] = (recovered_rolled_back, compensated_rolled_back)
 VERIFICATIONS: tuple[Scene, ...] = (verified, failed_unproven)
@@ -330,13 +346,15 @@ def _named(scene: Scene) -> str:
 
 async def record(scenes: Sequence[Scene], south: bool) -> None:
     """Play ``scenes``, one after the other, in a lab of one site or of both, each with a worker of its own."""
+    more = any(scene in known for known in FURNISHED for scene in scenes)
     folder = Path(tempfile.mkdtemp(prefix="histories-"))
     folder.chmod(0o755)  # the lab's servers run as another user under root
     lab = Lab(folder / "lab", folder / "state")
     try:
         lab.up(south=south)
         await eventually(lambda: len(ledger.acknowledged(lab.place.load)) > 400, "four seconds of orders")
-        async with running(lab, RECOVERY_SITE="north" if south else "") as engine:
+        at = {"RECOVERY_SITE": "north" if south else ""}
+        async with _catalogs(lab, folder, more) as own, running(lab, None, True, **at, **own) as engine:
             second = replace(engine, process=None, environment={**engine.environment, "RECOVERY_SITE": "south"})
             if south:
                 second.start_worker()
@@ -351,6 +369,17 @@ async def record(scenes: Sequence[Scene], south: bool) -> None:
         shutil.rmtree(folder)
 
 
+@contextlib.asynccontextmanager
+async def _catalogs(lab: Lab, folder: Path, more: bool) -> AsyncIterator[dict[str, str]]:
+    """Run what a lab can have besides, if ``more`` is wanted; yield where the catalog is that has it."""
+    if not more:
+        yield {}
+        return
+    async with fronts(lab, folder / "fronts", usual=2) as found:
+        found.author(folder / "catalogs" / "lab")
+        yield {"RECOVERY_CATALOGS": str(folder / "catalogs")}
+
+
 async def _play(scene: Scene, engine: Running) -> None:
     recovery = await scene(engine)
     report = await recovery.ended(180)
@@ -362,7 +391,7 @@ async def _play(scene: Scene, engine: Running) -> None:
 
 async def main(names: Sequence[str]) -> None:
     """Write ``<outcome>[-<story>].json`` beside this file for every scene, or for those of these names."""
-    alone, both = (SCENES, VERIFICATIONS), (SWITCHES, LOSSES, SESSIONS, ROLLBACKS)
+    alone, both = (SCENES, VERIFICATIONS), (SWITCHES, LOSSES, SESSIONS, ROLLBACKS, *FURNISHED)
     for scenes, south in (*((some, False) for some in alone), *((some, True) for some in both)):
         if wanted := [scene for scene in scenes if not names or _named(scene) in names]:
             await record(wanted, south)

@@ -258,10 +258,10 @@ class Round:
 
     async def stands(self) -> None:
         """Assert that everything is as it was, with clients in."""
-        wanted = two_sites.proper(self.lab, self.old, self.field.at_first or {})
+        wanted = self.field.proper(self.old)
 
         async def wrong() -> dict[str, object]:
-            return two_sites.differs(wanted, await asyncio.to_thread(two_sites.shown, self.lab))
+            return two_sites.differs(wanted, await asyncio.to_thread(self.field.shown))
 
         async def right() -> bool:
             return not await wrong()

@@ -95,6 +95,17 @@ class Pitch:
         """Write the catalog of its recoveries."""
         return catalog(folder)
 
+    async def furnish(self, until: AsyncExitStack, folder: Path, catalogs: Path) -> None:
+        """Run what the lab has besides, ``until`` it is taken down, and write that into the catalog."""
+
+    def shown(self) -> dict[str, object]:
+        """Return all that a recovery changes, and all that it must leave as it was."""
+        return two_sites.shown(self.lab)
+
+    def proper(self, where: str) -> dict[str, object]:
+        """Return what there has to be where ``where`` is active."""
+        return two_sites.proper(self.lab, where, self.at_first or {})
+
     async def ready(self) -> None:
         """Have the lab up, and a worker at each site."""
         if self._open is not None:
@@ -107,7 +118,8 @@ class Pitch:
         self._open = AsyncExitStack()
         self._lab = self._open.enter_context(lab_apart())
         await asyncio.to_thread(self._lab.up, south=True, rate=self.rate)
-        self.at_first = await asyncio.to_thread(two_sites.shown, self._lab)
+        await self.furnish(self._open, own, catalogs)
+        self.at_first = await asyncio.to_thread(self.shown)
         given = {"HURT_PLAN": self._plan, "FAILING": self._failing, "RECOVERY_CATALOGS": catalogs}
         more = {name: str(path) for name, path in given.items()}
         found = await self._open.enter_async_context(running(self._lab, None, False, **more))
@@ -238,10 +250,10 @@ class Match:
     async def stands(self, where: str, promotions: int | None) -> None:
         """Assert that ``where`` is active, after so many promotions (None: as many as went back again)."""
         lab = self.lab
-        wanted = two_sites.proper(lab, where, self.pitch.at_first or {})
+        wanted = self.pitch.proper(where)
 
         async def wrong() -> dict[str, object]:
-            return two_sites.differs(wanted, await asyncio.to_thread(two_sites.shown, lab))
+            return two_sites.differs(wanted, await asyncio.to_thread(self.pitch.shown))
 
         async def right() -> bool:
             return not await wrong()

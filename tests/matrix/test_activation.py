@@ -15,20 +15,25 @@ from temporalio.service import RPCError
 
 from lab import ledger
 from lab.place import SITES
+from tests.conftest import SEED
 from tests.matrix.answers import Recorded, cells, held, through
 from tests.matrix.cells import POINTS
+from tests.matrix.furnished import Furnished
 from tests.matrix.pitch import PATIENCE, Pitch, decided, same_way, steps
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SKIPPABLE = re.compile("validate-|see-the-last-request-|see-.*-ready-")
+POINTED = re.compile(r"point-(\w+)-at-nobody\.apply")
 SAMPLE = 1
+PARTS = 8
+"""Of a matrix: each takes some minutes by itself."""
 SWITCHES = 10
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pitch(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pitch]:
-    found = Pitch(tmp_path_factory.mktemp("pitch"))
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[Pitch, Furnished])
+async def pitch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pitch]:
+    found: Pitch = request.param(tmp_path_factory.mktemp("pitch"))
     yield found
     await found.close()
 
@@ -43,12 +48,19 @@ class Usual:
         """Return its steps for who is told of failures."""
         names = tuple(name for name in self.ways[new] if name.endswith((".observe", ".apply")))
         skippable = tuple(name for name in names if SKIPPABLE.match(name))
-        return Recorded("activate", names, f"point front at {new}", "point front at nobody", skippable)
+        first = self.first(new)  # of several directors
+        return Recorded("activate", names, f"point {first} at {new}", f"point {first} at nobody", skippable)
+
+    def first(self, new: str) -> str:
+        """Return the director that is pointed first."""
+        pointed = (POINTED.fullmatch(name) for name in self.ways[new])
+        return next(found[1] for found in pointed if found)
 
     def seconds(self) -> float:
         """Return how long the steps took together that come before the point of no return."""
         way = list(self.ways["south"].items())
-        commit = next(at for at, (name, _) in enumerate(way) if name == "point-front-at-south.apply")
+        commits = f"point-{self.first('south')}-at-south.apply"
+        commit = next(at for at, (name, _) in enumerate(way) if name == commits)
         return sum(seconds for _, seconds in way[:commit])
 
 
@@ -110,10 +122,11 @@ async def test_killed_worker_switches_all_the_same(
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("part", range(PARTS))
 async def test_worker_killed_anywhere_switches_all_the_same(
-    pitch: Pitch, usual: Usual, chance: random.Random, subtests: pytest.Subtests
+    pitch: Pitch, usual: Usual, part: int, subtests: pytest.Subtests
 ) -> None:
-    await crash_all(pitch, usual, matrix(usual, chance), subtests)
+    await crash_all(pitch, usual, matrix(usual, random.Random(f"{SEED}/switches"))[part::PARTS], subtests)
 
 
 async def crash_all(pitch: Pitch, usual: Usual, crashes: Sequence[Crash], subtests: pytest.Subtests) -> None:
@@ -155,10 +168,11 @@ async def test_failed_step_and_its_answer_agree_with_both_sites(
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("part", range(PARTS))
 async def test_every_failed_step_and_every_answer_agree_with_both_sites(
-    pitch: Pitch, usual: Usual, subtests: pytest.Subtests
+    pitch: Pitch, usual: Usual, part: int, subtests: pytest.Subtests
 ) -> None:
-    await fail_all(pitch, usual, range(len(cells(usual.recorded("south")))), subtests)
+    await fail_all(pitch, usual, range(len(cells(usual.recorded("south"))))[part::PARTS], subtests)
 
 
 # --- cancelled ---------------------------------------------------------------------------------------------

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,103 +12,38 @@ import yaml
 
 from activities.serving import Request, serves
 from lab import ledger
-from lab.azure import GROUP, SUBSCRIPTION
 from lab.estate import Lab
-from lab.place import runner
-from tests.azures import Cloud, cloud
-from tests.haproxies import HAProxy, haproxy
-from tests.knots import NOBODY, NORTH, SOUTH, Knot, Unbound, running
+from tests.fronts import LOWERED, MACHINES, RECORDS, Fronts
+from tests.fronts import fronts as before
+from tests.knots import NORTH, SOUTH
 from tests.labs import lab_apart
-from tests.running import ROOT, Running, eventually
+from tests.running import Running, eventually
 from tests.switches import activate, at_both_sites
 from tests.workflows.test_take_over import decided
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
-USUAL, LOWERED = 6, 1
-"""Seconds for which the record is kept, outside of recoveries and while one lasts."""
-RECORDS = {"north": NORTH, "south": SOUTH}
-
-
-@dataclass
-class Fronts:
-    """A lab behind four directors."""
-
-    lab: Lab
-    edge: HAProxy
-    knot: Knot
-    cache: Unbound
-    azure: Cloud
-    catalogs: Path
-
-    def points(self) -> dict[str, object]:
-        """Return where each director points, as it shows itself, with the record's TTL."""
-        return {
-            "front": self.lab.director.site(),
-            "edge": [name for name, bits in self.edge.servers().items() if not bits & 1],
-            "kept": [name for name, bits in (self.edge.kept() or {}).items() if not bits & 1],
-            "www": self.knot.records()["shop A"],
-            "azure": [name for name, (status, _) in self.azure.shares().items() if status == "Enabled"],
-        }
-
-    def at(self, site: str) -> dict[str, object]:
-        """Return the same for all at one site, once the TTL is restored."""
-        www = [f"{USUAL} {RECORDS[site]}"]
-        return {"front": site, "edge": [site], "kept": [site], "www": www, "azure": [site]}
+USUAL = 6
+"""Seconds for which the record is kept outside of recoveries."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def fronts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fronts]:
-    with lab_apart() as lab, tempfile.TemporaryDirectory(prefix="edge-") as folder:
+    with lab_apart() as lab:
         lab.up(south=True, rate=30)
-        knot = Knot(tmp_path_factory.mktemp("knot"), ttl=USUAL)
-        cache = Unbound(tmp_path_factory.mktemp("cache"), knot)
-        at = {site: lab.sites[site].port("orders") for site in RECORDS}
-        with haproxy(Path(folder), runner(), at) as edge, running(knot), running(cache):
-            async with cloud(tmp_path_factory.mktemp("azure")) as azure:
-                catalogs = tmp_path_factory.mktemp("catalogs")
-                author(catalogs / "lab", lab, edge, knot, cache, azure)
-                yield Fronts(lab, edge, knot, cache, azure, catalogs)
+        async with before(lab, tmp_path_factory.mktemp("fronts"), USUAL) as found:
+            yield found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(fronts: Fronts) -> AsyncIterator[Running]:
-    async with at_both_sites(fronts.lab, RECOVERY_CATALOGS=str(fronts.catalogs)) as found:
-        yield found
-
-
-def author(folder: Path, lab: Lab, edge: HAProxy, knot: Knot, cache: Unbound, azure: Cloud) -> None:
-    """Write the lab's catalog with three directors more."""
-    shutil.copytree(ROOT / "runbooks" / "lab", folder)
-    estate = yaml.safe_load((folder / "estate.yaml").read_text())
-    estate["directors"]["edge"] = {
-        "kind": "haproxy", "host": "south-db", "socket": f"{edge.folder}/admin.sock", "backend": "orders",
-        "sites": {site: site for site in RECORDS}, "state": str(edge.state),
-        "configuration": f"{edge.folder}/haproxy.cfg", "url": edge.url,
-    }  # fmt: skip
-    estate["directors"]["www"] = {
-        "kind": "dns", "server": knot.address, "zone": "example.test", "record": "shop.example.test",
-        "sites": RECORDS, "nobody": NOBODY, "key": {"name": "recovery", "secret": f"{knot.folder}/recovery.key"},
-        "ttl": LOWERED, "resolvers": [knot.address, cache.address], "url": lab.director.url,
-    }  # fmt: skip
-    estate["directors"]["azure"] = {
-        "kind": "traffic-manager", "subscription": SUBSCRIPTION, "resource_group": GROUP, "endpoint": azure.endpoint,
-        "ca": str(azure.ca), "profile": "front", "sites": {site: f"{site}-ep" for site in RECORDS},
-        "url": lab.director.url,
-    }  # fmt: skip
-    estate["machines"] = {
-        "vm": {
-            "site": "south", "subscription": SUBSCRIPTION, "resource_group": GROUP, "endpoint": azure.endpoint,
-            "ca": str(azure.ca), "name": "orders",
-        }
-    }  # fmt: skip
-    estate["services"]["orders-app-south"]["after"] = ["vm"]
+async def engine(fronts: Fronts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    catalogs = tmp_path_factory.mktemp("catalogs")
+    fronts.author(catalogs / "lab")
+    file = catalogs / "lab" / "estate.yaml"
+    estate = yaml.safe_load(file.read_text())
     estate["safety"] = estate.get("safety", {}) | {"trust_isolation": True}
-    (folder / "estate.yaml").write_text(yaml.safe_dump(estate))
-    for file in folder.glob("*.yaml"):
-        runbook = yaml.safe_load(file.read_text())
-        if "front" in runbook.get("systems", ()):
-            runbook["systems"] += ["edge", "www", "azure", "vm"]
-            file.write_text(yaml.safe_dump(runbook))
+    file.write_text(yaml.safe_dump(estate))
+    async with at_both_sites(fronts.lab, RECOVERY_CATALOGS=str(catalogs)) as found:
+        yield found
 
 
 async def taken(lab: Lab) -> None:
@@ -156,8 +87,7 @@ async def test_all_go_back_where_one_cannot_be_moved(fronts: Fronts, engine: Run
     await recovery.resolve("compensate")
     report = await recovery.ended(120)
     assert report.outcome == "compensated", (report.failure, report.residual)
-    assert {**fronts.points(), "kept": None} == {**fronts.at("north"), "kept": None}
-    assert fronts.edge.kept() is None  # as it was
+    assert fronts.points() == fronts.at("north")
     await taken(fronts.lab)
 
 
@@ -176,7 +106,8 @@ async def test_there_and_back(fronts: Fronts, engine: Running) -> None:
         assert figures["resolvers of www that send clients to nobody"] == 2
         assert figures["requests through edge that were answered well"] == 20, figures
         assert figures[f"{site} as the monitor of azure sees it"] == "Online"
-        assert (fronts.azure.orders.power, fronts.azure.orders.starts) == ("running", 1)
+        machine = fronts.azure.machines[MACHINES[site]]
+        assert (machine.power, machine.starts) == ("running", 1)
         assert fronts.cache.ask() == [RECORDS[site]]
         fronts.edge.kill()
         fronts.edge.start()
