@@ -39,10 +39,10 @@ MARKED = "_recovery"
 LOST = (OSError, EOFError, TimeoutError, dns.exception.Timeout)
 CHANGED = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
 """How a server says that a prerequisite does not hold."""
-for _kind in ("A", "AAAA", "CNAME", "TXT"):
-    # Else the class is imported when it is needed first: where that is in a workflow's sandbox, as a copy of its own,
+for _type, _text in (("A", "192.0.2.1"), ("AAAA", "2001:db8::1"), ("CNAME", "example."), ("TXT", "x")):
+    # Else its class is imported when it is needed first: where that is in a workflow's sandbox, as a copy of its own,
     # which is then no record to any activity of this worker.
-    dns.rdata.get_rdata_class(dns.rdataclass.IN, dns.rdatatype.from_text(_kind))
+    dns.rdataset.from_text("IN", _type, 0, _text)
 
 
 class KeyAt(Wire):
