@@ -23,7 +23,9 @@ from tests.matrix.pitch import PATIENCE, Pitch, decided, same_way, steps
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SKIPPABLE = re.compile("validate-|see-the-last-request-|see-.*-ready-")
+SKIPPABLE = re.compile(
+    "validate-|see-the-last-(request|session)-|see-.*-ready-|see-resolvers-|see-(north|south)-well-at-"
+)
 POINTED = re.compile(r"point-(\w+)-at-nobody\.apply")
 SAMPLE = 1
 PARTS = 8
