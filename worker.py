@@ -35,10 +35,11 @@ from activities.last_proven import last_proven, published
 from activities.machines import run_machine
 from activities.manifest_compare import compare_manifests
 from activities.manifests import apply_manifests
+from activities.nodes import drain_nodes, look_at_nodes
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
 from activities.redundancy import archive, base_backup
-from activities.returning import returns, store_returns
+from activities.returning import cluster_returns, returns, store_returns
 from activities.revision_commands import tell
 from activities.rolling_back import record, roll_back
 from activities.rollouts import rolled_out
@@ -58,6 +59,8 @@ from activities.stores import caught_up, look_at_store
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
 from activities.takeovers import read_record
 from activities.traffic_manager import healthy, point_traffic, see_traffic
+from activities.workload_looks import await_workload, look_at_workload, sight_workload
+from activities.workloads import scale_workload
 from recovery.actions import Action, Probe
 from recovery.connection import NotReachable, connect
 from recovery.embedded import Keeper
@@ -89,6 +92,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
     holdings, unarchived, last_proven, await_ready, make_check, see_traffic, healthy,
     look_at_backend, backend_drained, look_at_record, resolves,
+    look_at_workload, sight_workload, await_workload, cluster_returns, look_at_nodes,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
@@ -96,7 +100,7 @@ ACTIONS: Sequence[Action[Any, Any]] = (
     promote_standby, follow, forget_role, export_divergence, keep_sessions,
     read_snapshot, put_sessions, forget_before,
     roll_back, put_files, tell, record, apply_manifests, run_machine, point_traffic,
-    point_backend, point_record, set_ttl,
+    point_backend, point_record, set_ttl, scale_workload, drain_nodes,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

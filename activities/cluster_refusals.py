@@ -53,6 +53,14 @@ class Owned(NamedTuple):
     manager: str
 
 
+class Guarded(Transient):
+    """A PodDisruptionBudget does not let a pod go now. Temporal carries it as Transient."""
+
+    def __init__(self, message: str) -> None:
+        """Say which."""
+        ApplicationError.__init__(self, message, type=Transient.__name__)
+
+
 class Conflict(Transient):
     """The object has changed since it was read; or, with ``owned``, others own what was to be written.
 
@@ -73,9 +81,11 @@ def of(cluster: str, method: str, path: str, status: int, told: Mapping[str, Any
     if status == 404:
         return Missing(f"{where}: {_shown(said)}" if "namespaces" in said else f"{where} is not there")
     if status in (401, 403):
-        return _denied(cluster, method, path, status, said)
+        return _denied(cluster, method, path, status, told)
     if status in (400, 422) or any(word in said for word in UNFIT):
         return Invalid(f"{where}: {_faults(told, said)}")
+    if status == 429 and "DisruptionBudget" in _reasons(told):
+        return Guarded(f"{cluster}: a PodDisruptionBudget does not let a pod go now")
     if status in BUSY:
         return Transient(f"the API server of {cluster} answers {status} to {VERBS.get(method, method)} {_object(path)}")
     return Refused(f"{where}: the API server answers {status}")
@@ -95,7 +105,12 @@ def _conflict(where: str, told: Mapping[str, Any]) -> Conflict:
     return Conflict(f"{where} has changed since it was read")
 
 
-def _denied(cluster: str, method: str, path: str, status: int, said: str) -> Refused:
+def _reasons(told: Mapping[str, Any]) -> list[str]:
+    return [str(cause.get("reason", "")) for cause in (told.get("details") or {}).get("causes") or ()]
+
+
+def _denied(cluster: str, method: str, path: str, status: int, told: Mapping[str, Any]) -> Refused:
+    said = str(told.get("message", ""))
     if status == 401:
         return Refused(f"{cluster} does not know who this worker is: see user in its kubeconfig, the token may be over")
     known, found = DENIED.search(said), PLACE.search(path)
@@ -103,6 +118,8 @@ def _denied(cluster: str, method: str, path: str, status: int, said: str) -> Ref
     resource = known["resource"] if known else found["resource"] if found else path
     namespace = found["namespace"] if found and found["namespace"] else ""
     place = f"in namespace {namespace}" if namespace else "in the cluster"
+    if "NamespaceTerminating" in _reasons(told):
+        return Refused(f"{cluster}: namespace {namespace} is being deleted; wait for its end, then have it made anew")
     if not known and said:  # a quota, or a webhook: what it says is for people, and may hold values
         return Refused(
             f"{cluster} forbids {verb} of {resource} {place} by a policy; see its admission rules and quotas"

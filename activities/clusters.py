@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -114,13 +114,35 @@ async def resource(at: ClusterAt, version: str, kind: str) -> Resource:
 async def allowed(at: ClusterAt, verb: str, version: str, where: Resource, namespace: str) -> bool:
     """Tell whether this worker may do something with a kind of object; nothing is changed by asking."""
     group = version.rpartition("/")[0]
-    asked = {"verb": verb, "group": group, "resource": where.plural}
+    plural, _, part = where.plural.partition("/")
+    asked = {"verb": verb, "group": group, "resource": plural, **({"subresource": part} if part else {})}
     if where.namespaced:
         asked["namespace"] = namespace
     review = {"kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     said = await ask(at, "POST", path, {"apiVersion": "authorization.k8s.io/v1", **review})
     return bool(said.get("status", {}).get("allowed"))
+
+
+async def forbidden(at: ClusterAt, verbs: Iterable[str], version: str, plural: str, namespace: str = "") -> list[str]:
+    """Return which of the verbs this worker may not use on objects of a kind; in all namespaces without one."""
+    group, asked = version.rpartition("/")[0], tuple(verbs)
+    where = Resource(f"/apis/{version}" if group else f"/api/{version}", plural, bool(namespace))
+    may = await asyncio.gather(*(allowed(at, verb, version, where, namespace) for verb in asked))
+    return [verb for verb, can in zip(asked, may, strict=True) if not can]
+
+
+async def namespace_faults(at: ClusterAt, namespace: str) -> list[str]:
+    """Return what is wrong with a namespace, as far as this worker may look at it."""
+    try:
+        found = await ask(at, "GET", f"/api/v1/namespaces/{namespace}")
+    except Missing:
+        return [f"{at.name} has no namespace {namespace}"]
+    except Refused:  # it may not look at namespaces; what is asked of them tells
+        return []
+    if found.get("status", {}).get("phase") == "Terminating":
+        return [f"{at.name}: namespace {namespace} is being deleted; wait for its end, then have it made anew"]
+    return []
 
 
 async def _discover(at: ClusterAt, version: str) -> dict[str, Resource]:

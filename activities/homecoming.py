@@ -16,6 +16,7 @@ from activities.sites import NEEDED, Pair, Sites, Stores
 from activities.store_roles import CLOSED, Follow, Unfence
 from activities.stores import Replication
 from activities.takeovers import TakenOver
+from activities.workload_looks import WorkloadSeen
 from recovery.models import Wire
 
 
@@ -30,6 +31,7 @@ class Back(Wire):
     divergences: dict[str, Divergence] = {}
     stores: dict[str, Replication] = {}
     sessions: dict[str, Compared] = {}
+    workloads: dict[str, WorkloadSeen] = {}
     directors: dict[str, Sighted] = {}
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
@@ -109,6 +111,7 @@ def blockers(sites: Sites, found: Back, taken: TakenOver, settled: timedelta, no
         *_recorded(sites, taken, settled, now),
         *(line for pair in sites.databases for line in _database(pair, found)),
         *(line for two in sites.stores for line in _store(two, found)),
+        *(fault for seen in found.workloads.values() for fault in seen.faults),
         *(
             f"{name}: does not point at {sites.old} alone, which is said to serve; see who takes the clients"
             for name, seen in found.directors.items()

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from activities.databases import DatabaseSeen
+from activities.nodes import NodesSeen
 from activities.pointing import Sighted
 from activities.sightings import Sighting
 from activities.sites import NEEDED, Sites
 from activities.stores import Replication
+from activities.workload_looks import WorkloadSeen
 from recovery.models import Wire
 
 
@@ -20,6 +22,8 @@ class Lost(Wire):
     databases: dict[str, DatabaseSeen] = {}
     stores: dict[str, Replication] = {}
     running: dict[str, bool] = {}
+    workloads: dict[str, WorkloadSeen] = {}
+    nodes: dict[str, NodesSeen] = {}
     directors: dict[str, Sighted] = {}
     halted: str = ""
     at: datetime | None = None
@@ -164,7 +168,7 @@ def fence_at_stake(sites: Sites, lost: Lost) -> FenceAtStake:
             f"Nobody has seen that {sites.old} takes no writes. Whoever approves answers, by name, for that no client"
             f" reaches it until it is fenced: what it took after this would be in nobody's database."
         ),
-        in_words=tuple(_seen(lost)),
+        in_words=(*_seen(lost), *sites.standing(lost.workloads)),
     )
 
 
@@ -184,6 +188,8 @@ def blockers(sites: Sites, lost: Lost, *, turned: bool = False) -> list[str]:
         *([f"the kill switch is on ({lost.halted}); nothing is changed until it is taken away"] if lost.halted else []),
         *(line for pair in sites.databases for line in _database(pair.new.name, lost.databases[pair.new.name])),
         *(line for two in sites.stores for line in _store(two.new.name, lost.stores, turned)),
+        *(fault for seen in lost.nodes.values() for fault in seen.faults),
+        *(line for name, seen in lost.workloads.items() for line in _workload(sites, name, seen, turned)),
         *(
             f"{name}: has no address of {sites.new} in the estate"
             for name, director in sites.directors.items()
@@ -204,6 +210,12 @@ def _database(name: str, seen: DatabaseSeen) -> Iterator[str]:
         yield f"{name}: is {is_}, no standby; only a standby can take over"
     if seen.free is not None and seen.free < NEEDED:
         yield f"{name}: {seen.free // 1024} MiB are free for log, {NEEDED // 1024} are needed; free room"
+
+
+def _workload(sites: Sites, name: str, seen: WorkloadSeen, turned: bool) -> Iterator[str]:
+    yield from seen.faults
+    if not turned:
+        yield from sites.warm(name, seen)
 
 
 def _store(name: str, stores: Mapping[str, Replication], turned: bool) -> Iterator[str]:

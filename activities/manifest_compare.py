@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 
 from activities import cluster_hands, clusters, git
 from activities.applied import body, changes, entries, fields, mark, tree
-from activities.cluster_refusals import Conflict, Missing, Owned
-from activities.clusters import APPLY, ClusterAt, Object
+from activities.cluster_refusals import Conflict, Owned
+from activities.clusters import APPLY, Object
 from activities.git import Source
 from activities.manifest_files import DATA, Manifest, Ref, read
 from activities.manifests import ManifestsAt, Wanted
@@ -19,8 +19,11 @@ from recovery.errors import Invalid, Refused
 from recovery.models import Wire
 
 How = Literal["same", "changed", "new", "extra", "left"]
-NEEDED = (("configmaps", ("get", "create", "update")), ("secrets", ("get", "create", "delete")))
-"""What a recovery writes itself: whose hand was the last, and what was there before."""
+NEEDED = (
+    (cluster_hands.VERSION, cluster_hands.PLURAL, cluster_hands.VERBS, "whose hand was the last"),
+    ("v1", "secrets", ("get", "create", "delete"), "what is kept for an undo"),
+)
+"""What a recovery writes itself."""
 SECRET = "its content differs; that of a Secret is never shown"
 
 
@@ -199,24 +202,11 @@ class _Look:
 async def _denied(spec: CompareSpec) -> list[str]:
     """Return what this worker may not do that every rollback does, and whether the namespace is there at all."""
     at, namespace = spec.target.cluster, spec.target.namespace
-    faults = await _namespace(at, namespace)
-    for plural, verbs in NEEDED:
-        where = clusters.Resource("/api/v1", plural, True)
-        may = await asyncio.gather(*(clusters.allowed(at, verb, "v1", where, namespace) for verb in verbs))
-        if missing := [verb for verb, can in zip(verbs, may, strict=True) if not can]:
-            what = cluster_hands.NAME if plural == "configmaps" else "what is kept for an undo"
+    faults = await clusters.namespace_faults(at, namespace)
+    for version, plural, verbs, what in NEEDED:
+        if missing := await clusters.forbidden(at, verbs, version, plural, namespace):
             faults.append(f"{at.name}: this worker may not {', '.join(missing)} {plural} in {namespace} ({what})")
     return faults
-
-
-async def _namespace(at: ClusterAt, namespace: str) -> list[str]:
-    try:
-        await clusters.ask(at, "GET", f"/api/v1/namespaces/{namespace}")
-    except Missing:
-        return [f"{at.name} has no namespace {namespace}"]
-    except Refused:  # it may not look at namespaces; the dry runs tell
-        return []
-    return []
 
 
 def refs(compared: Compared) -> tuple[Ref, ...]:

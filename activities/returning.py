@@ -1,4 +1,4 @@
-"""Waiting for what is out of reach: a host, or a store on it."""
+"""Waiting for what is out of reach: a host, or a store on it, or a cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from activities import ssh, stores
+from activities import clusters, ssh, stores
+from activities.clusters import ClusterAt
 from activities.ssh import HostAt
 from activities.stores import StoreSpec
 from recovery.actions import Probe, Spec
@@ -80,3 +81,26 @@ class StoreReturns(Waits[StoreSpec]):
 
 
 store_returns = StoreReturns()
+
+
+class ClusterReturn(Spec):
+    """The cluster to wait for."""
+
+    cluster: ClusterAt
+
+
+class ClusterReturns(Waits[ClusterReturn]):
+    """Wait until an API server answers."""
+
+    name = "cluster.returns"
+
+    def title(self, spec: ClusterReturn) -> str:
+        """Say for whom it is waited."""
+        return f"wait for the cluster of {spec.system} to come back"
+
+    async def observe(self, spec: ClusterReturn) -> Returned:
+        """Try it again and again."""
+        return await self._until(lambda: clusters.ask(spec.cluster, "GET", "/version"))
+
+
+cluster_returns = ClusterReturns()

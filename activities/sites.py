@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from activities.clustered import Clustered, nodes_of
 from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec, known, missing
 from activities.directors import Act, Front, Look
 from activities.machines import MachineSpec, run_machine
+from activities.nodes import NodesSeen
 from activities.pointing import Sighted
-from activities.services import AwaitReady, ServiceAt, ServicesSpec, run_services
+from activities.services import AwaitReady, ServiceAt, ServicesSpec, await_ready, run_services
 from activities.serving import Request
 from activities.sessions import Comparison
 from activities.site_checks import CheckAsked
@@ -21,10 +23,11 @@ from activities.store_roles import PromoteSpec, Unfence
 from activities.stores import CatchUp as StoreCatchUp
 from activities.stores import Replication, StoreAt, StoreSpec, alone
 from activities.switching import PairSpec
+from activities.workload_looks import WorkloadSeen, await_workload
 from recovery.models import Wire
 from recovery.safety import Change, Known, Rules, after, frozen, refusals
 from runbooks.procedures.data_center_activation import Check, Parameters
-from runbooks.schema import DIRECTOR, Database, Director, Host, Machine, Service, Store
+from runbooks.schema import DIRECTOR, Database, Director, Host, Machine, Service, Store, Workload
 
 NEEDED = 256 * 1024
 """KiB that a site has free before it becomes the primary: log piles up while the other one is away."""
@@ -61,6 +64,8 @@ class Found(Wire):
     views: dict[str, dict[str, DatabaseSeen]] = {}
     stores: dict[str, Replication] = {}
     running: dict[str, bool] = {}
+    workloads: dict[str, WorkloadSeen] = {}
+    nodes: dict[str, NodesSeen] = {}
     directors: dict[str, Sighted] = {}
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
@@ -81,22 +86,23 @@ class Attestation(Wire):
 
 
 class Boot(NamedTuple):
-    """A service or machine to be started, those that it waits ``after``, and how it is seen to be ready."""
+    """A service, workload or machine to be started, those it waits ``after``, and how it is seen to be ready."""
 
     name: str
     start: Act
     after: tuple[str, ...]
-    ready: AwaitReady | None
+    ready: Look | None
 
 
-class Sites:
+class Sites(Clustered):
     """A move to ``wanted.site``, of the systems that a runbook names."""
 
     def __init__(self, systems: tuple[str, ...], estate: Mapping[str, Any], wanted: Parameters, owner: str) -> None:
         def named(kind: str, model: Any) -> dict[str, Any]:
             return {name: model.model_validate(one) for name, one in estate[kind].items() if name in systems}
 
-        self.wanted, self.owner = wanted, owner
+        super().__init__(systems, estate, owner)
+        self.wanted = wanted
         self.rules = Rules.model_validate(estate.get("safety", {}))
         self.hosts = {name: Host.model_validate(one) for name, one in estate["hosts"].items()}
         self.queues = {name: one["queue"] for name, one in estate["sites"].items() if one.get("queue")}
@@ -158,16 +164,26 @@ class Sites:
 
     def levels(self, site: str) -> list[ServicesSpec]:
         """Return the services of ``site``, those first that others need; those of one level do not need each other."""
-        own = {name: one for name, one in self.services.items() if self._site(one.host) == site}
-        levels: list[list[str]] = []
-        while left := [name for name in sorted(own) if not any(name in level for level in levels)]:
+        services = ([name for name in rank if name in self.services] for rank in self.ranks(site))
+        return [self._services(level, wanted=True) for level in services if level]
+
+    def ranks(self, site: str) -> list[list[str]]:
+        """Return the services and workloads of ``site`` by name, those first that others need."""
+        own = self.serving(site)
+        ranks: list[list[str]] = []
+        while left := [name for name in sorted(own) if not any(name in rank for rank in ranks)]:
             ready = [name for name in left if not set(own[name].after) & set(left)]
-            levels.append(ready or left)  # a circle starts at once
-        return [self._services(level, wanted=True) for level in levels]
+            ranks.append(ready or left)  # a circle starts at once
+        return ranks
+
+    def serving(self, site: str) -> dict[str, Service | Workload]:
+        """Return the services and workloads of ``site``."""
+        services = {name: one for name, one in self.services.items() if self._site(one.host) == site}
+        return services | {name: one for name, one in self.workloads.items() if self.clusters[one.cluster].site == site}
 
     def free(self) -> list[Boot]:
         """Return what of the new site needs nothing, machines among it: that may start before a database is open."""
-        needs = {name: one.after for name, one in self.services.items()}
+        needs = {name: one.after for name, one in self.serving(self.new).items()}
         return [one for one in self.boots(self.new) if not needs.get(one.name)]
 
     def machines(self, site: str) -> list[MachineSpec]:
@@ -181,20 +197,23 @@ class Sites:
         return level.model_copy(update={"services": seen})
 
     def boots(self, site: str) -> list[Boot]:
-        """Return how machines and services of ``site`` are started, and what each waits for; none in a circle."""
+        """Return how all that serves at ``site`` is started, machines first, and what each waits for; no circle."""
         order = {one.system: Boot(one.system, (run_machine, one), (), None) for one in self.machines(site)}
-        for level in self.levels(site):
-            before = order.keys()
-            order |= {
-                one.name: Boot(
-                    name=one.name,
-                    start=(run_services, level.model_copy(update={"system": one.name, "services": (one,)})),
-                    after=tuple(sorted(before & set(self.services[one.name].after))),
-                    ready=AwaitReady(system=one.name, service=one) if one.ready else None,
-                )
-                for one in level.services
-            }
+        order |= {nodes_of(one): Boot(nodes_of(one), self.open(one), (), None) for one in self.drained(site)}
+        for rank in self.ranks(site):
+            order |= {name: self._boot(name, order) for name in rank}
         return list(order.values())
+
+    def _boot(self, name: str, before: Collection[str]) -> Boot:
+        if name in self.workloads:
+            needs = {*self.workloads[name].after, nodes_of(self.workloads[name].cluster)}
+            after = tuple(sorted(set(before) & needs))
+            return Boot(name, self.scale(name, self.workloads[name].replicas), after, (await_workload, self.of(name)))
+        level = self._services([name], wanted=True)
+        (one,) = level.services
+        after = tuple(sorted(set(before) & set(self.services[name].after)))
+        ready = (await_ready, AwaitReady(system=name, service=one)) if one.ready else None
+        return Boot(name, (run_services, level), after, ready)
 
     def _services(self, names: list[str], wanted: bool) -> ServicesSpec:
         services = tuple(
@@ -205,6 +224,18 @@ class Sites:
     def stops(self, site: str = "") -> list[ServicesSpec]:
         """Return the services of ``site`` (the old one) to stop, those first that need others."""
         return [level.model_copy(update={"wanted": False}) for level in reversed(self.levels(site or self.old))]
+
+    def standstill(self, site: str = "") -> list[list[Act]]:
+        """Return how all that serves at ``site`` (the old one) is stopped, those first that need others.
+
+        What stands beside each other does not need each other.
+        """
+        turns: list[list[Act]] = []
+        for rank in reversed(self.ranks(site or self.old)):
+            services = [name for name in rank if name in self.services]
+            stops: list[Act] = [(run_services, self._services(services, wanted=False))] if services else []
+            turns.append([*stops, *(self.scale(name, 0) for name in rank if name in self.workloads)])
+        return turns
 
     def of_new(self, pair: Pair) -> PairSpec:
         """Return how the database at the new site is named in a step."""
@@ -281,13 +312,16 @@ class Sites:
         lacks = {pair.new.name: missing(own[pair.old.name], own[pair.new.name]).left for pair in self.databases}
         lacks |= {pair.new.name: alone(kept[pair.old.name], kept[pair.new.name]) for pair in self.stores}
         clients = {pair.old.name: own[pair.old.name].clients for pair in self.databases}
-        stops, starts = ([one.name for level in levels for one in level.services] for levels in self._turns())
+        stops = [name for rank in reversed(self.ranks(self.old)) for name in rank]
+        starts = [name for rank in self.ranks(self.new) for name in rank]
         return Outlook(
             at_stake=f"{self.new} takes over from {self.old}: nothing is opened there before it has all of {self.old}.",
             in_words=(
                 *(f"{name} lacks {left} bytes of log at this moment" for name, left in sorted(lacks.items())),
                 *(f"{count} sessions are connected to {name}; they are ended" for name, count in clients.items()),
                 f"stopped: {', '.join(stops) or 'nothing'}; started: {', '.join(starts) or 'nothing'}",
+                *self.standing(found.workloads),
+                *self.emptied(found.nodes),
                 f"clients are refused from then on until {self.new} answers; for how long nobody knows before",
                 f"once they are let in at {self.new} nothing is undone: the way home is the same for {self.old}",
                 f"until {self.old} is its replica, {self.new} runs without one",
@@ -300,9 +334,6 @@ class Sites:
             ),
         )
 
-    def _turns(self) -> tuple[list[ServicesSpec], list[ServicesSpec]]:
-        return self.stops(), self.levels(self.new)
-
     def blockers(self, found: Found, now: datetime) -> list[str]:
         """Return everything that stands in the way, each with what to do about it."""
         lines = (
@@ -310,6 +341,7 @@ class Sites:
             *(line for pair in self.databases for line in self._pair(pair, found.views[self.old])),
             *(line for pair in self.stores for line in self._stores(pair, found)),
             *self._services_found(found),
+            *self.hindered(found.workloads, found.nodes),
             *(line for name in self.directors for line in self._director(name, found.directors[name])),
         )
         unsafe = [] if found.unseen & set(found.views[self.old]) else self._unsafe(found)
@@ -323,12 +355,12 @@ class Sites:
     def _unsafe(self, found: Found) -> list[str]:
         """Return what the safety rules say of the whole move: one site is shut, then the other one opened."""
         halted = "; ".join(f"at {site}: {why}" for site, why in found.halted.items() if why)
-        sites = [_known(site, found.views[self.old], self._at(site)) for site in (self.old, self.new)]
+        sites = [_known(site, found.views[self.old], self._named(site)) for site in (self.old, self.new)]
         shut, opened = Change("shut", self.old), Change("open", self.new)
         first = refusals(sites, shut, self.rules, halted)
         return [*first, *refusals(after(sites, shut), opened, self.rules)]
 
-    def _at(self, site: str) -> list[str]:
+    def _named(self, site: str) -> list[str]:
         return [(pair.old if site == self.old else pair.new).name for pair in self.databases]
 
     def _views(self, found: Found) -> Iterator[str]:

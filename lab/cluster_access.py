@@ -26,12 +26,20 @@ CHANGED = {
     "": ["configmaps", "secrets", "services", "serviceaccounts", "persistentvolumeclaims"],
     "apps": ["deployments", "statefulsets", "daemonsets"],
     "autoscaling": ["horizontalpodautoscalers"],
+    "coordination.k8s.io": ["leases"],
     "batch": ["jobs", "cronjobs"],
     "networking.k8s.io": ["ingresses", "networkpolicies"],
     "policy": ["poddisruptionbudgets"],
 }
-SEEN = {"": ["pods", "endpoints", "events"], "apps": ["replicasets"]}
+SEEN = {"": ["namespaces", "pods", "endpoints", "events"], "apps": ["replicasets"]}
 LOOK = ["get", "list", "watch"]
+OF_NODES = (
+    ("", ["nodes"], ["get", "list", "patch"]),
+    ("", ["pods"], ["get", "list"]),
+    ("", ["pods/eviction"], ["create"]),
+    ("policy", ["poddisruptionbudgets"], ["get", "list"]),
+)
+"""What draining needs, of the whole cluster."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +119,12 @@ class Access:
 
 
 def node_ready(access: Access, node: str) -> bool:
-    """Tell whether a node is ready and untainted."""
+    """Tell whether a node is ready and untainted, but for that it is cordoned: that is a recovery's."""
     with suppress(OSError, http.client.HTTPException, ValueError):
         found = access.ask("GET", f"/api/v1/nodes/{node}")
         states = {one["type"]: one["status"] for one in found["status"].get("conditions", ())}
-        return states.get("Ready") == "True" and not found["spec"].get("taints")
+        taints = {one["key"] for one in found["spec"].get("taints") or ()} - {"node.kubernetes.io/unschedulable"}
+        return states.get("Ready") == "True" and not taints
     return False
 
 
@@ -126,18 +135,25 @@ def _seeds() -> Iterator[tuple[str, Answer]]:
     yield roles, _rbac("Role", "recovery", rules=[*_rules(CHANGED, change), *_rules(SEEN, LOOK)])
     yield roles, _rbac("Role", "viewer", rules=[*_rules(CHANGED, LOOK), *_rules(SEEN, LOOK)])
     for user in ("recovery", "viewer"):
-        group = "rbac.authorization.k8s.io"
-        body = _rbac(
-            "RoleBinding",
-            user,
-            roleRef={"apiGroup": group, "kind": "Role", "name": user},
-            subjects=[{"apiGroup": group, "kind": "User", "name": user}],
-        )
-        yield roles.replace("/roles", "/rolebindings"), body
+        yield roles.replace("/roles", "/rolebindings"), _bound("Role", user, user)
+    everywhere = "/apis/rbac.authorization.k8s.io/v1"
+    rules = [{"apiGroups": [group], "resources": names, "verbs": verbs} for group, names, verbs in OF_NODES]
+    yield f"{everywhere}/clusterroles", _rbac("ClusterRole", "recovery-nodes", rules=rules)
+    yield f"{everywhere}/clusterrolebindings", _bound("ClusterRole", "recovery-nodes", "recovery")
+
+
+def _bound(kind: str, role: str, user: str) -> Answer:
+    group = "rbac.authorization.k8s.io"
+    return _rbac(
+        f"{kind}Binding",
+        role,
+        roleRef={"apiGroup": group, "kind": kind, "name": role},
+        subjects=[{"apiGroup": group, "kind": "User", "name": user}],
+    )
 
 
 def _rbac(kind: str, name: str, **more: object) -> Answer:
-    metadata = {"name": name, "namespace": NAMESPACE}
+    metadata = {"name": name} | ({} if kind.startswith("Cluster") else {"namespace": NAMESPACE})
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, **more}
 
 

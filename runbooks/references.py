@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runbooks.schema import Configuration, Database, Dns, Estate, HAProxy, Machine, Service, Store
+from runbooks.schema import Configuration, Database, Dns, Estate, HAProxy, Machine, Service, Store, Workload
 
-SYSTEMS = ("databases", "stores", "services", "directors", "machines", "configurations")
+SYSTEMS = ("databases", "stores", "services", "directors", "machines", "workloads", "configurations")
 
 
 def mismatches(estate: Estate) -> list[str]:
@@ -21,6 +21,7 @@ def mismatches(estate: Estate) -> list[str]:
         *_peers(estate, "databases", estate.databases),
         *_peers(estate, "stores", estate.stores),
         *_needs(estate),
+        *_same(estate),
         *_pointed(estate),
         *_standing_in(estate),
         *_safe(estate),
@@ -30,7 +31,7 @@ def mismatches(estate: Estate) -> list[str]:
 
 def _missing(estate: Estate) -> Iterator[str]:
     named_by = {"databases": ("host", "tier"), "stores": ("host", "tier"), "services": ("host",)}
-    for kind, fields in (named_by | {"machines": ("site", "tier")}).items():
+    for kind, fields in (named_by | {"machines": ("site", "tier"), "workloads": ("cluster",)}).items():
         for name, system in getattr(estate, kind).items():
             for field in fields:
                 named = getattr(system, field)
@@ -83,23 +84,40 @@ def _peers(estate: Estate, kind: str, systems: Mapping[str, Database] | Mapping[
 def _site(estate: Estate, system: Any) -> str | None:
     if isinstance(system, Machine):
         return str(system.site)
+    if isinstance(system, Workload):
+        cluster = estate.clusters.get(system.cluster)
+        return cluster.site if cluster else None
     host = estate.hosts.get(system.host)
     return host.site if host else None
 
 
 def _needs(estate: Estate) -> Iterator[str]:
-    systems = {**estate.databases, **estate.stores, **estate.services, **estate.machines}
-    for name, service in estate.services.items():
-        for needed in service.after:
+    waits: dict[str, Service | Workload] = {**estate.services, **estate.workloads}
+    systems = {**estate.databases, **estate.stores, **waits, **estate.machines}
+    for name, one in waits.items():
+        where = f"{_kind(one)}.{name}.after"
+        for needed in one.after:
             if needed not in systems:
-                yield f"services.{name}.after: the estate has no {needed} that could run before"
-            elif len({_site(estate, systems[needed]), _site(estate, service)} - {None}) > 1:
-                yield f"services.{name}.after: {needed} is at another site"
-    if circle := _circle(estate.services):
-        yield f"services.{circle[0]}.after: goes round in a circle: {' after '.join(circle)}"
+                yield f"{where}: the estate has no {needed} that could run before"
+            elif len({_site(estate, systems[needed]), _site(estate, one)} - {None}) > 1:
+                yield f"{where}: {needed} is at another site"
+    if circle := _circle(waits):
+        yield f"{_kind(waits[circle[0]])}.{circle[0]}.after: goes round in a circle: {' after '.join(circle)}"
 
 
-def _circle(services: Mapping[str, Service]) -> list[str]:
+def _kind(one: Service | Workload) -> str:
+    return "workloads" if isinstance(one, Workload) else "services"
+
+
+def _same(estate: Estate) -> Iterator[str]:
+    seen: dict[tuple[str, ...], str] = {}
+    for name, one in estate.workloads.items():
+        there = (one.cluster, one.namespace, one.kind, one.name)
+        if seen.setdefault(there, name) != name:
+            yield f"workloads.{name}.name: {seen[there]} is the same object; name it once"
+
+
+def _circle(services: Mapping[str, Service | Workload]) -> list[str]:
     """Return services that each wait for the next, the first one again at the end; empty when there are none."""
     left = {name: [needed for needed in service.after if needed in services] for name, service in services.items()}
     while free := [name for name, needs in left.items() if not any(needed in left for needed in needs)]:

@@ -64,6 +64,9 @@ Branch = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_leng
 AzureName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_(][A-Za-z0-9_().-]{0,89}$")]
 """What Azure takes for the name of a resource: one part of a path."""
 
+KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+"""What Kubernetes takes for the name of an object: one part of a path."""
+
 IDENTIFIER = r"(?:[A-Za-z_][A-Za-z0-9_$]*|\"(?:[^\"$\x00-\x1f]|\"\")+\")"
 Column = Annotated[str, Field(pattern=rf"^{IDENTIFIER}$", max_length=130)]
 """As in SQL: a name in double quotes is taken as it is, any other one in lower case."""
@@ -218,10 +221,10 @@ class Store(Authored):
 class Service(Authored):
     """A program on a host that ``start``, ``stop`` and ``status`` (exit code 0: it runs) are commands for, run by sh.
 
-    ``after`` names the services, machines, databases and stores of its site that it needs to start; one that needs
-    nothing may start while its database takes no writes yet. ``ready`` ends with 0 once it serves those that need it,
-    for which they wait ``within`` at most; without it they wait for ``start`` alone. ``url`` answers 200 when it
-    serves.
+    ``after`` names the services, machines, workloads, databases and stores of its site that it needs to start; one
+    that needs nothing may start while its database takes no writes yet. ``ready`` ends with 0 once it serves those that
+    need it, for which they wait ``within`` at most; without it they wait for ``start`` alone. ``url`` answers 200 when
+    it serves.
     """
 
     host: Name
@@ -397,12 +400,47 @@ class Machine(Azure):
     tier: Name | None = None
 
 
+class Drain(Authored):
+    """Which nodes of a cluster are emptied, by a selector of labels (all without one), and how long that may take."""
+
+    nodes: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/=!,() -]*$", max_length=300)] | None = None
+    within: timedelta = Field(default=timedelta(minutes=10), gt=timedelta(0), le=timedelta(hours=1))
+
+
+def _drained(given: Any) -> Any:
+    return {} if given is True else None if given is False else given
+
+
 class Cluster(Authored):
-    """A Kubernetes cluster, reached as ``kubeconfig`` says, a file beside the worker; ``context`` is one of it."""
+    """A Kubernetes cluster, reached as ``kubeconfig`` says, a file beside the worker; ``context`` is one of it.
+
+    With ``drain`` its nodes are cordoned and emptied once another site serves, and opened again before this one does.
+    """
 
     site: Name
     kubeconfig: Path
     context: Name | None = None
+    drain: Annotated[Drain | None, BeforeValidator(_drained)] = None
+
+
+class Workload(Authored):
+    """A workload of a cluster, by its ``name`` there, with as many ``replicas`` while its site is active, else none.
+
+    ``after`` names the services, machines, workloads, databases and stores of its site that it needs to start.
+    ``endpoints`` is a Service of its namespace: each ready pod has to be an address of it, ``within`` that time. With
+    ``restart`` it may run already while its site is not active, and its pods are rolled out anew then, since they hold
+    connections to what was a standby.
+    """
+
+    cluster: Name
+    namespace: KubernetesName
+    kind: Literal["Deployment", "StatefulSet"] = "Deployment"
+    name: KubernetesName
+    replicas: int = Field(ge=1, le=10000)
+    after: tuple[Name, ...] = ()
+    endpoints: KubernetesName | None = None
+    within: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0), le=timedelta(hours=1))
+    restart: bool = False
 
 
 class Files(Authored):
@@ -486,6 +524,7 @@ class Estate(Authored):
     directors: dict[Name, Director] = {}
     machines: dict[Name, Machine] = {}
     clusters: dict[Name, Cluster] = {}
+    workloads: dict[Name, Workload] = {}
     configurations: dict[Name, Configuration] = {}
     tiers: dict[Name, Tier]
     people: dict[Name, Person]

@@ -36,8 +36,9 @@ PLURALS = {
     "PersistentVolumeClaim": f"{CORE}/persistentvolumeclaims", "Deployment": f"{APPS}/deployments",
     "StatefulSet": f"{APPS}/statefulsets", "DaemonSet": f"{APPS}/daemonsets",
     "ReplicaSet": f"{APPS}/replicasets", "Pod": f"{CORE}/pods",
+    "Lease": f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases",
 }  # fmt: skip
-CLEARED = ("Deployment", "StatefulSet", "DaemonSet", "Service", "ConfigMap", "Secret", "PersistentVolumeClaim")
+CLEARED = ("Deployment", "StatefulSet", "DaemonSet", "Service", "ConfigMap", "Secret", "PersistentVolumeClaim", "Lease")
 MADE = ("ReplicaSet", "Pod")
 """What controllers make: their garbage collector is slow on a machine that does much else."""
 
@@ -152,7 +153,7 @@ class Deployed:
             f"{kind}/{one['metadata']['name']}": plain(one)
             for kind in CLEARED
             for one in self.ask("GET", PLURALS[kind])["items"]
-            if one["metadata"]["name"] != "recovery-hands" and not automatic(one)
+            if kind != "Lease" and not automatic(one)
         }
 
     def clear(self) -> None:
@@ -171,6 +172,19 @@ class Deployed:
                     self.ask("PATCH", path, {"metadata": {"finalizers": None}})
                 self.ask("DELETE", f"{path}?gracePeriodSeconds=0")
         return len(names)
+
+
+def through(cluster: Kubernetes, port: int, file: Path, user: str = "recovery") -> ClusterAt:
+    """Return a cluster that is reached at another port: its kubeconfig is written to a file."""
+    text = cluster.kubeconfig(user).read_text()
+    file.write_text(text.replace(f":{cluster.ports['kubernetes']}", f":{port}"))
+    return ClusterAt(name="lab", kubeconfig=str(file), context="lab")
+
+
+def bare_nodes(cluster: Kubernetes, *names: str) -> None:
+    """Register nodes on which nothing ever runs: nobody answers for them."""
+    for name in names:
+        cluster.ask("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
 
 
 def automatic(one: Object) -> bool:

@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 CALM = re.compile(r"tests/matrix/test_(?:cancels|cut_over|cuts|interruptions|kills|takeovers)\.py::.*\[(.+)\]")
 """These compare with an undisturbed run of a procedure, which is dear; the procedure is in their parameters."""
 KUBERNETES = re.compile(
-    r"tests/(activities/test_(clusters|manifests)|workflows/test_cluster_|lab/test_(kubernetes|storefront)|matrix/test_cluster_)"
+    r"tests/(activities/test_(clusters|manifests|workloads|nodes)|workflows/test_cluster_|lab/test_(kubernetes|storefront)|matrix/test_cluster_)"
 )
 """A control plane is there once at a time, not twice."""
 PROCEDURES = ("restore", "replace", "extract")

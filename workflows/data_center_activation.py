@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -14,8 +14,9 @@ from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, caught_
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.losses import Lost
 from activities.machines import Powered, run_machine
+from activities.nodes import NodesSeen, look_at_nodes
 from activities.pointing import Pointing, Sighted
-from activities.services import Running, await_ready, run_services
+from activities.services import Running, run_services
 from activities.serving import Served, serves
 from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
 from activities.sites import Boot, Found, Pair, Sites, Stores
@@ -23,6 +24,7 @@ from activities.store_roles import fence_store, follow_store, promote_store, unf
 from activities.stores import NOBODY, Replication, StoreAt, look_at_store
 from activities.stores import caught_up as store_caught_up
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
+from activities.workload_looks import Serving, WorkloadSeen, look_at_workload, sight_workload
 from recovery.actions import Spec
 from recovery.errors import Fatal
 from recovery.models import Start, digest
@@ -34,7 +36,8 @@ from workflows.sessions import prove_sessions
 from workflows.site_validation import validate
 
 NO_DATABASE = DatabaseSeen()
-NO_DIRECTOR, UNKNOWN, NO_MACHINE = Sighted(pointed=Pointing()), Running(), Powered()
+NO_DIRECTOR, UNKNOWN, NO_MACHINE, NO_WORKLOAD = Sighted(pointed=Pointing()), Running(), Powered(), WorkloadSeen()
+NO_NODES = NodesSeen()
 """What stands in a check for what could not be seen."""
 LOOKS = 3
 """How often everything is looked at while it is watched."""
@@ -78,6 +81,7 @@ class DataCenterActivation(Procedure[Parameters]):
         await self._serve(sites)
         await self._let_in(sites, shut)
         await self._replicate(sites, found)
+        await self._drain(sites)
         await self._watch(sites)
         await lengthen(self, sites, found.directors)
         await validate(self, sites)
@@ -117,6 +121,7 @@ class DataCenterActivation(Procedure[Parameters]):
         self.delivered(f"who fences {sites.old} when it is back", await self.begin("FenceWatch", sites.fence_by))
         for pair in sites.databases:
             self.delivered(f"standby of {pair.new.name}", f"none, until {sites.old} is back")
+        await self._quiet(sites)
         await self._watch(sites)
         await lengthen(self, sites, lost.directors)
         await validate(self, sites)
@@ -164,6 +169,31 @@ class DataCenterActivation(Procedure[Parameters]):
         )
         return fenced[0]
 
+    async def _drain(self, sites: Sites, silent: Collection[str] = ()) -> None:
+        """Empty the nodes of the old site where the estate says so: nothing of it serves any more."""
+        for cluster in sites.drained(sites.old):
+            if cluster in silent:
+                continue
+            spec = sites.nodes(cluster)
+            seen = await self.look(look_at_nodes, spec, f"see which nodes of {cluster} are drained")
+            await self.do(*sites.drain_nodes(cluster, seen))
+
+    async def _quiet(self, sites: Sites) -> None:
+        """Bring what answers of the old site's clusters to stand still; else who watches for that site does it."""
+        names = [name for name in sorted(sites.serving(sites.old)) if name in sites.workloads]
+        if not names:
+            return
+        silent: set[str] = set()
+
+        async def quiet(name: str) -> None:
+            if (await self.look(sight_workload, sites.of(name))).answered:
+                await self.do(*sites.scale(name, 0))
+            else:
+                silent.add(sites.workloads[name].cluster)
+
+        await self.together(*map(quiet, names))
+        await self._drain(sites, silent)
+
     async def _glimpse(self, sites: Sites, pair: Pair, back: dict[str, Sighting]) -> None:
         """See whether a database has come back since it was assessed."""
         spec = Lookout.of(sites.look(pair.old, pair.new), AT_ONCE)
@@ -190,6 +220,8 @@ class DataCenterActivation(Procedure[Parameters]):
         sightings = {vantage: {pair.old.name: Sighting() for pair in sites.databases} for vantage in vantages}
         databases = {pair.new.name: DatabaseSeen() for pair in sites.databases}
         stores = {two.new.name: NOBODY for two in sites.stores}
+        workloads: dict[str, WorkloadSeen] = {}
+        nodes: dict[str, NodesSeen] = {}
         directors = dict.fromkeys(sites.directors, NO_DIRECTOR)
         halted: list[str] = []
         at = workflow.now()
@@ -209,6 +241,12 @@ class DataCenterActivation(Procedure[Parameters]):
         async def store(one: StoreAt) -> None:
             stores[one.name] = await self.look(look_at_store, sites.store(one), queue=own)
 
+        async def workload(name: str) -> None:
+            workloads[name] = await self.look(look_at_workload, sites.of(name), queue=own)
+
+        async def cluster(name: str) -> None:
+            nodes[name] = await self.look(look_at_nodes, sites.nodes(name), queue=own)
+
         async def director(name: str) -> None:
             directors[name] = await self.look(*sites.seen_by(name), queue=own)
 
@@ -217,12 +255,16 @@ class DataCenterActivation(Procedure[Parameters]):
             *(sighted(vantage, queue, pair) for vantage, queue in vantages.items() for pair in sites.databases),
             *(database(pair.new) for pair in sites.databases),
             *(store(two.new) for two in sites.stores),
+            *(workload(name) for name in sites.serving(sites.new) if name in sites.workloads),
+            *(cluster(name) for name in sites.drained(sites.new)),
             *(director(name) for name in sites.directors),
         )
         return Lost(
             sightings=sightings,
             databases=databases,
             stores=stores,
+            workloads=workloads,
+            nodes=nodes,
             directors=directors,
             halted="".join(halted),
             at=at,
@@ -262,14 +304,25 @@ class DataCenterActivation(Procedure[Parameters]):
             run = await self.glance(run_services, level, f"see whether {names} run", instead=UNKNOWN)
             runs |= run.running
             unseen |= {one.name for one in level.services} if run is UNKNOWN else set()
+        workloads = {
+            name: await self.glance(look_at_workload, sites.of(name), instead=NO_WORKLOAD)
+            for name in sorted(sites.workloads)
+        }
+        unseen |= {name for name, workload in workloads.items() if workload is NO_WORKLOAD}
+        nodes = {
+            name: await self.glance(look_at_nodes, sites.nodes(name), instead=NO_NODES)
+            for site in (sites.old, sites.new)
+            for name in sites.drained(site)
+        }
         directors: dict[str, Sighted] = {}
         for name in sites.directors:
             directors[name] = await self.glance(*sites.seen_by(name), instead=NO_DIRECTOR)
         unseen |= {name for name, store_seen in stores.items() if store_seen is NOBODY}
         unseen |= {name for name, pointed in directors.items() if pointed is NO_DIRECTOR}
         return Found(
-            views=views, stores=stores, running=runs, directors=directors, halted=halted, unseen=frozenset(unseen)
-        )
+            views=views, stores=stores, running=runs, workloads=workloads, nodes=nodes, directors=directors,
+            halted=halted, unseen=frozenset(unseen),
+        )  # fmt: skip
 
     async def _shut(self, sites: Sites) -> datetime:
         """Let no client in any more, let those who are in come to an end, and stop what writes."""
@@ -279,9 +332,16 @@ class DataCenterActivation(Procedure[Parameters]):
         for name in sites.directors:
             if drained := sites.drain(name):
                 tell_drained(self, name, await self.prove(*drained))
-        for level in sites.stops():
-            await self.do(run_services, level)
+        await self._stand_still(sites)
         return shut
+
+    async def _stand_still(self, sites: Sites, site: str = "", kept: str = "") -> None:
+        """Stop all that serves at a site (the old one), those first that need others."""
+        for turn in sites.standstill(site):
+            if len(turn) == 1:
+                await self.do(*turn[0], kept=kept)
+            else:
+                await self.together(*(self.do(*act, kept=kept) for act in turn))
 
     async def _move(self, sites: Sites) -> None:
         """Fence what takes writes once its replica has all of it, prove that nothing was left, and promote that."""
@@ -326,7 +386,9 @@ class DataCenterActivation(Procedure[Parameters]):
                 if one.name not in running:
                     await self.do(*one.start)
                 if one.ready is not None:
-                    await self.prove(await_ready, one.ready)
+                    found = await self.prove(*one.ready)
+                    if isinstance(found, Serving):
+                        self.measured(f"pods of {one.name} that serve", found.ready)
             finally:
                 ready[one.name].set()  # where it has failed others begin nothing
 

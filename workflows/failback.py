@@ -28,7 +28,6 @@ from activities.homecoming import (
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.pointing import Pointing, Sighted
 from activities.salvage import Salvaged
-from activities.services import run_services
 from activities.session_keeping import Snapshot, keep_sessions
 from activities.sessions import compare_sessions
 from activities.sites import Pair, Sites, Stores
@@ -36,6 +35,7 @@ from activities.store_roles import follow_store, unfence_store
 from activities.stores import Replication, look_at_store
 from activities.switching import follow, forget_role
 from activities.takeovers import Recorded, TakenOver, read_record
+from activities.workload_looks import WorkloadSeen, look_at_workload
 from recovery.actions import Probe, Spec
 from recovery.errors import Fatal
 from recovery.models import Start, Wire, digest
@@ -111,19 +111,21 @@ class Failback(DataCenterActivation):
             if not ({two.old.name, two.new.name} & unseen or follows(Back(stores=stores), two)):
                 spec_of = strayed(sites, two)
                 sessions[two.new.name] = await first(compare_sessions, spec_of, Compared(), two.new.name)
+        workloads = {
+            name: await first(look_at_workload, sites.of(name), WorkloadSeen(), name) for name in sites.workloads
+        }
         directors: dict[str, Sighted] = {}
         for name in sites.directors:
             directors[name] = await first(*sites.seen_by(name), Sighted(pointed=Pointing()), name)
         found = Back(
-            databases=databases, divergences=divergences, stores=stores, sessions=sessions, directors=directors,
-            halted=halted, unseen=frozenset(unseen),
+            databases=databases, divergences=divergences, stores=stores, sessions=sessions, workloads=workloads,
+            directors=directors, halted=halted, unseen=frozenset(unseen),
         )  # fmt: skip
         return found, taken
 
     async def _export(self, sites: Sites, found: Back) -> dict[str, Salvaged]:
         """Keep what only the lost site has, while nothing of it is overwritten yet, and nothing works on it."""
-        for level in sites.stops(sites.new):  # what came up with the site may not have been there to be stopped
-            await self.do(run_services, level, kept=REBUILT)
+        await self._stand_still(sites, sites.new, REBUILT)  # what came up with it may not have been there to be stopped
         exported: dict[str, Salvaged] = {}
         for pair in sites.databases:
             name = pair.new.name

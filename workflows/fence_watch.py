@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from activities.returning import Return, returns, store_returns
+from activities.nodes import look_at_nodes
+from activities.returning import ClusterReturn, Return, cluster_returns, returns, store_returns
 from activities.services import run_services
 from activities.sites import Sites, Stores
 from activities.ssh import HostAt
@@ -40,7 +41,11 @@ class FenceWatch(Procedure[Parameters]):
                 self._stop(sites),
                 *(self.do(retire, sites.of_old(pair)) for pair in sites.databases),
                 *(self._fence(sites, two, wanted.patience) for two in sites.stores),
+                *(self._still(sites, name, wanted.patience) for name in sorted(sites.workloads)),
             )
+            for cluster in sites.drained(sites.old):
+                seen = await self.look(look_at_nodes, sites.nodes(cluster))
+                await self.do(*sites.drain_nodes(cluster, seen))
             self.delivered(f"fence of {wanted.site}", "proven")
         return self.report()
 
@@ -52,6 +57,12 @@ class FenceWatch(Procedure[Parameters]):
     async def _stop(self, sites: Sites) -> None:
         for level in sites.stops():
             await self.do(run_services, level)
+
+    async def _still(self, sites: Sites, name: str, patience: timedelta) -> None:
+        """Bring a workload to stand still once its cluster answers: that may come up later than any host."""
+        given = ClusterReturn(system=name, cluster=sites.of(name).workload.cluster)
+        await self.look(cluster_returns, given, patience=patience)
+        await self.do(*sites.scale(name, 0))
 
     def _sites(self, wanted: Parameters) -> Sites:
         """Return the move that this site was left by: from it to where its databases' peers are."""

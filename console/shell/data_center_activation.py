@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from activities.databases import DatabaseAt
 from activities.scripts import heads, text
-from activities.services import ServiceAt, ServicesSpec
+from activities.services import ServiceAt
 from activities.sites import Pair, Sites, Stores
 from activities.ssh import HostAt
 from activities.store_roles import CLOSED, LAG
 from activities.stores import StoreAt
+from console.shell import workloads
 from console.shell.fronts import front
 from recovery.models import Frozen
 from runbooks.procedures.data_center_activation import Parameters
@@ -220,8 +221,26 @@ class Page:
 
     def stops(self) -> Iterator[str]:
         """Yield what stops the services of the old site."""
-        for level in self.sites.stops():
-            yield from _run(level)
+        yield from self._stopped(self.sites.old)
+
+    def _stopped(self, site: str) -> Iterator[str]:
+        """Yield what stops all that serves at a site, those first that need others."""
+        for rank in reversed(self.sites.ranks(site)):
+            for name in rank:
+                yield from self._turned(name, up=False)
+
+    def _started(self, site: str) -> Iterator[str]:
+        """Yield what starts it, those first that others need."""
+        yield from workloads.opened(self.sites, site)
+        for rank in self.sites.ranks(site):
+            for name in rank:
+                yield from self._turned(name, up=True)
+
+    def _turned(self, name: str, *, up: bool) -> Iterator[str]:
+        if name in self.sites.workloads:
+            yield from workloads.scaled(self.sites, name, self.sites.workloads[name].replicas if up else 0)
+        else:
+            yield from _run(next(one for one in self.services if one.name == name), up)
 
     def fence(self) -> Iterator[str]:
         """Yield what fences stores and databases of the old site, and proves that nothing was left."""
@@ -266,8 +285,7 @@ class Page:
             at = machine.at
             how = f"az vm start --subscription {at.subscription} -g {at.resource_group} -n {at.name}"
             yield f"asked {shlex.quote(f'start the machine {machine.system}, and wait until it runs: {how}')}"
-        for level in self.sites.levels(self.sites.new):
-            yield from _run(level)
+        yield from self._started(self.sites.new)
         for request in self.sites.health():
             yield f"await 30 {shlex.quote(f'{request.system} is ready')} serves {shlex.quote(request.url)}"
 
@@ -294,6 +312,7 @@ class Page:
             follows = {**PLAIN, "COPIED": "yes"}
             yield on(two.old.host, two.old.name, "store_role", WANTED=two.new.upstream, EXPECTED="", **follows)
             yield from _unfence(two)
+        yield from workloads.drained(self.sites, self.sites.old)
 
     def tidy(self) -> Iterator[str]:
         """Yield what takes away what this page has left."""
@@ -326,16 +345,15 @@ class Page:
 
     def back(self) -> Iterator[str]:
         """Yield what fences the old site once it is back: services are stopped, databases come up as standbys only."""
-        for level in self.sites.stops():
-            yield from _run(level)
+        yield from self._stopped(self.sites.old)
         yield from (on(pair.old.host, pair.old.name, "retire") for pair in self.sites.databases)
+        yield from workloads.drained(self.sites, self.sites.old)
 
     # --- the way back ------------------------------------------------------------------------------------
 
     def undo(self) -> Iterator[str]:
         """Yield what brings the old site back: the new one is shut first."""
-        for level in reversed(self.sites.levels(self.sites.new)):
-            yield from _run(level.model_copy(update={"wanted": False}))
+        yield from self._stopped(self.sites.new)
         for two in self.sites.stores:
             yield on(two.new.host, two.new.name, "store_role", WANTED=two.old.upstream, EXPECTED="", **PLAIN)
         for pair in self.sites.databases:
@@ -349,8 +367,7 @@ class Page:
             yield on(pair.old.host, pair.old.name, "unretire", SERVED="yes")
         for two in self.sites.stores:
             yield from _unfence(two)
-        for level in self.sites.levels(self.sites.old):
-            yield from _run(level)
+        yield from self._started(self.sites.old)
         for way in self.fronts:
             yield from way.back()
         yield from (on(pair.new.host, pair.new.name, "restore_role") for pair in self.sites.databases)
@@ -366,9 +383,8 @@ def _await(seconds: int, what: str, how: str, pair: Pair | Stores) -> str:
     return f"await {seconds} {shlex.quote(what)} {how} {names}"
 
 
-def _run(level: ServicesSpec) -> Iterator[str]:
-    for one in level.services:
-        yield on(one.host, one.name, "service", COMMAND=one.start if level.wanted else one.stop)
+def _run(one: ServiceAt, started: bool) -> Iterator[str]:
+    yield on(one.host, one.name, "service", COMMAND=one.start if started else one.stop)
 
 
 def _unfence(two: Stores) -> Iterator[str]:

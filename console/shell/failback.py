@@ -84,8 +84,7 @@ class HomePage(Page):
 
     def export(self) -> Iterator[str]:
         """Yield what stops the services of the lost site, and exports what only its databases have."""
-        for level in self.sites.stops(self.sites.new):
-            yield from (on(one.host, one.name, "service", COMMAND=one.stop) for one in level.services)
+        yield from self._stopped(self.sites.new)
         for pair in self.sites.databases:
             line = on(pair.new.host, pair.new.name, "export_divergence")
             yield f"! grep -q '^commits{chr(9)}[1-9]' \"$WORK/{pair.new.name}.divergence\" || {line}"

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from recovery.models import Authored, Name, Text
 from runbooks.schema import Estate
 
-SYSTEMS = ("databases", "stores", "services", "directors", "machines")
-ESTATE = ("sites", "hosts", *SYSTEMS, "safety")
+SYSTEMS = ("databases", "stores", "services", "directors", "machines", "workloads")
+ESTATE = ("sites", "hosts", "clusters", *SYSTEMS, "safety")
 PLANNED, LOSS, FENCE = "switch over", "accept the loss", "answer for the fence"
 ATTEST = "attest the site"
 GATES = (PLANNED, LOSS, FENCE, ATTEST)

@@ -11,8 +11,8 @@ from pydantic import Field
 from recovery.models import Authored, Name
 from runbooks.schema import Estate
 
-SYSTEMS = ("databases", "stores", "services")
-ESTATE = ("sites", "hosts", "databases", "stores", "services", "directors", "safety")
+SYSTEMS = ("databases", "stores", "services", "workloads")
+ESTATE = ("sites", "hosts", "clusters", *SYSTEMS, "directors", "safety")
 GATES: tuple[str, ...] = ()
 BESIDE = True
 """It waits for weeks, under the id of its runbook, not of a system."""
@@ -39,13 +39,14 @@ def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Esta
     """Return what is wrong with the systems that a runbook names, for a run with ``parameters``."""
     site = parameters.get("site")
     kinds = (estate.databases, estate.stores, estate.services)
-    hosts = {name: one.host for kind in kinds for name, one in kind.items()}
+    sites = {name: estate.hosts[one.host].site for kind in kinds for name, one in kind.items()}
+    sites |= {name: estate.clusters[one.cluster].site for name, one in estate.workloads.items()}
     if site is not None and site not in estate.sites:
         return [f"parameters.site: the estate has no such site; there are: {', '.join(sorted(estate.sites))}"]
     found = [
         f"systems: {name} is not at {site}; name only what is to be fenced there"
-        for name, host in hosts.items()
-        if name in systems and site is not None and estate.hosts[host].site != site
+        for name, at in sites.items()
+        if name in systems and site is not None and at != site
     ]
     lonely = [name for name in systems if name in estate.databases and not estate.databases[name].peer]
     return found + [f"systems: {name} has no peer; nobody takes its place" for name in lonely]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 from activities import cluster_hands, cluster_refusals, clusters
-from activities.cluster_refusals import Conflict, Denied, Missing, Owned
+from activities.cluster_refusals import Conflict, Denied, Guarded, Missing, Owned
 from activities.clusters import APPLY, ClusterAt
 from lab.cluster_access import NAMESPACE
 from lab.kubernetes import Kubernetes
@@ -19,8 +21,9 @@ from recovery.fencing import Hand, acting
 from tests.clusters import CORE, config_map
 from tests.matrix.relay import relay
 
+LEASES = f"/apis/{cluster_hands.VERSION}/namespaces/{NAMESPACE}/{cluster_hands.PLURAL}"
 DATA: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data/api_refusals.json").read_text())
-KINDS = {kind.__name__: kind for kind in (Conflict, Denied, Missing, Refused, Invalid, Transient)}
+KINDS = {kind.__name__: kind for kind in (Conflict, Denied, Guarded, Missing, Refused, Invalid, Transient)}
 
 
 def at(cluster: Kubernetes, user: str = "recovery") -> ClusterAt:
@@ -201,9 +204,36 @@ async def test_parts_of_a_system_have_their_own_hands(cluster: Kubernetes) -> No
 async def test_of_many_hands_at_once_the_last_one_stays(cluster: Kubernetes) -> None:
     numbers = [(3, order, 1) for order in range(12)]
     await asyncio.gather(*(claimed(cluster, number, "many") for number in numbers), return_exceptions=True)
-    found = await clusters.get(at(cluster), f"{CORE}/configmaps/{cluster_hands.NAME}")
+    found = await clusters.get(at(cluster), f"{LEASES}/recovery.shop.many")
     assert found is not None
-    assert found["data"]["shop.many"] == "3 11 1"
+    assert [found["metadata"]["annotations"][mark] for mark in cluster_hands.MARKS] == ["3", "11", "1"]
+    assert found["spec"]["leaseTransitions"] == 1
+
+
+async def test_lease_tells_who_holds_it(cluster: Kubernetes) -> None:
+    await ActivityEnvironment().run(claimed, cluster, (5, 1, 1), "told")
+    first = (await clusters.get(at(cluster), f"{LEASES}/recovery.shop.told") or {})["spec"]
+    assert first["holderIdentity"] == "test test-run"
+    await claimed(cluster, (5, 2, 1), "told")
+    await claimed(cluster, (6, 1, 1), "told")
+    then = (await clusters.get(at(cluster), f"{LEASES}/recovery.shop.told") or {})["spec"]
+    assert (first["leaseTransitions"], then["leaseTransitions"]) == (1, 2)
+    assert then["acquireTime"] > first["acquireTime"]
+
+
+async def test_lease_of_somebody_else_is_not_taken(cluster: Kubernetes) -> None:
+    body = {"apiVersion": cluster_hands.VERSION, "kind": "Lease", "metadata": {"name": "recovery.shop.foreign"}}
+    await clusters.ask(at(cluster), "POST", LEASES, body)
+    with pytest.raises(Invalid, match=r"lease/recovery.shop.foreign is not as a recovery wrote it; .* delete it"):
+        await claimed(cluster, (5, 1, 1), "foreign")
+
+
+@pytest.mark.parametrize("other", ["web_one", "Web-one", "web-one.", "web--one"])
+def test_leases_of_names_that_look_alike_differ(other: str) -> None:
+    assert cluster_hands.lease_name("web-one", "x") == "recovery.web-one.x"
+    found = cluster_hands.lease_name(other, "x")
+    assert found != "recovery.web-one.x"
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", found)
 
 
 async def test_owned_fields_are_told(cluster: Kubernetes) -> None:

@@ -138,7 +138,7 @@ async def test_what_this_worker_may_not_do_is_listed(deployed: Deployed, cluster
     deployed.at = deployed.at.model_copy(update={"kubeconfig": str(cluster.kubeconfig("viewer"))})
     found = await Rollback(deployed, (config_map("a", {"x": "1"}),), bad).compared()
     faults = "\n".join(found.faults)
-    assert "may not create, update configmaps in orders (recovery-hands)" in faults
+    assert "may not create, update leases in orders (whose hand was the last)" in faults
     assert "may not create, delete secrets in orders (what is kept for an undo)" in faults
     assert "configmap/a: lab: user viewer may not patch configmaps in namespace orders" in faults
     assert "configmap/d: this worker may not delete configmaps in orders" in faults

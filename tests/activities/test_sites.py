@@ -17,6 +17,7 @@ from activities.databases import seen
 from activities.director import Pointed, Seen
 from activities.sites import ALIKE, AT_LEAST, NEEDED, Found, Sites
 from activities.stores import replication
+from activities.workload_looks import WorkloadSeen
 from runbooks.procedures.data_center_activation import Parameters
 from tests.activities.captured import captured
 from tests.activities.sample import SYSTEMS, estate, moving
@@ -320,7 +321,68 @@ def test_what_tells_whether_a_service_is_ready_is_waited_for() -> None:
     waits = {boot.name: boot.ready for boot in sites(given).boots("south")}
     assert waits["mail-south"] is None
     assert waits["api-south"] is not None
-    assert (waits["api-south"].service.ready, waits["api-south"].service.within) == ("curl -f localhost", 60)
+    probe, spec = waits["api-south"]
+    assert (probe.name, spec.model_dump()["service"]["ready"], spec.model_dump()["service"]["within"]) == (
+        "services.ready",
+        "curl -f localhost",
+        60,
+    )
+
+
+def clustered(**more: Any) -> dict[str, Any]:
+    """Return an estate with a cluster at each site, and a workload there that is after a service, and before one."""
+    given = estate()
+    given["clusters"] = {
+        f"kube-{site}": {"site": site, "kubeconfig": "/etc/dr/kube", "drain": True} for site in ("north", "south")
+    }
+    given["workloads"] = {
+        f"web-{site}": {
+            "cluster": f"kube-{site}", "namespace": "shop", "name": "web", "replicas": 3, "after": [f"mail-{site}"],
+            **more,
+        }
+        for site in ("north", "south")
+    }  # fmt: skip
+    for site in ("north", "south"):
+        given["services"][f"api-{site}"]["after"] = [f"web-{site}"]
+    return given
+
+
+WEBS = (*SYSTEMS, "web-north", "web-south")
+
+
+def test_workloads_stand_in_the_order_beside_services() -> None:
+    move = sites(clustered(), systems=WEBS)
+    assert {boot.name: (boot.start[0].name, boot.after) for boot in move.boots("south")} == {
+        "nodes of kube-south": ("nodes.drain", ()),
+        "mail-south": ("services.run", ()),
+        "web-south": ("workloads.scale", ("mail-south", "nodes of kube-south")),
+        "api-south": ("services.run", ("web-south",)),
+    }
+    assert [boot.name for boot in move.free()] == ["nodes of kube-south", "mail-south"]
+    stops = [[(act.name, spec.system) for act, spec in turn] for turn in move.standstill()]
+    assert stops == [
+        [("services.run", "api-north")],
+        [("workloads.scale", "web-north")],
+        [("services.run", "mail-north")],
+    ]
+
+
+def test_only_a_workload_that_may_run_at_both_sites_does() -> None:
+    seen = {"web-north": WorkloadSeen(replicas=3, ready=3), "web-south": WorkloadSeen(replicas=1, ready=1)}
+    found = FOUND.model_copy(update={"workloads": seen})
+    (told,) = sites(clustered(), systems=WEBS).blockers(found, NOON)
+    assert told.startswith("web-south: runs at south already (1 replicas)")
+    assert sites(clustered(restart=True), systems=WEBS).blockers(found, NOON) == []
+
+
+def test_workload_that_does_not_run_where_it_should_is_named() -> None:
+    seen = {"web-north": WorkloadSeen(), "web-south": WorkloadSeen(faults=("web-south: is odd",))}
+    found = FOUND.model_copy(update={"workloads": seen})
+    told = sites(clustered(), systems=WEBS).blockers(found, NOON)
+    assert told == [
+        "web-north: does not run at north, which is said to be active; scale it up, or leave it out",
+        "web-south: is odd",
+    ]
 
 
 def test_services_are_stopped_in_the_other_order() -> None:

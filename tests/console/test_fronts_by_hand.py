@@ -6,9 +6,13 @@ import subprocess
 
 import pytest
 
+from activities.sites import Sites
 from console.shell.data_center_activation import Page
 from console.shell.fronts import ByAdmin, ByPeople, front
+from runbooks.procedures.data_center_activation import Parameters
 from tests.activities.sample import SYSTEMS, moving
+from tests.activities.test_sites import WEBS
+from tests.activities.test_sites import clustered as estate_with_workloads
 
 STEPS = ("look", "sound", "found", "shut", "open", "undo")
 
@@ -28,6 +32,23 @@ def test_lines_are_read_by_a_shell(step: str) -> None:
     text = "\n".join(getattr(page(), step)())
     done = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_workloads_are_told_to_kubectl_in_their_order() -> None:
+    parameters = Parameters(site="south")
+    clustered = Page(Sites(WEBS, estate_with_workloads(endpoints="web", restart=True), parameters, "by-hand"))
+    stops, starts = list(clustered.stops()), list(clustered.starts())
+    kubectl = "kubectl --kubeconfig /etc/dr/kube -n shop"
+    assert [line.split()[2] for line in stops] == ["api-north", "web-north", "mail-north"]
+    assert f"{kubectl} scale deployment/web --replicas=0" in stops[1]
+    assert [line.split()[2] for line in starts[:4]] == ["the", "mail-south", "web-south", "api-south"]
+    assert "recovery/cordoned" in starts[0]
+    for words in ("scale deployment/web --replicas=3", "rollout restart deployment/web", "get endpoints web"):
+        assert f"{kubectl} {words}" in starts[2]
+    assert "kubectl --kubeconfig /etc/dr/kube drain $N --ignore-daemonsets" in "\n".join(clustered.follow())
+    for step in (*STEPS, "stops", "starts", "follow", "back"):
+        text = "\n".join(getattr(clustered, step)())
+        assert subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True, check=False).stderr == ""
 
 
 def test_whoever_sits_there_is_told_every_word() -> None:

@@ -9,11 +9,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 
-from activities.clusters import ClusterAt
 from activities.manifest_compare import compare_manifests
 from activities.manifests import Applied, ManifestsSpec, apply_manifests
 from lab.kubernetes import Kubernetes
-from tests.clusters import Deployed, config_map, secret, service, workload
+from tests.clusters import Deployed, config_map, secret, service, through, workload
 from tests.matrix.relay import Relay, relay
 from tests.matrix.scenes import Scene, Stage
 from tests.running import eventually
@@ -60,7 +59,7 @@ class ApplyManifestsScene(Scene[ManifestsSpec, Applied]):
         self.relay = await self.ends.enter_async_context(relay(self.cluster.ports["kubernetes"]))
         (folder / "repository").mkdir()
         self.deployed = Deployed(self.cluster, folder / "repository")
-        self.deployed.at = self._through_relay(folder / "kubeconfig")
+        self.deployed.at = through(self.cluster, self.relay.port, folder / "kubeconfig")
         good, head = self.deployed.commit(*GOOD), self.deployed.commit(*BAD, UPDATED)
         await asyncio.to_thread(self._deploy)
         overrule = ("scaler",)
@@ -69,11 +68,6 @@ class ApplyManifestsScene(Scene[ManifestsSpec, Applied]):
         assert not in_the_way, in_the_way
         assert compared.overruled == ("deployment/shop: .spec.replicas is owned by scaler",)
         return self.deployed.spec(good, compared, overrule=overrule)
-
-    def _through_relay(self, file: Path) -> ClusterAt:
-        text = self.cluster.kubeconfig().read_text()
-        file.write_text(text.replace(f":{self.cluster.ports['kubernetes']}", f":{self.relay.port}"))
-        return ClusterAt(name="lab", kubeconfig=str(file), context="lab")
 
     def _deploy(self) -> None:
         self.deployed.clear()

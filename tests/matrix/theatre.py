@@ -21,6 +21,7 @@ from tests.matrix.scenes_dns import PointRecordScene, SetTtlScene
 from tests.matrix.scenes_extraction import ExtractionScene
 from tests.matrix.scenes_haproxy import PointBackendScene
 from tests.matrix.scenes_manifests import ApplyManifestsScene
+from tests.matrix.scenes_nodes import DrainNodesScene
 from tests.matrix.scenes_restored import ArchiveScene, InstallScene, OpenScene, PromoteScene
 from tests.matrix.scenes_services import RunServicesScene
 from tests.matrix.scenes_sessions import ForgetBeforeScene, PutSessionsScene, ReadSnapshotScene
@@ -33,6 +34,7 @@ from tests.matrix.scenes_stores import (
 )
 from tests.matrix.scenes_switching import ExportDivergenceScene, FollowScene, ForgetScene, KeepRoleScene, RetireScene
 from tests.matrix.scenes_switching import PromoteScene as PromoteStandbyScene
+from tests.matrix.scenes_workloads import ScaleWorkloadScene
 
 _ALL: tuple[type[Scene[Any, Any]], ...] = (
     PlaceScene, ReplayScene, CloseScene, SalvageScene, FenceScene, PromoteScene, InstallScene, ArchiveScene, OpenScene,
@@ -40,7 +42,7 @@ _ALL: tuple[type[Scene[Any, Any]], ...] = (
     FollowStoreScene, RunServicesScene, KeepRoleScene, RetireScene, PromoteStandbyScene, FollowScene, ForgetScene,
     ExportDivergenceScene, KeepSessionsScene, ReadSnapshotScene, PutSessionsScene, ForgetBeforeScene,
     RollBackScene, PutFilesScene, TellScene, RecordScene, ApplyManifestsScene, RunMachineScene, PointTrafficScene,
-    PointBackendScene, PointRecordScene, SetTtlScene,
+    PointBackendScene, PointRecordScene, SetTtlScene, ScaleWorkloadScene, DrainNodesScene,
 )  # fmt: skip
 SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in _ALL}
 

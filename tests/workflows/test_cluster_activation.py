@@ -1,0 +1,142 @@
+"""DataCenterActivation with workloads of clusters: scaled, seen behind their service, drained, there and back, or not.
+
+Both sites share one control plane where no site is lost, each with a workload and a node of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from lab.cluster_access import NAMESPACE
+from lab.estate import Lab
+from lab.kubernetes import Kubernetes
+from recovery.report import Report
+from tests.clusters import control_plane
+from tests.labs import lab_apart
+from tests.running import Recovery, Running, eventually
+from tests.switches import activate, at_both_sites
+from tests.workflows.test_failback import home
+from tests.workflows.test_take_over import decided, lost
+from tests.workloads import DOWN, REPLICAS, UP, At, author, deployed_at
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
+HPA = f"/apis/autoscaling/v1/namespaces/{NAMESPACE}/horizontalpodautoscalers"
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Lab]:
+    with lab_apart() as lab:
+        lab.up(south=True, rate=30)
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def webs(cluster: Kubernetes) -> Iterator[dict[str, At]]:
+    with deployed_at({"north": cluster, "south": cluster}) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(two: Lab, webs: dict[str, At], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    catalogs = tmp_path_factory.mktemp("catalogs")
+    author(catalogs / "lab", webs)
+    async with at_both_sites(two, RECOVERY_CATALOGS=str(catalogs)) as found:
+        yield found
+
+
+async def switched(engine: Running, site: str) -> Report:
+    recovery = await activate(engine, site)
+    await recovery.approve()
+    return await recovery.ended(180)
+
+
+def stand(webs: dict[str, At]) -> dict[str, dict[str, object]]:
+    return {site: at.stands() for site, at in webs.items()}
+
+
+async def test_check_tells_what_is_scaled_and_changes_nothing(engine: Running, webs: dict[str, At]) -> None:
+    before = stand(webs)
+    report = await (await activate(engine, "south", "check")).ended(60)
+    assert (report.outcome, report.blockers) == ("checked", ()), report.failure
+    plan = {line.title: line.state for line in report.steps}
+    assert plan["scale web-north to 0"] == plan["scale web-south to 2"] == "would change"
+    assert plan["drain the nodes of cluster-north"] == "would change"
+    assert stand(webs) == before
+
+
+async def test_check_names_what_would_stop_a_workload(engine: Running, webs: dict[str, At]) -> None:
+    south = webs["south"]
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": south.name}
+    spec = {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 3}
+    scaler = {"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "auto"}}
+    south.cluster.ask("POST", HPA, scaler | {"spec": spec})
+    south.deploy(1, paused=True)
+    try:
+        report = await (await activate(engine, "south", "check")).ended(60)
+    finally:
+        south.cluster.ask("DELETE", f"{HPA}/auto")
+        south.deploy(0)
+        await eventually(lambda: south.stands()["pods"] == 0, "it stands still again")
+    for said in ("horizontalpodautoscaler/auto owns its replicas", "is paused", "runs at south already (1 replicas)"):
+        assert any("web-south: " in one and said in one for one in report.blockers), report.blockers
+
+
+async def test_there_and_back(engine: Running, webs: dict[str, At]) -> None:
+    for site, other in (("south", "north"), ("north", "south")):
+        recovery = await activate(engine, site)
+        shown = str((await recovery.until("gate")).gates[0].shown)
+        assert f"web-{site} at {site}: 0 of 0 pods are ready; it is scaled to {REPLICAS}" in shown
+        assert f"web-{other} at {other}: {REPLICAS} of {REPLICAS} pods are ready; it is scaled to 0" in shown
+        assert f"nodes of cluster-{other}, once clients are at {site}: 1 drained" in shown
+        await recovery.approve()
+        report = await recovery.ended(180)
+        assert (report.outcome, report.residual) == ("recovered", ()), (report.failure, engine.log())
+        assert stand(webs) == {site: UP, other: DOWN}
+        assert {one.name: one.value for one in report.figures}[f"pods of web-{site} that serve"] == REPLICAS
+
+
+async def test_image_that_does_not_come_up_brings_all_back(engine: Running, two: Lab, webs: dict[str, At]) -> None:
+    webs["south"].deploy(0, "web:broken", progressDeadlineSeconds=2)
+    try:
+        recovery = await activate(engine, "south")
+        await recovery.approve()
+        hold = (await recovery.until("hold", 120)).hold
+        assert hold is not None
+        assert "web-south: deployment/web-south in orders of cluster-south is not ready" in str(hold)
+        await recovery.resolve("compensate")
+        report = await recovery.ended(120)
+        assert (report.outcome, report.residual) == ("compensated", ()), report.failure
+    finally:
+        webs["south"].deploy(0)
+    await eventually(lambda: webs["north"].stands() == UP, "it serves at north")
+    assert webs["south"].live()["spec"]["replicas"] == 0
+    assert two.director.site() == "north"
+
+
+async def test_lost_cluster_holds_nothing_up_and_is_quiet_when_it_is_back(tmp_path: Path) -> None:
+    """Two control planes: that of the lost site is killed with it."""
+    with lab_apart() as lab, control_plane() as north, control_plane() as south:
+        lab.up(south=True, rate=30)
+        with deployed_at({"north": north, "south": south}) as webs:
+            author(tmp_path / "lab", webs)
+            async with at_both_sites(lab, RECOVERY_CATALOGS=str(tmp_path)) as engine:
+                outage = await lost(lab, engine)
+                await asyncio.to_thread(north.kill_api)
+                given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat()}
+                report = await decided(await activate(engine, "south", **given))
+                assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+                assert webs["south"].stands() == UP
+                watch = Recovery(engine.client.get_workflow_handle("lab/fence-north"))
+                await asyncio.to_thread(north.start)
+                await asyncio.to_thread(lab.heal)
+                assert (await watch.ended(90)).outcome == "recovered"
+                await eventually(lambda: webs["north"].stands() == DOWN, "north stands still")
+                engine.start_worker()
+                report = await decided(await home(engine))
+                assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+                assert stand(webs) == {"north": UP, "south": DOWN}
