@@ -122,7 +122,9 @@ class Kubernetes:
             if ended or time.monotonic() > deadline:
                 which = ended[0] if ended else names[0]
                 how = "ended" if ended else "is not ready in time"
-                raise LabError(f"{which} {how}, see {daemons.log(self.place, which)}")
+                log = daemons.log(self.place, which)
+                said = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+                raise LabError(f"{which} {how}, see {log}: {''.join(said)[:500]}")
             time.sleep(0.05)
 
     def _serves(self) -> bool:

@@ -22,6 +22,7 @@ def mismatches(estate: Estate) -> list[str]:
         *_peers(estate, "stores", estate.stores),
         *_needs(estate),
         *_same(estate),
+        *_apart(estate),
         *_pointed(estate),
         *_standing_in(estate),
         *_safe(estate),
@@ -115,6 +116,16 @@ def _same(estate: Estate) -> Iterator[str]:
         there = (one.cluster, one.namespace, one.kind, one.name)
         if seen.setdefault(there, name) != name:
             yield f"workloads.{name}.name: {seen[there]} is the same object; name it once"
+
+
+def _apart(estate: Estate) -> Iterator[str]:
+    """Yield clusters that would be emptied while they serve another site as well."""
+    seen: dict[tuple[str, str | None], str] = {}
+    for name, one in estate.clusters.items():
+        other = seen.setdefault((one.kubeconfig, one.context), name)
+        drains = [cluster.drain for cluster in (one, estate.clusters[other]) if cluster.drain]
+        if estate.clusters[other].site != one.site and any(drain.nodes is None for drain in drains):
+            yield f"clusters.{name}.drain: {other} is the same cluster, for another site; name the nodes of each"
 
 
 def _circle(services: Mapping[str, Service | Workload]) -> list[str]:

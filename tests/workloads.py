@@ -91,12 +91,17 @@ def _patched(at: At, body: Object) -> bool:
     return True
 
 
-def author(folder: Path, deployed: Mapping[str, At], **more: Any) -> None:
-    """Write the lab's catalog with the clusters, drained while they do not serve, and with the workloads."""
+def author(folder: Path, deployed: Mapping[str, At], *, queued: bool = True, **more: Any) -> None:
+    """Write the lab's catalog with the clusters, drained while they do not serve, and with the workloads.
+
+    Not ``queued``, any worker sees both sites as theirs do.
+    """
     shutil.copytree(ROOT / "runbooks" / "lab", folder)
     file = folder / "estate.yaml"
     estate = yaml.safe_load(file.read_text())
     estate["workloads"] = {}
+    for place in () if queued else estate["sites"].values():
+        del place["queue"]
     for site, at in deployed.items():
         estate["clusters"][f"cluster-{site}"] = {
             "site": site, "kubeconfig": str(at.cluster.kubeconfig()), "context": "lab",

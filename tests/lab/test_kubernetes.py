@@ -63,7 +63,8 @@ def test_files_of_users_are_private(cluster: Kubernetes) -> None:
         ("viewer", "POST", f"/api/v1/namespaces/{NAMESPACE}/configmaps", 403),
         ("recovery", "GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments", 200),
         ("recovery", "GET", "/api/v1/namespaces/kube-system/secrets", 403),
-        ("recovery", "GET", "/api/v1/nodes", 403),
+        ("recovery", "GET", "/api/v1/nodes", 200),
+        ("viewer", "GET", "/api/v1/nodes", 403),
         ("admin", "GET", "/api/v1/nodes", 200),
     ],
 )

@@ -86,6 +86,26 @@ def test_workload_that_leads_nowhere_is_named(changes: dict[str, Any], said: str
     assert found == ([said] if said else [])
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"drain": True}, True),
+        ({"drain": {"nodes": "pool=south"}}, False),
+        ({"drain": True, "context": "other"}, False),
+        ({"drain": True, "site": "north"}, False),
+        ({}, False),
+    ],
+)
+def test_one_cluster_of_two_sites_is_not_drained_as_a_whole(changes: dict[str, Any], named: bool) -> None:
+    known = estate({})
+    clusters = {"kube": CLUSTER | {"site": "north"}, "other": CLUSTER | changes}
+    found = mismatches(
+        known.model_copy(update={"clusters": {k: Cluster.model_validate(v) for k, v in clusters.items()}})
+    )
+    said = "clusters.other.drain: kube is the same cluster, for another site; name the nodes of each"
+    assert found == ([said] if named else [])
+
+
 def test_only_workloads_of_the_lost_site_are_fenced() -> None:
     found = fence_watch.faults(("web",), {"site": "north"}, estate({"web": WEB}))
     assert found == ["systems: web is not at north; name only what is to be fenced there"]
