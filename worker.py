@@ -51,6 +51,7 @@ from activities.session_restoring import check_put, forget_before, put_sessions,
 from activities.session_tables import compare_tables, see_database, write_message
 from activities.sessions import compare_sessions, see_store, write_canary
 from activities.sightings import sight, sight_store
+from activities.silences import see_alerts, silence
 from activities.site_checks import make_check
 from activities.standing import look_at_standing
 from activities.statuses import ask_command, ask_url
@@ -92,7 +93,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
     holdings, unarchived, last_proven, await_ready, make_check, see_traffic, healthy,
     look_at_backend, backend_drained, look_at_record, resolves,
-    look_at_workload, sight_workload, await_workload, cluster_returns, look_at_nodes,
+    look_at_workload, sight_workload, await_workload, cluster_returns, look_at_nodes, see_alerts,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (
     place, replay, close, salvage, fence, promote, install, archive, open_doors, base_backup,
@@ -100,7 +101,7 @@ ACTIONS: Sequence[Action[Any, Any]] = (
     promote_standby, follow, forget_role, export_divergence, keep_sessions,
     read_snapshot, put_sessions, forget_before,
     roll_back, put_files, tell, record, apply_manifests, run_machine, point_traffic,
-    point_backend, point_record, set_ttl, scale_workload, drain_nodes,
+    point_backend, point_record, set_ttl, scale_workload, drain_nodes, silence,
 )  # fmt: skip
 ACTIVITIES: Sequence[Any] = (
     catalog.load,

@@ -9,6 +9,7 @@ from activities.databases import DatabaseSeen
 from activities.nodes import NodesSeen
 from activities.pointing import Sighted
 from activities.sightings import Sighting
+from activities.silences import Alerts
 from activities.sites import NEEDED, Sites
 from activities.stores import Replication
 from activities.workload_looks import WorkloadSeen
@@ -25,6 +26,7 @@ class Lost(Wire):
     workloads: dict[str, WorkloadSeen] = {}
     nodes: dict[str, NodesSeen] = {}
     directors: dict[str, Sighted] = {}
+    alerts: dict[str, Alerts] = {}
     halted: str = ""
     at: datetime | None = None
 

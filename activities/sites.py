@@ -16,6 +16,7 @@ from activities.pointing import Sighted
 from activities.services import AwaitReady, ServiceAt, ServicesSpec, await_ready, run_services
 from activities.serving import Request
 from activities.sessions import Comparison
+from activities.silences import Alerts, AlertsSpec, Muted, in_words
 from activities.site_checks import CheckAsked
 from activities.ssh import HostAt
 from activities.store_roles import Follow as StoreFollow
@@ -27,7 +28,7 @@ from activities.workload_looks import WorkloadSeen, await_workload
 from recovery.models import Wire
 from recovery.safety import Change, Known, Rules, after, frozen, refusals
 from runbooks.procedures.data_center_activation import Check, Parameters
-from runbooks.schema import DIRECTOR, Database, Director, Host, Machine, Service, Store, Workload
+from runbooks.schema import DIRECTOR, Alertmanager, Database, Director, Host, Machine, Service, Store, Workload
 
 NEEDED = 256 * 1024
 """KiB that a site has free before it becomes the primary: log piles up while the other one is away."""
@@ -67,6 +68,7 @@ class Found(Wire):
     workloads: dict[str, WorkloadSeen] = {}
     nodes: dict[str, NodesSeen] = {}
     directors: dict[str, Sighted] = {}
+    alerts: dict[str, Alerts] = {}
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
 
@@ -117,6 +119,11 @@ class Sites(Clustered):
         new = wanted.site
         at = {name: DatabaseAt.of(name, one, self.hosts[one.host]) for name, one in databases.items()}
         kept = {name: StoreAt.of(name, one, self.hosts[one.host]) for name, one in stores.items()}
+        self.alerting: dict[str, Alertmanager] = {
+            name: Alertmanager.model_validate(one)
+            for name, one in estate.get("alerting", {}).items()
+            if name in systems
+        }
         self.databases = [
             Pair(at[str(one.peer)], at[name]) for name, one in sorted(databases.items()) if self._site(one.host) == new
         ]
@@ -151,6 +158,12 @@ class Sites(Clustered):
     def seen_by(self, name: str) -> Look:
         """Return how to look at a director."""
         return self.front(name).seen()
+
+    def silences(self, name: str) -> AlertsSpec:
+        """Return which alerts the move sets off at an Alertmanager, whose silences are the recovery's own."""
+        system, why = self.databases[0].new.name, f"a move from {self.old} to {self.new}"
+        both = tuple(sorted((self.old, self.new)))
+        return AlertsSpec.of(system, name, self.alerting[name], both, run=self.owner, why=why)
 
     # --- what to do --------------------------------------------------------------------------------------
 
@@ -326,6 +339,7 @@ class Sites(Clustered):
                 f"once they are let in at {self.new} nothing is undone: the way home is the same for {self.old}",
                 f"until {self.old} is its replica, {self.new} runs without one",
                 *(line for pair in self.databases for line in _unlike(pair, own)),
+                *self._muted(found.alerts),
                 *(
                     f"clients keep what {name} told them for {seconds} s: that is waited for first, and they are served"
                     for name, seen in found.directors.items()
@@ -333,6 +347,19 @@ class Sites(Clustered):
                 ),
             ),
         )
+
+    def muted(self, alerts: Mapping[str, Alerts]) -> Muted | None:
+        """Return which alerts nobody hears while the move lasts, and which fire already; None where all are heard."""
+        return Muted(in_words=tuple(self._muted(alerts))) if alerts else None
+
+    def _muted(self, alerts: Mapping[str, Alerts]) -> list[str]:
+        return [
+            f"{name} cannot be asked, and nothing is silenced there: {seen.trouble}"
+            if seen.trouble
+            else f"alerts with {self.silences(name).which} are silenced at {name} until it is over; those that fire"
+            f" now: {in_words(seen)}"
+            for name, seen in alerts.items()
+        ]
 
     def blockers(self, found: Found, now: datetime) -> list[str]:
         """Return everything that stands in the way, each with what to do about it."""

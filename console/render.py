@@ -19,7 +19,7 @@ _COLOURS = {
     "recovered": "green", "checked": "green", "drilled": "green", "verified": "green", "running": "cyan",
     "cancelled": "yellow", "compensated": "yellow", "failed": "red", "undo failed": "red", "undo blocked": "red",
     "undone": "yellow", "changing": "cyan", "looking": "cyan", "undoing": "yellow", "would change": "yellow",
-    "skipped": "yellow",
+    "skipped": "yellow", "left behind": "yellow",
 }  # fmt: skip
 
 
@@ -36,6 +36,7 @@ def page(seen: Seen, link: str) -> Group:
             parts += evidence(report, gate)
     parts += _bullets("Blockers", report.blockers, "red")
     parts += _bullets("NOT UNDONE", report.residual, "bold red")
+    parts += _bullets("Left behind, in nobody's way", report.behind, "yellow")
     parts += [_steps(report.steps)] if report.steps else []
     for gate in report.gates:
         if report.mode == "check" and gate.shown:

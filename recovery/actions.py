@@ -56,7 +56,8 @@ class Order(Patience, Generic[S, T]):
     what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), whether an undo that failed
     ``guards`` what is beneath it, and how long it may take in all (``undo_within``). By the ``epoch`` of the lease and
     the ``number`` of the order in its recovery a target refuses what comes late. ``queue`` is where it was given, if
-    only the workers of one site were to act: its undo is given there, too.
+    only the workers of one site were to act: its undo is given there, too. ``passing`` is what it leaves where it
+    cannot be undone, of what was to stand for as long as the recovery lasts.
     """
 
     spec: S
@@ -69,6 +70,7 @@ class Order(Patience, Generic[S, T]):
     dark: bool = False
     kept: str = ""
     guards: bool = True
+    passing: str = ""
     epoch: int = 0
     number: int = 0
     queue: str = ""
@@ -83,7 +85,8 @@ def agrees(wanted: Wire, seen: Wire) -> bool:
 class Probe(ABC, Generic[S, T]):
     """An activity that only looks. ``limit`` is one attempt's, ``patience`` covers all attempts.
 
-    ``skip`` says what it means to go on without it, "" where it must not be skipped.
+    ``skip`` says what it means to go on without it, "" where it must not be skipped. ``beside`` tells that it is worth
+    nobody's waiting: where it fails nobody is asked, and whoever wanted it goes on without.
     """
 
     name: ClassVar[str]
@@ -91,6 +94,7 @@ class Probe(ABC, Generic[S, T]):
     patience: ClassVar[timedelta] = timedelta(minutes=2)
     beat: ClassVar[timedelta] = timedelta(seconds=1)
     skip: ClassVar[str] = ""
+    beside: ClassVar[bool] = False
     spec_type: type[S]
     state_type: type[T]
 
@@ -141,6 +145,14 @@ class Action(Probe[S, T]):
     def partial(self, spec: S, before: T, now: T) -> bool:
         """Tell whether ``now`` is this action's own half-done work; pure. By default there is none."""
         return False
+
+    def passing(self, spec: S) -> str:
+        """Say what is left where the undo fails, of what stands only for as long as the recovery lasts; pure.
+
+        Such a thing is undone at every end, also after the point of no return; where that fails nobody is asked, and
+        the report says so. By default ("") it is none.
+        """
+        return ""
 
     def begun(self, spec: S, before: T, now: T) -> bool:
         """Tell whether ``now`` shows that it had begun, so that it may be finished late; pure. By default: partial."""

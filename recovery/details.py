@@ -19,7 +19,7 @@ from recovery.report import CheckLine, Figure, GateLine, HoldLine, Report, StepL
 MARKS = {
     "looking": "…", "changing": "…", "undoing": "…", "seen": "✓", "changed": "✓", "unchanged": "=", "undone": "↩",
     "would change": "→", "would look": "→", "failed": "✗", "undo failed": "✗", "undo blocked": "✗",
-    "skipped": "↷",
+    "skipped": "↷", "left behind": "✗",
 }  # fmt: skip
 ROWS = 20
 """How many rows of a list are shown; all of them are in the query ``status``."""
@@ -43,6 +43,7 @@ def markdown(report: Report) -> str:
     parts += refused if gate or hold else []
     parts += _answers(report, hold) if hold else []
     parts += _some("NOT UNDONE, look at it now", map(_plain, report.residual))
+    parts += _some("Left behind, in nobody's way", map(_plain, report.behind))
     parts += _some("In the way", map(_plain, report.blockers))
     parts += _some("Delivered", (f"{_plain(name)}: {_code(where)}" for name, where in report.delivered.items()))
     parts += _some("Checks of the site", (f"{_plain(one.name)}: {_plain(told(one))}" for one in report.checks))

@@ -14,7 +14,7 @@ from recovery.progress import Progress
 
 StepState = Literal[
     "looking", "seen", "would look", "unchanged", "would change", "changing", "changed", "failed",
-    "undoing", "undone", "undo failed", "undo blocked", "skipped",
+    "undoing", "undone", "undo failed", "undo blocked", "skipped", "left behind",
 ]  # fmt: skip
 CheckState = Literal["proven", "attested", "left out", "nobody's"]
 Outcome = Literal["running", "recovered", "checked", "drilled", "verified", "compensated", "failed", "cancelled"]

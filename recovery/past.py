@@ -74,7 +74,16 @@ class Past(Wire):
 
     def stack(self) -> list[Entry]:
         """Return the undo stack, the uppermost last."""
-        return [Entry(one.step, one.action, one.order, guards=one.order.get("guards", True)) for one in self.done]
+        return [
+            Entry(
+                one.step,
+                one.action,
+                one.order,
+                guards=one.order.get("guards", True),
+                passing=one.order.get("passing", ""),
+            )
+            for one in self.done
+        ]
 
 
 @dataclass

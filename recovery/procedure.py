@@ -359,6 +359,7 @@ class Procedure(Resets, Generic[P]):
         if self._only_looks:
             return self._end("checked")
         if self.start.mode != "drill" and not self.puts_back:
+            await self.end_passing()
             return self._end("recovered")
         what, outcome = _BACK[self.start.mode == "drill"]
         await self._shielded(self._unwind(f"{what} is over: everything is put back"))
@@ -397,8 +398,7 @@ class Procedure(Resets, Generic[P]):
         # Who cancels asks to go back: a commit that was seen to have changed nothing is taken back with it.
         if self._committing is not None and await self._unchanged(self._committing):
             self._withdraw(self._committing, "nobody: it was cancelled before it had changed anything")
-        if not self._committed:
-            await self._unwind(reason)
+        await (self.end_passing() if self._committed else self._unwind(reason))
 
     # --- steps -------------------------------------------------------------------------------------------
 
@@ -427,6 +427,8 @@ class Procedure(Resets, Generic[P]):
                 if not patience and died < DEATHS and worker_died(failure):
                     died += 1
                     continue
+                if probe.beside:
+                    raise
                 now = Situation(
                     "failure",
                     bool(self._committed),
@@ -460,7 +462,7 @@ class Procedure(Resets, Generic[P]):
             order = self._order(change, began)
             if not (change.action.kept or change.kept):
                 action = change.action
-                self._register(Entry(change.step, action.name, order, action.state_type, action.guards))
+                self._register(Entry(change.step, action.name, order, action.state_type, action.guards, order.passing))
             self._mark(change)
             self._step(change.step, "changing", "execute", change.desired, kept=change.action.kept or change.kept)
             try:
@@ -495,6 +497,7 @@ class Procedure(Resets, Generic[P]):
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
             step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept or change.kept,
             guards=change.action.guards, undo_within=change.action.undo_patience,
+            passing=change.action.passing(change.spec),
             queue=change.queue or self._queue or "",
             **self._of_this_run(change.spec.system),
         )  # fmt: skip
@@ -511,7 +514,7 @@ class Procedure(Resets, Generic[P]):
             self._record(Darkened(workflow.now(), change.step))
         if change.commits and not self._committed:
             self._committed, self._committing = change.commits, change
-            home = tuple(entry.step for entry in reversed(self._stack))
+            home = tuple(entry.step for entry in reversed(self._stack) if not entry.passing)
             self._record(Committed(workflow.now(), change.step, change.commits, home))
 
     def _settle(self, change: Change[Any, Any]) -> None:
@@ -549,6 +552,8 @@ class Procedure(Resets, Generic[P]):
 
     async def _go_on(self, change: Change[S, T], failure: FailureError) -> T | None:
         """Hold a failed action: None to try again, what is there of it to go on without it; raises what leads back."""
+        if change.action.beside:
+            raise failure
         while True:
             unchanged = change is self._committing and await self._unchanged(change)
             if unchanged:

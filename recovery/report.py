@@ -157,7 +157,11 @@ class Figure(Wire):
 
 
 class Report(Wire):
-    """What a recovery is, did and found; the same model while it runs (``outcome`` "running") and after."""
+    """What a recovery is, did and found; the same model while it runs (``outcome`` "running") and after.
+
+    ``residual`` is what is not as it was, or was to become; ``behind`` what could not be taken away at the end, stands
+    in nobody's way, and is no reason to keep any system.
+    """
 
     workflow: str
     run: str
@@ -187,6 +191,7 @@ class Report(Wire):
     delivered: dict[str, str] = {}
     checks: tuple[CheckLine, ...] = ()
     residual: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     cancels: int = 0
     holds: tuple[HoldLine, ...] = ()
@@ -414,6 +419,9 @@ class Fold:
             **{name: tuple(rows) for name, rows in self.lists.items()},
             delivered=self.delivered,
             residual=self._residual(),
+            behind=tuple(
+                f"{line.title}: {line.failure}" for line in self.steps.values() if line.state == "left behind"
+            ),
             cancels=self.cancels,
             holds=tuple(self.holds.values()),
         )

@@ -236,10 +236,19 @@ class Stepping(Inbox):
         call = call._replace(queue=given_on(entry.order))
         try:
             after = await self._activity(call, self._to_undo(entry.order), "undo")
-        except FailureError:
-            return "failed"
+        except FailureError as failure:
+            if not entry.passing:
+                return "failed"
+            self._step(entry.step, "left behind", "undo", failure=f"{sentence(failure)}. {entry.passing}")
+            return "left"
         self._step(entry.step, "undone", "undo", after)
         return "undone"
+
+    async def end_passing(self) -> None:
+        """Undo what was to stand only for as long as the recovery lasts, last first, whatever cancels arrive."""
+        for entry in [one for one in reversed(self._stack) if one.passing]:
+            self._stack.remove(entry)
+            await self._shielded(self._undo(entry))
 
     def _to_undo(self, order: Any) -> Any:
         """Return the order as this run gives it, with the time by which people hear that its undo cannot even begin."""

@@ -99,7 +99,7 @@ class Library:
             keep_for=runbook.keep_for,
             digest="",
             notify=runbook.notify,
-            hands=_hands(procedure, runbook.systems),
+            hands=_hands(procedure, runbook.systems, estate),
         )
         return frozen.model_copy(update={"digest": digest([frozen, start.mode])})
 
@@ -187,10 +187,16 @@ def _check(where: str, runbook: Runbook, estate: Estate) -> None:
         raise Invalid(f"{where}: {'; '.join(faults)}")
 
 
-def _hands(procedure: str, systems: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what a recovery takes in hand where its procedure says that this is not its systems."""
+def _hands(procedure: str, systems: tuple[str, ...], estate: Estate) -> tuple[str, ...]:
+    """Return what a recovery takes in hand where that is not its systems, or not all of them.
+
+    Many share one Alertmanager, and each lifts its own silences alone: nobody waits for it.
+    """
     own = getattr(specification(procedure), "hand", None)
-    return tuple(map(own, systems)) if own else ()
+    shared = [name for name in systems if name not in estate.alerting]
+    if own:
+        return tuple(map(own, shared))
+    return tuple(shared) if len(shared) < len(systems) else ()
 
 
 def tier_of(estate: Estate, system: str) -> str:

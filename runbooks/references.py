@@ -8,7 +8,7 @@ from typing import Any
 
 from runbooks.schema import Configuration, Database, Dns, Estate, HAProxy, Machine, Service, Store, Workload
 
-SYSTEMS = ("databases", "stores", "services", "directors", "machines", "workloads", "configurations")
+SYSTEMS = ("databases", "stores", "services", "directors", "machines", "workloads", "alerting", "configurations")
 
 
 def mismatches(estate: Estate) -> list[str]:

@@ -363,6 +363,75 @@ DIRECTOR: TypeAdapter[Caddy | HAProxy | Dns | TrafficManager] = TypeAdapter(
 )
 
 
+SITE = "{site}"
+"""Stands in a matcher for the sites of a move."""
+STRANGE = ("7f3a9c1e-no-such-value", "no such value", "\u00d8 1/2")
+"""Values that no label has: what matches one of them matches nearly everything."""
+
+
+class Matcher(Authored):
+    """Which alerts: those whose label ``name`` is ``value``, or is matched, all of it, by ``regex`` (RE2).
+
+    ``{site}`` in it stands for the sites of a move, whichever. ``unless`` turns it round: all but those.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=200)]
+    value: Text | None = None
+    regex: Text | None = None
+    unless: bool = False
+
+    @model_validator(mode="after")
+    def _narrow(self) -> Self:
+        if (self.value is None) == (self.regex is None):
+            raise ValueError("give either a value or a regex")
+        if self.regex is None:
+            return self
+        if re.search(r"\(\?(?:[=!]|<[=!])|\\[1-9]", self.regex):
+            raise ValueError("regex: looks ahead or back, which Alertmanager's expressions (RE2) do not know")
+        try:
+            pattern = re.compile(self.regex.replace(SITE, "(a|b)"))
+        except re.error:
+            raise ValueError("regex: is no regular expression") from None
+        if any(pattern.fullmatch(value) for value in STRANGE):
+            raise ValueError("regex: matches everything; say which alerts, for a silence must not mute the others")
+        if pattern.fullmatch(""):
+            raise ValueError("regex: matches alerts without this label as well; say which alerts")
+        return self
+
+
+class Alertmanager(Authored):
+    """An Alertmanager, in which a recovery silences the alerts that it sets off itself, for as long as it lasts.
+
+    ``silence`` says which alerts: all of its matchers have to fit; as a mapping of labels to values, or a list. A
+    silence that nobody lifts ends ``at_most`` so long after it was made. ``secret`` is a file beside the worker with a
+    token, or with name:password; ``ca`` one with the certificate of who signed its own, if not one of the usual ones.
+    """
+
+    kind: Literal["alertmanager"] = "alertmanager"
+    url: Annotated[
+        str, Field(pattern=r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$")
+    ] = Field(max_length=300)
+    silence: tuple[Matcher, ...] = Field(min_length=1, max_length=20)
+    at_most: timedelta = Field(default=timedelta(hours=4), ge=timedelta(minutes=1), le=timedelta(hours=24))
+    secret: Path | None = None
+    ca: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        """Take labels and their values, too."""
+        if isinstance(given, dict) and isinstance(given.get("silence"), dict):
+            labels = [{"name": name, "value": value} for name, value in given["silence"].items()]
+            return {**given, "silence": labels}
+        return given
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if all(one.unless for one in self.silence):
+            raise ValueError("silence: says only which alerts are not; without one that says which are, all others are")
+        return self
+
+
 class Alternative(Authored):
     """What is started where Azure has no room for a machine: it in another ``size``, or another ``machine``.
 
@@ -523,6 +592,7 @@ class Estate(Authored):
     services: dict[Name, Service] = {}
     directors: dict[Name, Director] = {}
     machines: dict[Name, Machine] = {}
+    alerting: dict[Name, Alertmanager] = {}
     clusters: dict[Name, Cluster] = {}
     workloads: dict[Name, Workload] = {}
     configurations: dict[Name, Configuration] = {}

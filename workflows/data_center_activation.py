@@ -19,6 +19,7 @@ from activities.pointing import Pointing, Sighted
 from activities.services import Running, run_services
 from activities.serving import Served, serves
 from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
+from activities.silences import Alerts
 from activities.sites import Boot, Found, Pair, Sites, Stores
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
 from activities.stores import NOBODY, Replication, StoreAt, look_at_store
@@ -33,6 +34,7 @@ from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Parameters
 from workflows.directing import lengthen, outlast, see_told, shorten, tell_drained
 from workflows.sessions import prove_sessions
+from workflows.silencing import hear_alerts, see_what_fires, silence_alerts, silently
 from workflows.site_validation import validate
 
 NO_DATABASE = DatabaseSeen()
@@ -72,6 +74,7 @@ class DataCenterActivation(Procedure[Parameters]):
         await self.gate(PLANNED, sites.outlook(found), then=f"clients are shut out, and {sites.new} takes over")
         await shorten(self, sites, found.directors)
         self.require(sites.frozen(workflow.now()))  # people, and resolvers, may have taken their time
+        await silence_alerts(self, sites)
 
         self._offered = ("take over",) if sites.fence_by else ()
         for pair in sites.databases:
@@ -84,11 +87,13 @@ class DataCenterActivation(Procedure[Parameters]):
         await self._drain(sites)
         await self._watch(sites)
         await lengthen(self, sites, found.directors)
+        await hear_alerts(self, sites)
         await validate(self, sites)
 
     async def _take_over(self, sites: Sites) -> None:
         """Have the new site serve without the old one: what leads back would lead to a site that is not there."""
         lost = await self.taking(lambda: self._assess_lost(sites))
+        muted = sites.muted(lost.alerts)
         self.require(losses.blockers(sites, lost, turned=bool(self._turned)))
         rpo, outage = self.frozen.objectives.rpo, self.start.outage_started_at or workflow.now()
         missing = losses.estimates(sites, lost, outage)
@@ -104,18 +109,15 @@ class DataCenterActivation(Procedure[Parameters]):
             self.measured(f"keys at {few.store}", few.keys)
         if losses.over((*missing, *fewer), rpo):
             then = f"{sites.new} takes over without what it lacks"
-            await self.gate(LOSS, losses.loss_at_stake(sites, missing, fewer, rpo), then=then)
+            await self.gate(LOSS, losses.loss_at_stake(sites, missing, fewer, rpo), muted, then=then)
         reached = losses.reached_from(sites, lost)
         if reached is None and not sites.rules.trust_isolation:
             then = f"{sites.new} is opened, and {sites.old} is fenced when it comes back"
-            await self.gate(FENCE, losses.fence_at_stake(sites, lost), then=then)
+            await self.gate(FENCE, losses.fence_at_stake(sites, lost), muted, then=then)
         self._forward = True
         self.work_from(sites.queues.get(sites.new))
 
-        shut = workflow.now()
-        reached = await self._promote_without(sites, lost, reached)
-        await self._serve(sites, [one.name for one in sites.free()])
-        await self._let_in(sites, shut)
+        reached = await silently(self, sites, self._open_without(sites, lost, reached))
         proven = reached is not None
         self.delivered(f"fence of {sites.old}", "proven" if proven else "isolated: no director points there")
         self.delivered(f"who fences {sites.old} when it is back", await self.begin("FenceWatch", sites.fence_by))
@@ -124,7 +126,16 @@ class DataCenterActivation(Procedure[Parameters]):
         await self._quiet(sites)
         await self._watch(sites)
         await lengthen(self, sites, lost.directors)
+        await hear_alerts(self, sites)
         await validate(self, sites)
+
+    async def _open_without(self, sites: Sites, lost: Lost, reached: str | None) -> str | None:
+        """Promote what there is, start what serves, and let clients in; return from where the old site was fenced."""
+        shut = workflow.now()
+        reached = await self._promote_without(sites, lost, reached)
+        await self._serve(sites, [one.name for one in sites.free()])
+        await self._let_in(sites, shut)
+        return reached
 
     async def _promote_without(self, sites: Sites, lost: Lost, reached: str | None) -> str | None:
         """Send clients nowhere, fence what answers of the old site, and promote; return from where that was fenced.
@@ -223,6 +234,7 @@ class DataCenterActivation(Procedure[Parameters]):
         workloads: dict[str, WorkloadSeen] = {}
         nodes: dict[str, NodesSeen] = {}
         directors = dict.fromkeys(sites.directors, NO_DIRECTOR)
+        fires: dict[str, Alerts] = {}
         halted: list[str] = []
         at = workflow.now()
 
@@ -250,6 +262,9 @@ class DataCenterActivation(Procedure[Parameters]):
         async def director(name: str) -> None:
             directors[name] = await self.look(*sites.seen_by(name), queue=own)
 
+        async def alert() -> None:
+            fires.update(await see_what_fires(self, sites, own))
+
         await self.together(
             halt(),
             *(sighted(vantage, queue, pair) for vantage, queue in vantages.items() for pair in sites.databases),
@@ -258,6 +273,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *(workload(name) for name in sites.serving(sites.new) if name in sites.workloads),
             *(cluster(name) for name in sites.drained(sites.new)),
             *(director(name) for name in sites.directors),
+            *((alert(),) if sites.alerting else ()),
         )
         return Lost(
             sightings=sightings,
@@ -266,6 +282,7 @@ class DataCenterActivation(Procedure[Parameters]):
             workloads=workloads,
             nodes=nodes,
             directors=directors,
+            alerts=fires,
             halted="".join(halted),
             at=at,
         )
@@ -321,6 +338,7 @@ class DataCenterActivation(Procedure[Parameters]):
         unseen |= {name for name, pointed in directors.items() if pointed is NO_DIRECTOR}
         return Found(
             views=views, stores=stores, running=runs, workloads=workloads, nodes=nodes, directors=directors,
+            alerts=await see_what_fires(self, sites),
             halted=halted, unseen=frozenset(unseen),
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from activities.store_roles import CLOSED, LAG
 from activities.stores import StoreAt
 from console.shell import workloads
 from console.shell.fronts import front
+from console.shell.silences import hear, mute, muted
 from recovery.models import Frozen
 from runbooks.procedures.data_center_activation import Parameters
 
@@ -59,6 +60,7 @@ def fill(frozen: Frozen, known: bool) -> dict[str, str]:
         **where(sites, frozen),
         "drain": f"{wanted.drain.total_seconds():g} s",
         "all": " ".join(page.systems()),
+        "muted": muted(page.sites),
         "fenced": str(sites.rules.max_fenced),
         "freeze": "; ".join(
             f"from {one.begins:%Y-%m-%d %H:%M%z} to {one.ends:%Y-%m-%d %H:%M%z} ({one.why})"
@@ -214,6 +216,7 @@ class Page:
     def shut(self) -> Iterator[str]:
         """Yield what shuts clients out, and waits for those who are in."""
         seconds = int(self.sites.wanted.drain.total_seconds())
+        yield from mute(self.sites)
         for way in self.fronts:
             yield from way.shut()
         for way in self.fronts:
@@ -316,6 +319,7 @@ class Page:
 
     def tidy(self) -> Iterator[str]:
         """Yield what takes away what this page has left."""
+        yield from hear(self.sites)
         yield from (on(pair.new.host, pair.new.name, "forget") for pair in self.sites.databases)
         yield from (on(host, host.name, "resume") for host in self.halted)
 
@@ -371,6 +375,7 @@ class Page:
         for way in self.fronts:
             yield from way.back()
         yield from (on(pair.new.host, pair.new.name, "restore_role") for pair in self.sites.databases)
+        yield from hear(self.sites)
         yield from (on(host, host.name, "resume") for host in self.halted)
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from recovery.models import Authored, Name, Text
 from runbooks.schema import Estate
 
-SYSTEMS = ("databases", "stores", "services", "directors", "machines", "workloads")
+SYSTEMS = ("databases", "stores", "services", "directors", "machines", "workloads", "alerting")
 ESTATE = ("sites", "hosts", "clusters", *SYSTEMS, "safety")
 PLANNED, LOSS, FENCE = "switch over", "accept the loss", "answer for the fence"
 ATTEST = "attest the site"

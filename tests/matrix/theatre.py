@@ -25,6 +25,7 @@ from tests.matrix.scenes_nodes import DrainNodesScene
 from tests.matrix.scenes_restored import ArchiveScene, InstallScene, OpenScene, PromoteScene
 from tests.matrix.scenes_services import RunServicesScene
 from tests.matrix.scenes_sessions import ForgetBeforeScene, PutSessionsScene, ReadSnapshotScene
+from tests.matrix.scenes_silences import SilenceScene
 from tests.matrix.scenes_stores import (
     FenceStoreScene,
     FollowStoreScene,
@@ -42,7 +43,7 @@ _ALL: tuple[type[Scene[Any, Any]], ...] = (
     FollowStoreScene, RunServicesScene, KeepRoleScene, RetireScene, PromoteStandbyScene, FollowScene, ForgetScene,
     ExportDivergenceScene, KeepSessionsScene, ReadSnapshotScene, PutSessionsScene, ForgetBeforeScene,
     RollBackScene, PutFilesScene, TellScene, RecordScene, ApplyManifestsScene, RunMachineScene, PointTrafficScene,
-    PointBackendScene, PointRecordScene, SetTtlScene, ScaleWorkloadScene, DrainNodesScene,
+    PointBackendScene, PointRecordScene, SetTtlScene, ScaleWorkloadScene, DrainNodesScene, SilenceScene,
 )  # fmt: skip
 SCENES: Mapping[str, type[Scene[Any, Any]]] = {scene.action.name: scene for scene in _ALL}
 

@@ -1,0 +1,226 @@
+"""Activations that silence alerts in a real Alertmanager: while they last, and at no end any longer."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from lab.estate import Lab
+from recovery.names import UNDO
+from recovery.report import Report
+from tests.alertmanagers import ESTATE, Alertmanager, alertmanager
+from tests.labs import lab_apart
+from tests.running import ROOT, Recovery, Running, eventually
+from tests.switches import activate, at_both_sites
+from tests.workflows.test_take_over import decided
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
+SILENCING = "silence alerts at alerts"
+
+
+@pytest.fixture(scope="module")
+def alerts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
+    with alertmanager(tmp_path_factory.mktemp("alerts")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Lab]:
+    with lab_apart() as lab:
+        lab.up(south=True, rate=20)
+        yield lab
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(two: Lab, alerts: Alertmanager, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    catalogs = tmp_path_factory.mktemp("catalogs")
+    shutil.copytree(ROOT / "runbooks" / "lab", catalogs / "lab")
+    file = catalogs / "lab" / "estate.yaml"
+    estate = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(estate | {"alerting": {"alerts": {"url": alerts.url, **ESTATE}}}))
+    for file in (catalogs / "lab").glob("*.yaml"):
+        runbook = yaml.safe_load(file.read_text())
+        if "front" in runbook.get("systems", ()):
+            runbook["systems"].append("alerts")
+            file.write_text(yaml.safe_dump(runbook))
+    async with at_both_sites(two, RECOVERY_CATALOGS=str(catalogs)) as found:
+        yield found
+
+
+@pytest.fixture
+def theirs(alerts: Alertmanager) -> Iterator[str]:
+    """Alerts that fire, and a silence of somebody's own."""
+    alerts.fire("Down", site="north")
+    found = alerts.silence(site="east")
+    yield found
+    assert [one["id"] for one in alerts.silences()] == [found], "nothing but theirs stands"
+    alerts.lift(found)
+
+
+async def silenced(alerts: Alertmanager) -> dict[str, Any]:
+    """Wait until a recovery's silence stands, and return it."""
+
+    def look() -> Any:
+        return next((one for one in alerts.silences() if one["createdBy"].startswith("recovery ")), None)
+
+    found: dict[str, Any] = await eventually(look, "alerts are silenced", 60, pause=0.02)
+    return found
+
+
+def other(two: Lab) -> str:
+    """Return the site that does not serve."""
+    return "south" if two.director.site() == "north" else "north"
+
+
+async def at_hold(engine: Running, alerts: Alertmanager, two: Lab) -> Recovery:
+    """Start an activation, and have it wait before the first action that follows the silence."""
+    recovery = await activate(engine, other(two))
+    await recovery.until("gate")
+    await recovery.handle.signal("hold", {"by": "bob", "reason": "a test"})
+    await recovery.approve()
+    await recovery.resolve("step")
+    await silenced(alerts)
+    await recovery.until("hold: keep")
+    return recovery
+
+
+def line(report: Report, title: str = SILENCING) -> Any:
+    """Return a step of the report."""
+    return next(one for one in report.steps if one.title == title)
+
+
+async def test_check_silences_nothing(engine: Running, alerts: Alertmanager, theirs: str, two: Lab) -> None:
+    report = await (await activate(engine, other(two), "check")).ended(60)
+    assert (report.outcome, report.blockers) == ("checked", ()), report.failure
+    assert line(report).state == "would change"
+    shown = str(next(gate for gate in report.gates if gate.gate == "switch over").shown)
+    assert 'alerts with site=~"(north|south)" are silenced at alerts until it is over' in shown.replace("\\", ""), shown
+
+
+async def test_silenced_while_it_lasts(engine: Running, alerts: Alertmanager, theirs: str, two: Lab) -> None:
+    site = other(two)
+    recovery = await activate(engine, site)
+    report = await recovery.until("gate")
+    assert "those that fire now: 1 (Down)" in str(report.gates)
+    assert len(alerts.silences()) == 1
+    seen = asyncio.create_task(silenced(alerts))
+    await recovery.approve()
+    assert (await seen)["comment"].startswith("a move from ")
+    assert two.director.site() != site
+    report = await recovery.ended(120)
+    assert (report.outcome, report.residual, report.behind) == ("recovered", (), ()), report.failure
+    assert line(report).state == "undone"
+    ended = {one.title: one.ended for one in report.steps}
+    assert ended[SILENCING] > max(at for title, at in ended.items() if title.startswith("watch "))
+    figures = {one.name: one.value for one in report.figures}
+    assert figures["alerts at alerts that fire at the end"] == "1 (Down)"
+
+
+async def test_compensated_lifts_it_last(engine: Running, alerts: Alertmanager, theirs: str, two: Lab) -> None:
+    recovery = await at_hold(engine, alerts, two)
+    await recovery.resolve("compensate")
+    report = await recovery.ended(60)
+    assert (report.outcome, report.residual, report.behind) == ("compensated", (), ()), report.failure
+    assert line(report).state == "undone"
+
+
+async def test_cancelled_lifts_it(engine: Running, alerts: Alertmanager, theirs: str, two: Lab) -> None:
+    recovery = await at_hold(engine, alerts, two)
+    await recovery.handle.cancel()
+    report = await recovery.ended(60)
+    assert (report.outcome, report.residual, report.behind) == ("cancelled", (), ()), report.failure
+
+
+async def test_terminated_it_is_lifted_by_undo(engine: Running, alerts: Alertmanager, theirs: str, two: Lab) -> None:
+    recovery = await at_hold(engine, alerts, two)
+    await recovery.handle.terminate()
+    assert await silenced(alerts)
+    undo = {"workflow": recovery.handle.id, "reason": "a test", "requested_by": "bob"}
+    handle = await engine.client.start_workflow(UNDO, undo, id="undo/lab/orders", task_queue=engine.settings.task_queue)
+    report = await Recovery(handle).ended(60)
+    assert (report.outcome, report.residual) == ("compensated", ()), report.failure
+
+
+async def test_changed_by_people_it_is_left_and_named(engine: Running, alerts: Alertmanager, two: Lab) -> None:
+    recovery = await at_hold(engine, alerts, two)
+    one = await silenced(alerts)
+    alerts.silence(**{key: one[key] for key in ("id", "matchers", "startsAt", "createdBy", "comment")})
+    left = (await silenced(alerts))["id"]
+    await recovery.resolve("compensate")
+    report = await recovery.ended(60)
+    assert (report.outcome, report.residual) == ("failed", ()), "nothing was undone, and nothing has to be"
+    assert [one["id"] for one in alerts.silences()] == [left]
+    [behind] = report.behind
+    assert "somebody else changed the silence" in behind
+    assert "amtool" in behind
+    alerts.lift(left)
+
+
+async def test_lifted_by_people_it_stays_so_and_is_told(
+    engine: Running, alerts: Alertmanager, theirs: str, two: Lab
+) -> None:
+    recovery = await at_hold(engine, alerts, two)
+    alerts.lift((await silenced(alerts))["id"])
+    await recovery.resolve("continue")
+    report = await recovery.ended(120)
+    assert report.outcome == "recovered", report.failure
+    assert "somebody lifted it" in report.delivered["silence at alerts"]
+
+
+async def test_dead_alertmanager_holds_nobody_up(engine: Running, alerts: Alertmanager, two: Lab) -> None:
+    alerts.end(15)
+    try:
+        recovery = await activate(engine, other(two))
+        report = await recovery.until("gate")
+        assert "cannot be asked, and nothing is silenced there" in str(report.gates)
+        await recovery.approve()
+        report = await recovery.ended(120)
+    finally:
+        alerts.start()
+    assert (report.outcome, report.holds, report.behind) == ("recovered", (), ()), report.failure
+    assert "its alerts are heard: the Alertmanager alerts" in report.delivered["silence at alerts"]
+
+
+async def test_cancelled_past_the_point_of_no_return_lifts_it(
+    engine: Running, alerts: Alertmanager, theirs: str, two: Lab
+) -> None:
+    recovery = await activate(engine, other(two), parameters={"watch": "PT1H"})
+    await recovery.approve()
+    await eventually(lambda: committed(recovery), "clients are let in", 60)
+    assert await silenced(alerts)
+    await recovery.handle.cancel()
+    report = await recovery.ended(60)
+    assert report.outcome == "cancelled"
+    assert (line(report).state, report.behind) == ("undone", ())
+    for system in report.epochs:  # what a recovery left undone is its own until somebody has looked
+        await engine.freed(f"lab/{system}")
+
+
+async def committed(recovery: Recovery) -> bool:
+    """Tell whether it watches: it is past the point of no return, and does nothing any more."""
+    report = await recovery.status()
+    return report is not None and len([name for name in report.delivered if " of " in name]) == 2
+
+
+async def test_take_over_silences_beside(engine: Running, alerts: Alertmanager, theirs: str, two: Lab) -> None:
+    if two.director.site() != "north":
+        back = await activate(engine, "north")
+        await back.approve()
+        await back.ended(120)
+    outage = datetime.now(UTC)
+    engine.kill_worker()
+    await asyncio.to_thread(two.break_, "north")
+    given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat()}
+    recovery = await activate(engine, "south", **given)
+    seen = asyncio.create_task(silenced(alerts))
+    report = await decided(recovery)
+    assert (report.outcome, report.residual, report.behind) == ("recovered", (), ()), report.failure
+    assert await seen
+    assert line(report).state == "undone"
