@@ -109,6 +109,9 @@ async def test_changed_by_people_it_is_theirs(alerts: Alertmanager) -> None:
     assert (await see_alerts.observe(spec)).silence == "changed"
     with pytest.raises(Drifted, match="somebody else"):
         await lifted(spec)
+    for write in (silence.apply, silence.undo):  # it was changed since it was looked at
+        with pytest.raises(Drifted, match="it is theirs now"):
+            await write(spec, NONE)
     assert alerts.silences() == before
 
 

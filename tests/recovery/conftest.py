@@ -21,7 +21,7 @@ from recovery.undoing import Undoing
 from tests.conftest import SEED
 from tests.drawing import draw
 from tests.recovery.box import Toys
-from tests.recovery.putting import KEEP, LAY, PUT, READ, load
+from tests.recovery.putting import KEEP, LAY, PASS, PUT, READ, load
 from tests.recovery.toys import Passing, Toy
 from tests.running import settings_in
 
@@ -52,7 +52,7 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
                     load,
                     history.read,
                     *leases.ALL,
-                    *(call for one in (PUT, LAY, KEEP, READ) for call in one.activities()),
+                    *(call for one in (PUT, LAY, KEEP, PASS, READ) for call in one.activities()),
                 ],
                 max_cached_workflows=request.param,
             ):

@@ -100,6 +100,19 @@ class Keeping(Putting):
     kept = "it goes with the folder"
 
 
+class Passing(Putting):
+    """Write a file that is there only for as long as the recovery lasts, and that nobody waits for."""
+
+    name = "toy.pass"
+    guards = False
+    beside = True
+    undo_patience = timedelta(seconds=20)
+
+    def passing(self, spec: Put) -> str:
+        """Say how it is taken away."""
+        return f"Take it away: rm {Path(spec.path).name}"
+
+
 class Reading(Probe[Put, Content]):
     """Read a file that has to hold what is wanted, and may be left unread."""
 
@@ -114,7 +127,7 @@ class Reading(Probe[Put, Content]):
 
 
 READ = Reading()
-PUT, LAY, KEEP = Putting(), Laying(), Keeping()
+PUT, LAY, KEEP, PASS = Putting(), Laying(), Keeping(), Passing()
 
 
 @activity.defn(name="catalog.load")

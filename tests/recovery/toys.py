@@ -6,13 +6,15 @@ from functools import partial
 from typing import Any
 
 from temporalio import workflow
+from temporalio.exceptions import FailureError, is_cancelled_exception
 
+from recovery.errors import sentence
 from recovery.models import Authored, Start
 from recovery.procedure import Procedure
 from recovery.report import Report
 
 with workflow.unsafe.imports_passed_through():
-    from tests.recovery.putting import KEEP, LAY, PUT, READ, Content, Put
+    from tests.recovery.putting import KEEP, LAY, PASS, PUT, READ, Content, Put
 
 
 class Wanted(Authored):
@@ -81,9 +83,15 @@ class Toy(Procedure[Wanted]):
     async def _put(
         self, how: str = "put", commits: str = "", dark: bool = False, noted: bool = False, **put: Any
     ) -> None:
-        action = {"put": PUT, "lay": LAY, "keep": KEEP}[how]
+        action = {"put": PUT, "lay": LAY, "keep": KEEP, "pass": PASS}[how]
         once = partial(workflow.wait_condition, lambda: bool(self.report().notes)) if noted else None
-        await self.do(action, Put(**{"system": "files", "drill": True} | put), commits=commits, dark=dark, once=once)
+        spec = Put(**{"system": "files", "drill": True} | put)
+        try:
+            await self.do(action, spec, commits=commits, dark=dark, once=once)
+        except FailureError as failure:
+            if not action.beside or is_cancelled_exception(failure):
+                raise
+            self.delivered("left out", sentence(failure))
 
 
 @workflow.defn

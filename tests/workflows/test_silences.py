@@ -152,15 +152,17 @@ async def test_changed_by_people_it_is_left_and_named(engine: Running, alerts: A
     recovery = await at_hold(engine, alerts, two)
     one = await silenced(alerts)
     alerts.silence(**{key: one[key] for key in ("id", "matchers", "startsAt", "createdBy", "comment")})
-    left = (await silenced(alerts))["id"]
+    changed = alerts.silences()
     await recovery.resolve("compensate")
     report = await recovery.ended(60)
+    left = alerts.silences()
+    for one in left:
+        alerts.lift(one["id"])
+    assert left == changed
     assert (report.outcome, report.residual) == ("failed", ()), "nothing was undone, and nothing has to be"
-    assert [one["id"] for one in alerts.silences()] == [left]
     [behind] = report.behind
-    assert "somebody else changed the silence" in behind
+    assert "somebody else changed it" in behind
     assert "amtool" in behind
-    alerts.lift(left)
 
 
 async def test_lifted_by_people_it_stays_so_and_is_told(
