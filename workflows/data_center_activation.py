@@ -338,8 +338,7 @@ class DataCenterActivation(Procedure[Parameters]):
         unseen |= {name for name, pointed in directors.items() if pointed is NO_DIRECTOR}
         return Found(
             views=views, stores=stores, running=runs, workloads=workloads, nodes=nodes, directors=directors,
-            alerts=await see_what_fires(self, sites),
-            halted=halted, unseen=frozenset(unseen),
+            alerts=await see_what_fires(self, sites), halted=halted, unseen=frozenset(unseen),
         )  # fmt: skip
 
     async def _shut(self, sites: Sites) -> datetime:
