@@ -73,7 +73,10 @@ def deployed_at(clusters: Mapping[str, Kubernetes]) -> Iterator[dict[str, At]]:
         if shared:
             daemons.start(place, "node-south", "node", "node-south")
         for one in found.values():
-            label = {"metadata": {"labels": {"site": one.site}}}
+            label = {
+                "metadata": {"labels": {"site": one.site}, "annotations": {MARK: None}},
+                "spec": {"unschedulable": None},
+            }
             until(lambda at=one, body=label: _patched(at, body), "the node is there")  # type: ignore[misc]
             one.deploy(REPLICAS if one.site == "north" else 0)
         until(lambda: found["north"].stands()["addresses"] == REPLICAS, "it runs at north")
@@ -96,7 +99,8 @@ def author(folder: Path, deployed: Mapping[str, At], *, queued: bool = True, **m
 
     Not ``queued``, any worker sees both sites as theirs do.
     """
-    shutil.copytree(ROOT / "runbooks" / "lab", folder)
+    if not folder.exists():
+        shutil.copytree(ROOT / "runbooks" / "lab", folder)
     file = folder / "estate.yaml"
     estate = yaml.safe_load(file.read_text())
     estate["workloads"] = {}

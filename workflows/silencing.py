@@ -89,6 +89,8 @@ def _tell(recovery: Procedure[Any], name: str, was: Alerts) -> None:
         "lifted": f"somebody lifted it at {until}; it was not made anew",
         "lapsed": f"it lapsed at {until}, before the recovery was over (at_most)",
         "changed": f"somebody changed it; it is theirs, and stands until {until}",
+        "lost": "it is known there no more: its alerts have been heard since",  # killed before it was on its disk
     }
-    if was.silence in words:
+    never_made = was.silence == "lost" and f"silence at {name}" in recovery.report().delivered
+    if was.silence in words and not was.trouble and not never_made:
         recovery.delivered(f"silence at {name}", words[was.silence])

@@ -22,8 +22,9 @@ from typing import Any
 from lab import ledger
 from lab.estate import Lab
 from lab.repository import Repository, Version
+from tests.clusters import control_plane
 from tests.copies import drop_all
-from tests.fronts import fronts
+from tests.furnishing import furnished as furnished_with
 from tests.matrix.two_sites import session_store
 from tests.recovery.test_undoing import reset
 from tests.running import ROOT, Recovery, Running, eventually, running
@@ -375,9 +376,10 @@ async def _catalogs(lab: Lab, folder: Path, more: bool) -> AsyncIterator[dict[st
     if not more:
         yield {}
         return
-    async with fronts(lab, folder / "fronts", usual=2) as found:
-        found.author(folder / "catalogs" / "lab")
-        yield {"RECOVERY_CATALOGS": str(folder / "catalogs")}
+    with control_plane() as cluster:
+        async with furnished_with(lab, cluster, folder / "more", usual=2) as found:
+            found.author(folder / "catalogs" / "lab")
+            yield {"RECOVERY_CATALOGS": str(folder / "catalogs")}
 
 
 async def _play(scene: Scene, engine: Running) -> None:

@@ -1,11 +1,12 @@
-"""A lab with everything in front of its sites and beneath them, on which recoveries are disturbed."""
+"""A lab with everything that surrounds its sites, on which recoveries are disturbed."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.fronts import Fronts, fronts
+from lab.kubernetes import Kubernetes
+from tests.furnishing import Furnishing, furnished
 from tests.matrix.disasters import Field
 from tests.matrix.pitch import Pitch
 
@@ -14,24 +15,26 @@ USUAL = 2
 
 
 class Furnished(Pitch):
-    """Four directors, and a machine at each site, that each recovery moves."""
+    """Directors, machines, workloads and alerts that each recovery moves, starts, scales or silences."""
 
-    fronts: Fronts | None = None
+    cluster: Kubernetes | None = None
+    found: Furnishing | None = None
 
     async def furnish(self, until: AsyncExitStack, folder: Path, catalogs: Path) -> None:
         """Run them, and write them into the catalog."""
-        self.fronts = await until.enter_async_context(fronts(self.lab, folder / "fronts", USUAL))
-        self.fronts.author(catalogs / "lab")
+        assert self.cluster is not None
+        self.found = await until.enter_async_context(furnished(self.lab, self.cluster, folder / "more", USUAL))
+        self.found.author(catalogs / "lab")
 
     def shown(self) -> dict[str, object]:
-        """Return where each points as well."""
-        assert self.fronts is not None
-        return super().shown() | {"fronts": self.fronts.points()}
+        """Return how they are as well."""
+        assert self.found is not None
+        return super().shown() | self.found.shown()
 
     def proper(self, where: str) -> dict[str, object]:
-        """Return where each has to point as well."""
-        assert self.fronts is not None
-        return super().proper(where) | {"fronts": self.fronts.at(where)}
+        """Return how they have to be as well."""
+        assert self.found is not None
+        return super().proper(where) | self.found.proper(where)
 
 
 class FurnishedField(Furnished, Field):

@@ -301,4 +301,8 @@ async def steps(recovery: Recovery) -> dict[str, float]:
 
 def same_way(name: str) -> str:
     """Return an activity's name without which way it goes, so that those of both ways can be compared."""
-    return re.sub(r"orders-south|sessions-south|orders-app-(north|south)|north|south|orders|sessions", "*", name)
+    return re.sub(
+        r"cluster-(north|south)|orders-south|sessions-south|orders-app-(north|south)|north|south|orders|sessions",
+        "*",
+        name,
+    )

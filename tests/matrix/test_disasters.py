@@ -42,6 +42,8 @@ FENCING = (
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[Field, FurnishedField])
 async def field(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
     found: Field = request.param(tmp_path_factory.mktemp("field"), rate=20)
+    if isinstance(found, FurnishedField):
+        found.cluster = request.getfixturevalue("cluster")
     yield found
     await found.close()
 

@@ -176,6 +176,20 @@ async def test_lifted_by_people_it_stays_so_and_is_told(
     assert "somebody lifted it" in report.delivered["silence at alerts"]
 
 
+async def test_lost_by_an_alertmanager_that_was_killed_it_is_told(
+    engine: Running, alerts: Alertmanager, two: Lab
+) -> None:
+    recovery = await at_hold(engine, alerts, two)
+    one = await silenced(alerts)
+    alerts.end()  # it has not written it down
+    alerts.start()
+    assert one["id"] not in {left["id"] for left in alerts.silences("active", "expired")}
+    await recovery.resolve("continue")
+    report = await recovery.ended(120)
+    assert report.outcome == "recovered", report.failure
+    assert "it is known there no more" in report.delivered["silence at alerts"]
+
+
 async def test_dead_alertmanager_holds_nobody_up(engine: Running, alerts: Alertmanager, two: Lab) -> None:
     alerts.end(15)
     try:
