@@ -55,7 +55,10 @@ class Front:
             case Dns() as one:
                 return dns.point_record, dns.PointRecord.of(self.name, one, site=site)
             case TrafficManager() as one:
-                return azure.point_traffic, azure.PointSpec.of(self.name, one, site=site)
+                weighs = {site: one.weights[site]} if site in one.weights else {}
+                return azure.point_traffic, azure.PointSpec.of(
+                    self.name, one, site="" if weighs else site, weights=weighs
+                )
             case Caddy() as one:
                 return caddy.point, caddy.Point.of(self.name, one, site=site)
 

@@ -336,13 +336,22 @@ class Azure(Authored):
 class TrafficManager(Azure):
     """A profile of Azure's Traffic Manager, and which of its endpoints is that of each site.
 
-    ``url`` is where clients come in. Which endpoint is enabled is never written here.
+    ``url`` is where clients come in. Which endpoint is enabled is never written here. ``weights`` is what the endpoint
+    of a site weighs while that serves, where a profile has others beside it; without one it keeps what it has.
     """
 
     kind: Literal["traffic-manager"]
     profile: AzureName
     sites: dict[Name, AzureName] = Field(min_length=1)
+    weights: dict[Name, Annotated[int, Field(ge=1, le=1000)]] = {}
     url: Text
+
+    @model_validator(mode="after")
+    def _weighed(self) -> Self:
+        for site in self.weights:
+            if site not in self.sites:
+                raise ValueError(f"weights.{site}: has no endpoint; name it in sites")
+        return self
 
 
 def _kind(given: Any) -> str:

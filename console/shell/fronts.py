@@ -195,7 +195,11 @@ class ByPortal:
 
     def _do(self, sites: Collection[str]) -> str:
         """Return what enables the endpoints of ``sites``, and first disables the others."""
-        wanted = {one: "Enabled" if site in sites else "Disabled" for site, one in self.one.sites.items()}
+        weighs = {site: f" --weight {weight}" for site, weight in self.one.weights.items()}
+        wanted = {
+            one: f"Enabled{weighs.get(site, '')}" if site in sites else "Disabled"
+            for site, one in self.one.sites.items()
+        }
         return "; ".join(
             f"az network traffic-manager endpoint update {self.profile} -t TYPE -n {name} --endpoint-status {status}"
             for name, status in sorted(wanted.items(), key=lambda found: found[1])

@@ -58,6 +58,8 @@ def test_fault_of_a_machine_is_named(changes: dict[str, Any], said: str) -> None
         ({"sites": {}}, "sites: "),
         ({"sites": {"north": "a/b"}}, "sites.north: "),
         ({"kind": "caddy"}, "kind: "),
+        ({"weights": {"north": 0}}, "weights.north: "),
+        ({"weights": {"south": 5}}, "input: Value error, weights.south: has no endpoint; name it in sites"),
     ],
 )
 def test_fault_of_a_profile_is_named(changes: dict[str, Any], said: str) -> None:
