@@ -23,6 +23,8 @@ from tests.running import ROOT
 LOWERED = 1
 """Seconds for which the record is kept while a recovery lasts."""
 RECORDS = {"north": NORTH, "south": SOUTH}
+WEIGHTS = {"north": 10, "south": 40}
+"""What the endpoint of each site weighs while that serves."""
 MACHINES = {"north": "spare", "south": "orders"}
 """What the machine of each site, vm-north and vm-south, is called at Azure."""
 
@@ -46,13 +48,13 @@ class Fronts:
             "edge": [name for name, bits in self.edge.servers().items() if not bits & 1],
             "kept": [name for name, bits in (self.edge.kept() or {}).items() if not bits & 1],
             "www": self.knot.records()["shop A"],
-            "azure": [name for name, (status, _) in self.azure.shares().items() if status == "Enabled"],
+            "azure": {name: weight for name, (status, weight) in self.azure.shares().items() if status == "Enabled"},
         }
 
     def at(self, site: str) -> dict[str, object]:
         """Return the same for all at one site, once the TTL is restored."""
         www = [f"{self.usual} {RECORDS[site]}"]
-        return {"front": site, "edge": [site], "kept": [site], "www": www, "azure": [site]}
+        return {"front": site, "edge": [site], "kept": [site], "www": www, "azure": {site: WEIGHTS[site]}}
 
     def author(self, folder: Path) -> None:
         """Write all of it into the lab's catalog in ``folder``, which is copied there unless it is there already."""
@@ -89,6 +91,7 @@ class Fronts:
             },
             "azure": {
                 "kind": "traffic-manager", "profile": "front", "sites": {site: f"{site}-ep" for site in SITES},
+                "weights": dict(WEIGHTS),
                 "url": url, **self._arm(),
             },
         }  # fmt: skip

@@ -82,7 +82,7 @@ async def test_all_go_back_where_one_cannot_be_moved(fronts: Fronts, engine: Run
     fronts.knot.tell("TXT", '"A broken"', name="_recovery.shop")
     held = await recovery.until("hold", 60)
     assert "not as a recovery wrote it" in str(held.hold)
-    assert fronts.points() == {"front": "nowhere", "edge": [], "kept": [], "www": [f"{LOWERED} {NORTH}"], "azure": []}
+    assert fronts.points() == {"front": "nowhere", "edge": [], "kept": [], "www": [f"{LOWERED} {NORTH}"], "azure": {}}
     fronts.knot.tell("TXT", *(text.partition(" ")[2] for text in lowered or ()), name="_recovery.shop", ttl=0)
     await recovery.resolve("compensate")
     report = await recovery.ended(120)
