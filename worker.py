@@ -38,6 +38,7 @@ from activities.manifests import apply_manifests
 from activities.nodes import drain_nodes, look_at_nodes
 from activities.postgres import place, ready, replay
 from activities.proofs import compare, verify
+from activities.quota import look_at_quota
 from activities.redundancy import archive, base_backup
 from activities.returning import cluster_returns, returns, store_returns
 from activities.revision_commands import tell
@@ -92,7 +93,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
     holdings, unarchived, last_proven, await_ready, make_check, see_traffic, healthy,
-    look_at_backend, backend_drained, look_at_record, resolves,
+    look_at_backend, backend_drained, look_at_record, resolves, look_at_quota,
     look_at_workload, sight_workload, await_workload, cluster_returns, look_at_nodes, see_alerts,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (

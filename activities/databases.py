@@ -77,7 +77,8 @@ class DatabaseSeen(Wire):
     ``of`` is whom a standby replicates at this moment, ``follows`` whom it is set to; ``reached`` is the system that
     answers at its peer's address, ``unreached`` why none does. ``kept`` tells whether this recovery keeps its settings,
     ``promoted`` and ``joining`` that it began to promote it, or to have it follow, ``written`` that it took a row then.
-    ``left`` are other recoveries of which something lies beside it.
+    ``clients`` are connected, ``limit`` is how many may be, ``reserved`` of these are for administrators alone; None
+    where it did not tell. ``left`` are other recoveries of which something lies beside it.
     """
 
     role: Literal["primary", "standby", "down"] = "down"
@@ -102,6 +103,8 @@ class DatabaseSeen(Wire):
     followers: int = 0
     synchronous: int = 0
     clients: int = 0
+    limit: int | None = None
+    reserved: int | None = None
     rewinds: bool = False
     settings: dict[str, str] = {}
     free: int | None = None
@@ -144,6 +147,8 @@ def seen(text: str) -> DatabaseSeen:
             followers=live.get("followers", 0),
             synchronous=live.get("synchronous", 0),
             clients=live.get("clients", 0),
+            limit=live.get("limit"),
+            reserved=live.get("reserved"),
             rewinds=told.get("checksums", "0") != "0" or settings.get("wal_log_hints") == "on",
             settings=settings,
             free=int(told["free"]) if told.get("free") else None,

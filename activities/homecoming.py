@@ -9,6 +9,7 @@ from activities.comparing import Compared
 from activities.databases import DatabaseSeen, known
 from activities.divergence import Divergence, PartedSpec
 from activities.pointing import Sighted
+from activities.quota import QuotaSeen
 from activities.salvage import Salvaged
 from activities.session_keeping import KeepSpec, Snapshot
 from activities.sessions import Comparison
@@ -35,6 +36,7 @@ class Back(Wire):
     directors: dict[str, Sighted] = {}
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
+    quota: QuotaSeen | None = None
 
 
 class Overwritten(Wire):

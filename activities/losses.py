@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from activities.databases import DatabaseSeen
 from activities.nodes import NodesSeen
 from activities.pointing import Sighted
+from activities.quota import QuotaSeen
 from activities.sightings import Sighting
 from activities.silences import Alerts
 from activities.sites import NEEDED, Sites
@@ -29,6 +30,7 @@ class Lost(Wire):
     alerts: dict[str, Alerts] = {}
     halted: str = ""
     at: datetime | None = None
+    quota: QuotaSeen | None = None
 
 
 class Estimate(Wire):

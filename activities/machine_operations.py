@@ -82,6 +82,7 @@ class Seen(NamedTuple):
     changed: str
     tags: dict[str, str]
     etag: str
+    location: str
 
 
 # --- looking ----------------------------------------------------------------------------------------------------
@@ -90,7 +91,7 @@ class Seen(NamedTuple):
 async def settled(at: MachineAt) -> Seen:
     """Return the machine once nothing is under way on it any more. Raises Transient when the attempt's time is over."""
     pause = PAUSE
-    while (found := await _look(at)).busy:
+    while (found := await look(at)).busy:
         if left() < pause:
             raise Transient(f"{at.field}: something is still under way on it at Azure ({found.stands.power})")
         await asyncio.sleep(pause)
@@ -98,7 +99,9 @@ async def settled(at: MachineAt) -> Seen:
     return found
 
 
-async def _look(at: MachineAt) -> Seen:
+async def look(at: MachineAt) -> Seen:
+    """Return the machine as it is now."""
+
     async def call(session: Session) -> VirtualMachine:
         return await session.compute.virtual_machines.get(at.resource_group, at.name, expand="instanceView")
 
@@ -120,6 +123,7 @@ def _seen(at: MachineAt, found: VirtualMachine) -> Seen:
         changed=since.isoformat() if since else "",
         tags=dict(found.tags or {}),
         etag=found.etag or "",
+        location=found.location or "",
     )
 
 

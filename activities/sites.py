@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from activities.directors import Act, Front, Look
 from activities.machines import MachineSpec, run_machine
 from activities.nodes import NodesSeen
 from activities.pointing import Sighted
+from activities.quota import QuotaSeen, QuotaSpec
 from activities.services import AwaitReady, ServiceAt, ServicesSpec, await_ready, run_services
 from activities.serving import Request
 from activities.sessions import Comparison
@@ -59,7 +60,7 @@ class Found(Wire):
     """All that an assessment looked at, by name; ``views`` by the site that it was seen from.
 
     ``halted`` is who has all workers of a site stopped, and why, by that site. ``unseen`` are systems of which a check
-    could not see anything: what stands here for them means nothing.
+    could not see anything: what stands here for them means nothing. ``quota`` is what Azure grants, where it was asked.
     """
 
     views: dict[str, dict[str, DatabaseSeen]] = {}
@@ -71,6 +72,7 @@ class Found(Wire):
     alerts: dict[str, Alerts] = {}
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
+    quota: QuotaSeen | None = None
 
 
 class Outlook(Wire):
@@ -111,6 +113,8 @@ class Sites(Clustered):
         databases: dict[str, Database] = named("databases", Database)
         stores: dict[str, Store] = named("stores", Store)
         self.services: dict[str, Service] = named("services", Service)
+        self.connections = {name: one.connections for name, one in databases.items()}
+        self.connections |= {name: one.connections for name, one in stores.items()}
         self._machines = {name: Machine.model_validate(one) for name, one in estate.get("machines", {}).items()}
         self._systems = systems
         self.directors: dict[str, Director] = {
@@ -150,6 +154,10 @@ class Sites(Clustered):
     def store(self, one: StoreAt) -> StoreSpec:
         """Return how a store is named in a step."""
         return StoreSpec(system=one.name, store=one, run=self.owner)
+
+    def connected(self, pair: Pair | Stores) -> int | None:
+        """Return how many connections clients of a pair need at their peak, None where the estate does not say."""
+        return self.connections[pair.new.name] or self.connections[pair.old.name]
 
     def front(self, name: str) -> Front:
         """Return what a director is asked by, whatever its kind."""
@@ -203,6 +211,11 @@ class Sites(Clustered):
         """Return how the machines of ``site`` are started."""
         own = [name for name, one in sorted(self._machines.items()) if name in self._systems and one.site == site]
         return [MachineSpec.of(name, self._machines, "running") for name in own]
+
+    def quota(self) -> QuotaSpec | None:
+        """Return how it is seen what Azure grants the machines of the new site, None where there are none."""
+        machines = tuple(self.machines(self.new))
+        return QuotaSpec(system=self.new, machines=machines) if machines else None
 
     def awake(self, level: ServicesSpec, asleep: Collection[str]) -> ServicesSpec:
         """Return what of a level can be looked at: not what needs a machine that is ``asleep``, for it runs on that."""
@@ -319,8 +332,8 @@ class Sites(Clustered):
 
     # --- what stands in the way --------------------------------------------------------------------------
 
-    def outlook(self, found: Found) -> Outlook:
-        """Return what people decide on."""
+    def outlook(self, found: Found, capacity: Sequence[str] = ()) -> Outlook:
+        """Return what people decide on; ``capacity`` is what the new site needs and has, in words."""
         own, kept = found.views[self.old], found.stores
         lacks = {pair.new.name: missing(own[pair.old.name], own[pair.new.name]).left for pair in self.databases}
         lacks |= {pair.new.name: alone(kept[pair.old.name], kept[pair.new.name]) for pair in self.stores}
@@ -340,6 +353,7 @@ class Sites(Clustered):
                 f"until {self.old} is its replica, {self.new} runs without one",
                 *(line for pair in self.databases for line in _unlike(pair, own)),
                 *self._muted(found.alerts),
+                *capacity,
                 *(
                     f"clients keep what {name} told them for {seconds} s: that is waited for first, and they are served"
                     for name, seen in found.directors.items()

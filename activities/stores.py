@@ -64,7 +64,8 @@ class Replication(Wire):
 
     Before ``common`` bytes it was ``former``, another history: what replicates that may go on from there. ``idle`` and
     ``down`` are seconds since it heard from its primary, and since it gave that up, which it does after ``timeout``
-    seconds of silence, if not before. ``writes`` was tried, if that was asked.
+    seconds of silence, if not before. ``writes`` was tried, if that was asked. ``clients`` are connected, besides who
+    looks and other stores, and ``limit`` is how many may be; None where it does not tell.
     ``lasting`` tells whether a restart finds role and gate as they are; None if nobody can know.
     """
 
@@ -86,6 +87,8 @@ class Replication(Wire):
     policy: str = ""
     keys: int = 0
     expiring: int = 0
+    clients: int | None = None
+    limit: int | None = None
     writes: Literal["taken", "refused", ""] = ""
     least: int = 0
     lag: int = 0
@@ -133,8 +136,16 @@ def _facts(told: dict[str, str]) -> dict[str, object]:
         "used": told["used_memory"], "room": told["maxmemory"], "policy": told["maxmemory_policy"],
         "keys": sum(int(space["keys"]) for space in spaces), "least": least, "lag": lag,
         "expiring": sum(int(space["expires"]) for space in spaces),
+        "clients": _clients(told), "limit": told.get("maxclients") or None,
         "lasting_role": _lasts(told, "saved_of", of), "lasting_gate": _lasts(told, "saved_gate", told.get("gate")),
     }  # fmt: skip
+
+
+def _clients(told: dict[str, str]) -> int | None:
+    """Return how many clients there are; a replica counts its link to its primary as one, a primary no replica."""
+    if "connected_clients" not in told:
+        return None
+    return max(int(told["connected_clients"]) - 1 - (told.get("master_link_status") == "up"), 0)
 
 
 def _lasts(told: dict[str, str], name: str, now: str | None) -> bool | None:

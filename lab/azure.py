@@ -8,6 +8,9 @@ No emulator of Azure serves these. This one speaks what `azure-mgmt-compute` and
   and leaves it in the instance view. A second operation on a machine meanwhile is 409;
 - Traffic Manager: GET and PATCH of a profile (tags, status), GET and PATCH of an endpoint (status, weight), and what
   the profile's monitor says of each, as a test sets it. No ETag: the real API has none either;
+- quotas: the list of what is used and granted in a region, by family and in all, and the list of sizes, in pages. Every
+  machine counts, deallocated or not, as the documentation has it; a start or a size beyond what is granted is refused
+  (409 OperationNotAllowed);
 - 400 without api-version, 401 without a token that was given out here and has not expired, 404 with the codes of ARM,
   429 with Retry-After, paths in any case. Tokens are given out over HTTP as App Service does for a managed identity
   (`IDENTITY_ENDPOINT`, `IDENTITY_HEADER`).
@@ -16,7 +19,7 @@ Told so, it throttles, has no room for a size, fails an operation, revokes token
 and stops; what it has lives on in this process until it is started again, on the ports that it had, and operations
 come to their end meanwhile. Every request is written down.
 
-It does not cover: making and deleting, disks, networks, scale sets, roles (every token may do all), quotas, other
+It does not cover: making and deleting, disks, networks, scale sets, roles (every token may do all), other
 api-versions' differences, delays until a change is seen (it is seen at once), DNS answers of a profile, and Entra ID.
 Names, codes and states are as the documentation has them; it was never compared with Azure itself.
 """
@@ -43,7 +46,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lab import ports
-from lab.azure_resources import LOCATION, Machine, Operation, Profile
+from lab.azure_resources import LOCATION, REGIONAL, SIZES, Machine, Operation, Profile, Sku
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 GROUP = "lab"
@@ -53,6 +56,13 @@ RESOURCE = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)/providers/"
     r"(?P<type>microsoft\.compute/virtualmachines|microsoft\.network/trafficmanagerprofiles)/(?P<name>[^/]+)(?P<rest>/.*)?"
 )
+COMPUTE = re.compile(
+    r"/subscriptions/(?P<subscription>[^/]+)/providers/microsoft\.compute/(locations/(?P<location>[^/]+)/usages|skus)"
+)
+GRANTED = 100
+"""vCPUs of each family, and in all, where a test says nothing else."""
+SHOWN = 2
+"""Sizes in each page of their list."""
 OPERATION = re.compile(r"/subscriptions/[^/]+/providers/microsoft\.compute/locations/[^/]+/operations/(?P<id>[^/]+)")
 
 
@@ -103,6 +113,11 @@ class Arm:
         self.strikes: list[Strike] = []
         self.full: set[str] = set()
         """Sizes, each alone or with a zone ("1/Standard_D2s_v5"), for which there is no room."""
+        self.sizes: dict[str, Sku] = dict(SIZES)
+        self.granted: dict[str, int] = {}
+        """vCPUs by family, or in all ("cores")."""
+        self.others: dict[str, int] = {}
+        """vCPUs by family that others in the subscription use."""
         self.fails: list[str] = []
         """Codes with which the next operations end."""
         self.seconds, self.token_seconds = 0.05, 3600.0
@@ -212,12 +227,12 @@ class Arm:
     def _carried_out(self, path: str, request: web.Request, body: Any) -> tuple[int, Any, Mapping[str, str]]:
         if found := OPERATION.fullmatch(path):
             return self._operation(found["id"], "monitor" in request.query)
+        if found := COMPUTE.fullmatch(path):
+            self._known(found["subscription"])
+            return (200, self._usages(), {}) if found["location"] else (200, self._sizes(request), {})
         if not (found := RESOURCE.fullmatch(path)):
             raise Refusal(404, "InvalidResourceType", "The resource type could not be found.")
-        if found["subscription"] != SUBSCRIPTION:
-            raise Refusal(
-                404, "SubscriptionNotFound", f"The subscription '{found['subscription']}' could not be found."
-            )
+        self._known(found["subscription"])
         if found["group"] != GROUP:
             raise Refusal(404, "ResourceGroupNotFound", f"Resource group '{found['group']}' could not be found.")
         kind: Mapping[str, Any] = self.machines if "virtual" in found["type"] else self.profiles
@@ -227,6 +242,46 @@ class Arm:
         if isinstance(one, Profile):
             return self._profile(one, request.method, rest, body)
         return self._machine(one, request, rest, body)
+
+    def _known(self, subscription: str) -> None:
+        if subscription != SUBSCRIPTION:
+            raise Refusal(404, "SubscriptionNotFound", f"The subscription '{subscription}' could not be found.")
+
+    # --- quotas ------------------------------------------------------------------------------------------
+
+    def used(self, resized: Mapping[str, str] | None = None) -> dict[str, int]:
+        """Return the vCPUs that are used by family and in all; ``resized`` are machines in other sizes."""
+        found = {one.family: self.others.get(one.family, 0) for one in self.sizes.values()}
+        for name, one in self.machines.items():
+            sku = self.sizes[(resized or {}).get(name, one.size)]
+            found[sku.family] += sku.cores
+        return {**found, REGIONAL: sum(found.values())}
+
+    def _beyond(self, resized: Mapping[str, str] | None = None) -> None:
+        for name, used in self.used(resized).items():
+            if used > (granted := self.granted.get(name, GRANTED)):
+                said = f"Operation could not be completed as it results in exceeding approved {name} quota."
+                raise Refusal(409, "OperationNotAllowed", f"{said} Current Limit: {granted}, used then: {used}.")
+
+    def _usages(self) -> dict[str, Any]:
+        return {
+            "value": [
+                {
+                    "unit": "Count", "currentValue": used, "limit": self.granted.get(name, GRANTED),
+                    "name": {"value": name, "localizedValue": name},
+                }
+                for name, used in self.used().items()
+            ]
+        }  # fmt: skip
+
+    def _sizes(self, request: web.Request) -> dict[str, Any]:
+        if request.query.get("$filter") != f"location eq '{LOCATION}'":
+            raise Refusal(400, "InvalidFilter", "The lab's Azure knows the sizes of one region.")
+        first = int(request.query.get("$skip", "0"))
+        names = list(self.sizes)
+        page = {"value": [self.sizes[name].body(name) for name in names[first : first + SHOWN]]}
+        more = request.url.update_query({"$skip": str(first + SHOWN)})
+        return page | ({"nextLink": f"{self.endpoint}{more.raw_path_qs}"} if first + SHOWN < len(names) else {})
 
     # --- machines ----------------------------------------------------------------------------------------
 
@@ -241,6 +296,8 @@ class Arm:
         kind = next((name for name in RESTS if name.lower() == rest), None)
         if request.method != "POST" or kind is None:
             raise Refusal(405, "MethodNotAllowed", "The lab's Azure does not know this.")
+        if kind == "start" and one.power == "deallocated":
+            self._beyond()
         one.starts += kind == "start"
         no_room = kind == "start" and one.power != "running" and {one.size, f"{one.zone}/{one.size}"} & self.full
         rests = one.power
@@ -255,6 +312,8 @@ class Arm:
         if request.headers.get("If-Match", f'"{one.etag}"') != f'"{one.etag}"':
             raise Refusal(412, "PreconditionFailed", "The ETag of the request is not that of the machine.")
         size = body.get("properties", {}).get("hardwareProfile", {}).get("vmSize", one.size)
+        if size != one.size:
+            self._beyond({next(name for name, other in self.machines.items() if other is one): size})
         one.tags = body.get("tags", one.tags)
         one.etag += 1
 

@@ -9,6 +9,42 @@ from typing import Any
 
 LOCATION = "westeurope"
 SIZE = "Standard_D2s_v5"
+REGIONAL = "cores"
+"""What Azure calls the vCPUs of all families in a region."""
+
+
+@dataclass
+class Sku:
+    """A size of machines; ``barred`` are zones in which the subscription gets none, "" for the whole region."""
+
+    family: str
+    cores: int
+    barred: tuple[str, ...] = ()
+
+    def body(self, name: str) -> dict[str, Any]:
+        """Return it as the list of sizes shows it."""
+        zones = [one for one in self.barred if one]
+        kinds = (["Location"] if "" in self.barred else []) + (["Zone"] if zones else [])
+        restrictions = [
+            {
+                "type": kind, "values": [LOCATION], "reasonCode": "NotAvailableForSubscription",
+                "restrictionInfo": {"locations": [LOCATION], "zones": zones if kind == "Zone" else []},
+            }
+            for kind in kinds
+        ]  # fmt: skip
+        return {
+            "resourceType": "virtualMachines", "name": name, "family": self.family, "locations": [LOCATION],
+            "capabilities": [{"name": "vCPUs", "value": str(self.cores)}], "restrictions": restrictions,
+        }  # fmt: skip
+
+
+SIZES = {
+    SIZE: Sku("standardDSv5Family", 2),
+    "Standard_D4s_v5": Sku("standardDSv5Family", 4),
+    "Standard_E2s_v5": Sku("standardESv5Family", 2),
+    "Standard_E4s_v5": Sku("standardESv5Family", 4),
+    "Standard_B1s": Sku("standardBSFamily", 1),
+}
 
 
 @dataclass

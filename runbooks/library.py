@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from recovery.errors import Invalid, fields
-from recovery.models import Authored, Frozen, Mode, Start, digest
+from recovery.models import Authored, Frozen, GatePolicy, Mode, Start, digest
 from recovery.names import recovery_id
 from runbooks.references import mismatches
 from runbooks.schema import Estate, Runbook
@@ -90,7 +90,7 @@ class Library:
             systems=runbook.systems,
             tier=tier,
             objectives=estate.tiers[tier],
-            gates={name: runbook.gates[name] for name in specification(procedure).gates(parameters)},
+            gates={name: _policy(runbook, name) for name in specification(procedure).gates(parameters)},
             hold=runbook.hold,
             people=people,
             parameters=parameters,
@@ -206,10 +206,17 @@ def tier_of(estate: Estate, system: str) -> str:
     return (found.tier if found else None) or ""
 
 
+def _policy(runbook: Runbook, gate: str) -> GatePolicy:
+    """Return who decides at a gate: as the runbook says, or as at the gate that counts instead."""
+    instead = getattr(specification(runbook.procedure), "INSTEAD", {})
+    return runbook.gates[gate if gate in runbook.gates else instead[gate]]
+
+
 def _needed(runbook: Runbook, parameters: Mapping[str, Any]) -> list[str]:
     """Return what a run with ``parameters`` needs the runbook to say, and it does not."""
     spec = specification(runbook.procedure)
-    missing = [name for name in spec.gates(parameters) if name not in runbook.gates]
+    instead = getattr(spec, "INSTEAD", {})
+    missing = [name for name in spec.gates(parameters) if name not in runbook.gates and name not in instead]
     faults = [f"gates.{name}: is missing; say who decides there" for name in missing]
     if spec.commits(parameters) and runbook.hold is None:
         faults.append("hold: is missing; say who is asked when a step fails, for after some point there is no way back")

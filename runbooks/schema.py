@@ -85,6 +85,9 @@ NameServer = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[0-9]{1,3}(\.[0
 """address:port, as in 192.0.2.53:53 or [2001:db8::53]:53; no name, for names are what is out of order then."""
 
 
+Connections = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
 class Site(Authored):
     """A place that can be lost as a whole. Which site is active is never written here: probes tell.
 
@@ -168,6 +171,8 @@ class Database(Authored):
 
     ``restore_command`` fetches one file of the log, as PostgreSQL's setting of that name does (%f, %p), where those in
     the archive are compressed or encrypted; their names begin as without (00000001000000000000002A.zst.age).
+
+    ``connections`` is how many its clients need at their peak, while it takes the writes.
     """
 
     host: Name
@@ -187,6 +192,7 @@ class Database(Authored):
     io_rate: Rate | None = None
     peer: Name | None = None
     upstream: Text | None = None
+    connections: Connections | None = None
 
     @model_validator(mode="after")
     def _logged(self) -> Self:
@@ -203,7 +209,8 @@ class Store(Authored):
     ``cli`` is the host's valkey-cli; ``secret`` a file on the host with the password, if it asks for one;
     ``upstream`` the address at which the peer replicates this one. ``copies`` is a folder on the host in which is kept
     what only this store has, before it is overwritten, and from which sessions are restored: with ``server``, the
-    host's valkey-server, which reads snapshots. A runbook for sessions alone needs their ``tier``.
+    host's valkey-server, which reads snapshots. A runbook for sessions alone needs their ``tier``. ``connections`` is
+    how many its clients need at their peak, while it takes the writes.
     """
 
     host: Name
@@ -216,6 +223,7 @@ class Store(Authored):
     tier: Name | None = None
     copies: Path | None = None
     server: Path | None = None
+    connections: Connections | None = None
 
 
 class Service(Authored):

@@ -15,7 +15,7 @@ from activities.machine_operations import MachineAt
 from activities.machines import MachineSpec, Way
 from activities.traffic_manager import PointSpec
 from lab.azure import GROUP, SUBSCRIPTION, Arm, Strike
-from lab.azure_resources import Endpoint, Machine, Profile
+from lab.azure_resources import SIZES, Endpoint, Machine, Profile
 
 OTHER_SIZE = "Standard_E2s_v5"
 
@@ -33,6 +33,7 @@ class Cloud(Arm):
         north, south = Endpoint("north-ep", weight=10), Endpoint("south-ep", status="Disabled", weight=20)
         self.profiles = {"front": Profile("front", {"north": north, "south": south})}
         self.requests, self.strikes, self.fails, self.full, self.seconds = [], [], [], set(), 0.05
+        self.sizes, self.granted, self.others = dict(SIZES), {}, {}
         self.throttle(0, 0)
 
     @property

@@ -9,13 +9,15 @@ from functools import partial
 
 from temporalio import workflow
 
-from activities import losses
+from activities import capacity, losses
+from activities.capacity import Capacity
 from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, caught_up, look_at_database
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.losses import Lost
 from activities.machines import Powered, run_machine
 from activities.nodes import NodesSeen, look_at_nodes
 from activities.pointing import Pointing, Sighted
+from activities.quota import QuotaSeen, QuotaSpec, look_at_quota
 from activities.services import Running, run_services
 from activities.serving import Served, serves
 from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
@@ -31,7 +33,7 @@ from recovery.errors import Fatal
 from recovery.models import Start, digest
 from recovery.procedure import Procedure, Turned
 from recovery.report import Report
-from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, Parameters
+from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, SHORTAGE, Parameters
 from workflows.directing import lengthen, outlast, see_told, shorten, tell_drained
 from workflows.sessions import prove_sessions
 from workflows.silencing import hear_alerts, see_what_fires, silence_alerts, silently
@@ -40,6 +42,7 @@ from workflows.site_validation import validate
 NO_DATABASE = DatabaseSeen()
 NO_DIRECTOR, UNKNOWN, NO_MACHINE, NO_WORKLOAD = Sighted(pointed=Pointing()), Running(), Powered(), WorkloadSeen()
 NO_NODES = NodesSeen()
+NO_QUOTA = QuotaSeen(why="it could not be seen")
 """What stands in a check for what could not be seen."""
 LOOKS = 3
 """How often everything is looked at while it is watched."""
@@ -70,8 +73,12 @@ class DataCenterActivation(Procedure[Parameters]):
 
     async def _switch(self, sites: Sites) -> None:
         found = await self._assess(sites)
-        self.require(sites.blockers(found, workflow.now()))
-        await self.gate(PLANNED, sites.outlook(found), then=f"clients are shut out, and {sites.new} takes over")
+        needs = capacity.of_living(sites, found)
+        self._tell_capacity(needs)
+        self.require([*sites.blockers(found, workflow.now()), *capacity.blockers(needs, found.unseen)])
+        await self.gate(
+            PLANNED, sites.outlook(found, needs.words), then=f"clients are shut out, and {sites.new} takes over"
+        )
         await shorten(self, sites, found.directors)
         self.require(sites.frozen(workflow.now()))  # people, and resolvers, may have taken their time
         await silence_alerts(self, sites)
@@ -107,13 +114,19 @@ class DataCenterActivation(Procedure[Parameters]):
                 f"sessions that {few.store} may lack, written in at most", least, "s", not losses.over((few,), rpo)
             )
             self.measured(f"keys at {few.store}", few.keys)
+        needs = capacity.of_lost(sites, lost)
+        self._tell_capacity(needs)
+        unknown = capacity.not_known(sites, needs)
         if losses.over((*missing, *fewer), rpo):
             then = f"{sites.new} takes over without what it lacks"
-            await self.gate(LOSS, losses.loss_at_stake(sites, missing, fewer, rpo), muted, then=then)
+            await self.gate(LOSS, losses.loss_at_stake(sites, missing, fewer, rpo), muted, unknown, then=then)
+        if needs.short:
+            then = f"{sites.new} takes over with less than its clients need"
+            await self.gate(SHORTAGE, capacity.shortage_at_stake(sites, needs), then=then)
         reached = losses.reached_from(sites, lost)
         if reached is None and not sites.rules.trust_isolation:
             then = f"{sites.new} is opened, and {sites.old} is fenced when it comes back"
-            await self.gate(FENCE, losses.fence_at_stake(sites, lost), muted, then=then)
+            await self.gate(FENCE, losses.fence_at_stake(sites, lost), muted, unknown, then=then)
         self._forward = True
         self.work_from(sites.queues.get(sites.new))
 
@@ -236,6 +249,7 @@ class DataCenterActivation(Procedure[Parameters]):
         directors = dict.fromkeys(sites.directors, NO_DIRECTOR)
         fires: dict[str, Alerts] = {}
         halted: list[str] = []
+        granted: list[QuotaSeen] = []
         at = workflow.now()
 
         async def halt() -> None:
@@ -265,6 +279,10 @@ class DataCenterActivation(Procedure[Parameters]):
         async def alert() -> None:
             fires.update(await see_what_fires(self, sites, own))
 
+        async def quota(spec: QuotaSpec) -> None:
+            granted.append(await self.look(look_at_quota, spec, queue=own))
+
+        asked = sites.quota()
         await self.together(
             halt(),
             *(sighted(vantage, queue, pair) for vantage, queue in vantages.items() for pair in sites.databases),
@@ -274,6 +292,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *(cluster(name) for name in sites.drained(sites.new)),
             *(director(name) for name in sites.directors),
             *((alert(),) if sites.alerting else ()),
+            *([quota(asked)] if asked else []),
         )
         return Lost(
             sightings=sightings,
@@ -285,6 +304,7 @@ class DataCenterActivation(Procedure[Parameters]):
             alerts=fires,
             halted="".join(halted),
             at=at,
+            quota=granted[0] if granted else None,
         )
 
     async def _assess(self, sites: Sites) -> Found:
@@ -312,6 +332,8 @@ class DataCenterActivation(Procedure[Parameters]):
             power = await self.glance(run_machine, machine, step, instead=NO_MACHINE)
             unseen |= {machine.system} if power is NO_MACHINE else set()
             asleep |= set() if power.running else {machine.system}
+        asked = sites.quota() if asleep else None
+        quota = await self.glance(look_at_quota, asked, instead=NO_QUOTA) if asked else None
         runs: dict[str, bool] = {}
         for level in [*sites.levels(sites.old), *sites.levels(sites.new)]:
             runs |= {one.name: False for one in level.services}
@@ -339,7 +361,15 @@ class DataCenterActivation(Procedure[Parameters]):
         return Found(
             views=views, stores=stores, running=runs, workloads=workloads, nodes=nodes, directors=directors,
             alerts=await see_what_fires(self, sites), halted=halted, unseen=frozenset(unseen),
+            quota=quota,
         )  # fmt: skip
+
+    def _tell_capacity(self, found: Capacity) -> None:
+        """Report what the new site needs, and what it has."""
+        for one in found.needs:
+            needed, there = (capacity.UNKNOWN if it is None else it for it in (one.needed, one.there))
+            self.measured(f"{one.what} that {one.system} needs", needed)
+            self.measured(f"{one.what} that are there for {one.system}", there, met=one.enough)
 
     async def _shut(self, sites: Sites) -> datetime:
         """Let no client in any more, let those who are in come to an end, and stop what writes."""

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from temporalio import workflow
 
+from activities import capacity
 from activities.comparing import Compared
 from activities.databases import DatabaseSeen, look_at_database, missing
 from activities.divergence import Divergence, export_divergence, look_for_divergence
@@ -27,6 +28,7 @@ from activities.homecoming import (
 )
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.pointing import Pointing, Sighted
+from activities.quota import look_at_quota
 from activities.salvage import Salvaged
 from activities.session_keeping import Snapshot, keep_sessions
 from activities.sessions import compare_sessions
@@ -42,7 +44,7 @@ from recovery.models import Start, Wire, digest
 from recovery.names import recovery_id
 from recovery.report import Report
 from runbooks.procedures.failback import END, REBUILD, Parameters
-from workflows.data_center_activation import LOOKS, DataCenterActivation
+from workflows.data_center_activation import LOOKS, NO_QUOTA, DataCenterActivation
 
 REBUILT = "the site was lost: what is done to rebuild it leads to what it is to be, and going back to nothing better"
 S = TypeVar("S", bound=Spec)
@@ -65,7 +67,8 @@ class Failback(DataCenterActivation):
             wanted = Parameters.model_validate(given)
             sites = Sites(self.frozen.systems, self.frozen.estate, wanted, digest(self.run_name)[:8])
             found, taken = await self._assess_both(sites, wanted)
-            self.require(blockers(sites, found, taken, wanted.settled, workflow.now()))
+            short = capacity.blockers(capacity.of_home(sites, found))
+            self.require([*blockers(sites, found, taken, wanted.settled, workflow.now()), *short])
             exported = await self._export(sites, found)
             kept = await self._keep(sites, found)
             evidence = at_stake(sites, found, exported, kept, wanted.criteria)
@@ -117,9 +120,11 @@ class Failback(DataCenterActivation):
         directors: dict[str, Sighted] = {}
         for name in sites.directors:
             directors[name] = await first(*sites.seen_by(name), Sighted(pointed=Pointing()), name)
+        asked = sites.quota()
+        quota = await first(look_at_quota, asked, NO_QUOTA, "quota") if asked else None
         found = Back(
             databases=databases, divergences=divergences, stores=stores, sessions=sessions, workloads=workloads,
-            directors=directors, halted=halted, unseen=frozenset(unseen),
+            directors=directors, halted=halted, unseen=frozenset(unseen), quota=quota,
         )  # fmt: skip
         return found, taken
 

@@ -58,6 +58,9 @@ live=$(ask "select json_build_object(
     'followers', (select count(*) from pg_stat_replication where state = 'streaming'),
     'synchronous', (select count(*) from pg_stat_replication where state = 'streaming' and sync_state in ('sync', 'quorum')),
     'clients', (select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()),
+    'limit', current_setting('max_connections')::int,
+    'reserved', current_setting('superuser_reserved_connections')::int +
+        coalesce(current_setting('reserved_connections', true)::int, 0),
     'settings', $settings)" \
     2>/dev/null) && say live "$live"
 if [ -n "$REACH" ]; then

@@ -36,7 +36,7 @@ ask() { # "$@" a command that the store has to carry out
 short() { printf '%.150s' "$first"; }
 names='role|config_file|loading|db[0-9]+|slave[0-9]+|(valkey|redis)_version|used_memory|maxmemory(_policy)?'
 names="$names|master_(host|port|link_status|last_io_seconds_ago|link_down_since_seconds|sync_in_progress|replid2?)"
-names="$names|(master|slave|second)_repl_offset|cluster_enabled"
+names="$names|(master|slave|second)_repl_offset|cluster_enabled|connected_clients|maxclients"
 field() { # $1 name, of what INFO told; without another program, for it is asked often while clients are shut out
     case $line$info in *"$line$1:"*) ;; *) return ;; esac
     found=$line$info

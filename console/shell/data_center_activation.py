@@ -190,6 +190,29 @@ class Page:
             yield must(f'"$(cat "$WORK/{one.name}.seen")"', state, f"{one.name} has to be: {state}")
         for way in self.fronts:
             yield from way.sound(self.sites.old)
+        yield from (f'{line} || stop "{name} takes too few"' for name, line in self._rooms(lost=False))
+        yield from self._granted()
+
+    def _rooms(self, *, lost: bool) -> Iterator[tuple[str, str]]:
+        """Yield by system how its connections are compared; of a lost site what the estate says counts alone."""
+        for pair in self.sites.databases:
+            name = pair.new.name
+            needed = self.sites.connected(pair) or ("" if lost else f"$(tells {pair.old.name} clients)")
+            gone = f'"$(tells {name} reserved)" "$(tells {name} clients)"'
+            yield name, f'room {name} "{needed}" "$(tells {name} limit)" {gone}'
+        for two in self.sites.stores:
+            name = two.new.name  # who looks is counted, and the link of a replica: at most three too many
+            needed = self.sites.connected(two) or ("" if lost else f"$(seen {two.old.name} connected_clients)")
+            yield name, f'room {name} "{needed}" "$(seen {name} maxclients)" "$(seen {name} connected_clients)"'
+
+    def _granted(self) -> Iterator[str]:
+        """Yield how it is seen what Azure grants; a page asks nothing of it by itself."""
+        for machine in self.sites.machines(self.sites.new):
+            at = machine.at
+            there = f"--subscription {at.subscription} -g {at.resource_group} -n {at.name}"
+            where = f'"$(az vm show {there} --query location -o tsv)"'
+            how = f"az vm show {there} --query hardwareProfile; az vm list-usage -o table -l {where}"
+            yield f"echo {shlex.quote(f'{machine.system}: see what Azure grants it: {how}')}"
 
     def found(self) -> Iterator[str]:
         """Yield how what undoing needs is kept, and taken up in this shell."""
@@ -340,6 +363,10 @@ class Page:
             yield must(f'"$(tells {name} role)"', "standby", f"{name} has to be a standby: only that can take over")
         for two in self.sites.stores:
             yield must(f'"$(seen {two.new.name} role)"', "slave", f"{two.new.name} has to be a replica")
+        yield from (
+            f'{line} || echo "SHORT: {name} takes too few; people decide"' for name, line in self._rooms(lost=True)
+        )
+        yield from self._granted()
 
     def take(self) -> Iterator[str]:
         """Yield what promotes the new site with what has arrived there."""

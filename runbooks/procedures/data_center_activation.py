@@ -14,8 +14,10 @@ from runbooks.schema import Estate
 SYSTEMS = ("databases", "stores", "services", "directors", "machines", "workloads", "alerting")
 ESTATE = ("sites", "hosts", "clusters", *SYSTEMS, "safety")
 PLANNED, LOSS, FENCE = "switch over", "accept the loss", "answer for the fence"
-ATTEST = "attest the site"
-GATES = (PLANNED, LOSS, FENCE, ATTEST)
+SHORTAGE, ATTEST = "accept the shortage", "attest the site"
+GATES = (PLANNED, LOSS, FENCE, SHORTAGE, ATTEST)
+INSTEAD = {SHORTAGE: LOSS}
+"""Whose policy counts at a gate of which a runbook says nothing."""
 AUTHORED = ("checks",)
 """Whoever starts a run does not say what is run on hosts."""
 
@@ -34,8 +36,8 @@ def gates(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     checks = parameters.get("checks") or {}
     attest = (ATTEST,) if any(isinstance(one, Mapping) and one.get("attest") for one in checks.values()) else ()
     if parameters.get("how", "planned") == "unplanned":
-        return (LOSS, FENCE, *attest)
-    return (PLANNED, LOSS, FENCE, *attest) if parameters.get("fence_by") else (PLANNED, *attest)
+        return (LOSS, FENCE, SHORTAGE, *attest)
+    return (PLANNED, LOSS, FENCE, SHORTAGE, *attest) if parameters.get("fence_by") else (PLANNED, *attest)
 
 
 def commits(parameters: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from runbooks.schema import Estate
 SYSTEMS = activation.SYSTEMS
 ESTATE = activation.ESTATE
 AUTHORED = activation.AUTHORED
+INSTEAD = activation.INSTEAD
 REBUILD, END = "rebuild the lost site", "declare the end"
 GATES = (REBUILD, *activation.GATES, END)
 

@@ -408,3 +408,15 @@ async def test_hanging_store_ends_the_look(stores: Pair, monkeypatch: pytest.Mon
             await ssh.look(stores.host, "store_state", stores.store(stores.north).values() | {"asked": "all"}, 1)
     finally:
         stores.north.process.send_signal(signal.SIGCONT)
+
+
+async def test_clients_are_counted_without_who_looks_and_without_replication(stores: Pair) -> None:
+    for which in (stores.north, stores.south):
+        before = await look(stores.store(which))
+        assert before.clients == 0
+        with which.client() as first, which.client() as second:
+            first.ping()
+            second.ping()
+            first.config_set("maxclients", 77)
+            found = await look(stores.store(which))
+        assert (found.clients, found.limit) == (2, 77)
