@@ -44,6 +44,7 @@ from activities.returning import cluster_returns, returns, store_returns
 from activities.revision_commands import tell
 from activities.rolling_back import record, roll_back
 from activities.rollouts import rolled_out
+from activities.rooms import look_for_room
 from activities.salvage import salvage
 from activities.services import await_ready, run_services
 from activities.serving import serves
@@ -93,7 +94,7 @@ PROBES: Sequence[Probe[Any, Any]] = (
     ask_url, see_database, write_message, compare_tables, see_snapshot, check_put,
     find_revision, compare_files, watch_health, compare_manifests, rolled_out,
     holdings, unarchived, last_proven, await_ready, make_check, see_traffic, healthy,
-    look_at_backend, backend_drained, look_at_record, resolves, look_at_quota,
+    look_at_backend, backend_drained, look_at_record, resolves, look_at_quota, look_for_room,
     look_at_workload, sight_workload, await_workload, cluster_returns, look_at_nodes, see_alerts,
 )  # fmt: skip
 ACTIONS: Sequence[Action[Any, Any]] = (

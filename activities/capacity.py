@@ -1,18 +1,20 @@
-"""What a site needs to serve all clients, against what it has: connections, and what Azure grants; pure.
+"""What a site needs to serve all clients, against what it has: connections, Azure's quotas, room for pods; pure.
 
 A figure that nobody has measured or said is None, and is told as not known: never as enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from activities.databases import DatabaseSeen
 from activities.homecoming import Back
 from activities.losses import Lost
 from activities.machines import MachineSpec
+from activities.placement import UNSEEN, amount
 from activities.quota import REGIONAL, QuotaSeen, Region, Size, Stood
+from activities.rooms import Granted, RoomSeen
 from activities.sites import Found, Pair, Sites, Stores
 from activities.stores import Replication
 from recovery.models import Wire
@@ -111,7 +113,7 @@ def of_living(sites: Sites, found: Found) -> Capacity:
     return _all(
         [_of_database(sites, *one) for one in databases if not {one[0].old.name, one[0].new.name} & hidden],
         [_of_store(sites, *one) for one in stores if not {one[0].old.name, one[0].new.name} & hidden],
-        [quota(sites.machines(sites.new), found.quota)],
+        [quota(sites.machines(sites.new), found.quota), room(found.rooms)],
     )
 
 
@@ -120,7 +122,7 @@ def of_lost(sites: Sites, lost: Lost) -> Capacity:
     return _all(
         [_of_database(sites, pair, None, lost.databases[pair.new.name]) for pair in sites.databases],
         [_of_store(sites, two, None, lost.stores[two.new.name]) for two in sites.stores],
-        [quota(sites.machines(sites.new), lost.quota)],
+        [quota(sites.machines(sites.new), lost.quota), room(lost.rooms)],
     )
 
 
@@ -131,7 +133,10 @@ def of_home(sites: Sites, found: Back) -> Capacity:
         for two in sites.stores
         if not {two.old.name, two.new.name} & found.unseen
     ]
-    return _all([_of_store(sites, *one) for one in seen], [quota(sites.machines(sites.new), found.quota)])
+    return _all(
+        [_of_store(sites, *one) for one in seen],
+        [quota(sites.machines(sites.new), found.quota), room(found.rooms)],
+    )
 
 
 def _all(*parts: Iterable[Capacity]) -> Capacity:
@@ -371,3 +376,40 @@ def _doubts(need: Need, claim: Claim) -> Iterator[str]:
             f"{need.system}: {need.what}: enough only because Azure counts deallocated machines as used, as its"
             f" documentation says: {claim.held} of them are theirs already"
         )
+
+
+# --- room for pods ------------------------------------------------------------------------------------------------
+
+
+def room(seen: Mapping[str, RoomSeen]) -> Capacity:
+    """Return what workloads need that are scaled up: room on the nodes of their cluster, and in quotas."""
+    needs: list[Need] = []
+    notes: list[str] = []
+    for cluster, one in sorted(seen.items()):
+        names = ", ".join(name for name, more in sorted(one.more.items()) if more)
+        needs += _pods(cluster, one) if names else []
+        needs += [_of_quota(names, line) for line in one.quotas]
+        if one.why:
+            needs.append(Need(system=cluster, what="room for pods", needed_as="see its workloads", there_as=one.why))
+        notes += [f"{names}: {what}" for what in one.unseen if names]
+    return Capacity(tuple(needs), tuple(notes))
+
+
+def _pods(cluster: str, one: RoomSeen) -> Iterator[Need]:
+    away = f" ({', '.join(one.away)})" if one.away else ""
+    for name, more in sorted(one.more.items()):
+        if more:
+            yield Need(
+                system=name, what=f"pods on nodes of {cluster}", needed=more, needed_as="to be more",
+                there=one.fits[name], there_as=f"{one.nodes} nodes take pods{away}; {UNSEEN}",
+                remedy="free room or add nodes, or have its pods ask for less",
+            )  # fmt: skip
+
+
+def _of_quota(names: str, line: Granted) -> Need:
+    left = max(line.left, 0)
+    return Need(
+        system=names, what=f"{line.resource} of ResourceQuota {line.namespace}/{line.quota}", needed=line.needed,
+        needed_as=amount(line.needed, line.resource), there=left, there_as=f"{amount(left, line.resource)} is left",
+        remedy="have the quota raised, or have its pods ask for less",
+    )  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Any
 
 from activities.clusters import ClusterAt
 from activities.directors import Act
-from activities.nodes import NodesAt, NodesLook, NodesSeen, NodesSpec, drain_nodes
+from activities.nodes import MARK, NodesAt, NodesLook, NodesSeen, NodesSpec, drain_nodes
+from activities.rooms import RoomSpec
 from activities.workload_looks import WorkloadSeen, WorkloadSpec
 from activities.workloads import ScaleSpec, WorkloadAt, scale_workload
 from runbooks.schema import Cluster, Workload
@@ -55,6 +56,20 @@ class Clustered:
         look = self.nodes(cluster)
         at = look.at.model_copy(update={"selector": ""})
         return drain_nodes, NodesSpec(system=look.system, at=at, wanted="open", run=self.owner)
+
+    def rooms(self) -> list[RoomSpec]:
+        """Return how it is seen whether each cluster of the new site has room for what is scaled up there."""
+        found: dict[str, list[str]] = {}
+        for name, one in sorted(self.workloads.items()):
+            if self.clusters[one.cluster].site == self.new:
+                found.setdefault(one.cluster, []).append(name)
+        return [
+            RoomSpec(
+                system=names[0], cluster=ClusterAt.of(cluster, self.clusters[cluster]),
+                workloads=tuple(self._at(name) for name in names), mark=MARK if self.clusters[cluster].drain else "",
+            )
+            for cluster, names in sorted(found.items())
+        ]  # fmt: skip
 
     def of(self, name: str) -> WorkloadSpec:
         """Return how a workload is named in a look."""

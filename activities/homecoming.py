@@ -10,6 +10,7 @@ from activities.databases import DatabaseSeen, known
 from activities.divergence import Divergence, PartedSpec
 from activities.pointing import Sighted
 from activities.quota import QuotaSeen
+from activities.rooms import RoomSeen
 from activities.salvage import Salvaged
 from activities.session_keeping import KeepSpec, Snapshot
 from activities.sessions import Comparison
@@ -37,6 +38,7 @@ class Back(Wire):
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
     quota: QuotaSeen | None = None
+    rooms: dict[str, RoomSeen] = {}
 
 
 class Overwritten(Wire):

@@ -9,6 +9,7 @@ from activities.databases import DatabaseSeen
 from activities.nodes import NodesSeen
 from activities.pointing import Sighted
 from activities.quota import QuotaSeen
+from activities.rooms import RoomSeen
 from activities.sightings import Sighting
 from activities.silences import Alerts
 from activities.sites import NEEDED, Sites
@@ -31,6 +32,7 @@ class Lost(Wire):
     halted: str = ""
     at: datetime | None = None
     quota: QuotaSeen | None = None
+    rooms: dict[str, RoomSeen] = {}
 
 
 class Estimate(Wire):

@@ -14,6 +14,7 @@ from activities.machines import MachineSpec, run_machine
 from activities.nodes import NodesSeen
 from activities.pointing import Sighted
 from activities.quota import QuotaSeen, QuotaSpec
+from activities.rooms import RoomSeen
 from activities.services import AwaitReady, ServiceAt, ServicesSpec, await_ready, run_services
 from activities.serving import Request
 from activities.sessions import Comparison
@@ -73,6 +74,7 @@ class Found(Wire):
     halted: dict[str, str] = {}
     unseen: frozenset[str] = frozenset()
     quota: QuotaSeen | None = None
+    rooms: dict[str, RoomSeen] = {}
 
 
 class Outlook(Wire):

@@ -31,7 +31,7 @@ CHANGED = {
     "networking.k8s.io": ["ingresses", "networkpolicies"],
     "policy": ["poddisruptionbudgets"],
 }
-SEEN = {"": ["namespaces", "pods", "endpoints", "events"], "apps": ["replicasets"]}
+SEEN = {"": ["namespaces", "pods", "endpoints", "events", "resourcequotas"], "apps": ["replicasets"]}
 LOOK = ["get", "list", "watch"]
 OF_NODES = (
     ("", ["nodes"], ["get", "list", "patch"]),

@@ -18,6 +18,7 @@ from activities.machines import Powered, run_machine
 from activities.nodes import NodesSeen, look_at_nodes
 from activities.pointing import Pointing, Sighted
 from activities.quota import QuotaSeen, QuotaSpec, look_at_quota
+from activities.rooms import RoomSeen, RoomSpec, look_for_room
 from activities.services import Running, run_services
 from activities.serving import Served, serves
 from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
@@ -42,7 +43,7 @@ from workflows.site_validation import validate
 NO_DATABASE = DatabaseSeen()
 NO_DIRECTOR, UNKNOWN, NO_MACHINE, NO_WORKLOAD = Sighted(pointed=Pointing()), Running(), Powered(), WorkloadSeen()
 NO_NODES = NodesSeen()
-NO_QUOTA = QuotaSeen(why="it could not be seen")
+NO_QUOTA, NO_ROOM = QuotaSeen(why="it could not be seen"), RoomSeen(why="it could not be seen")
 """What stands in a check for what could not be seen."""
 LOOKS = 3
 """How often everything is looked at while it is watched."""
@@ -250,6 +251,7 @@ class DataCenterActivation(Procedure[Parameters]):
         fires: dict[str, Alerts] = {}
         halted: list[str] = []
         granted: list[QuotaSeen] = []
+        rooms: dict[str, RoomSeen] = {}
         at = workflow.now()
 
         async def halt() -> None:
@@ -282,6 +284,9 @@ class DataCenterActivation(Procedure[Parameters]):
         async def quota(spec: QuotaSpec) -> None:
             granted.append(await self.look(look_at_quota, spec, queue=own))
 
+        async def room(spec: RoomSpec) -> None:
+            rooms[spec.cluster.name] = await self.look(look_for_room, spec, queue=own)
+
         asked = sites.quota()
         await self.together(
             halt(),
@@ -293,6 +298,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *(director(name) for name in sites.directors),
             *((alert(),) if sites.alerting else ()),
             *([quota(asked)] if asked else []),
+            *map(room, sites.rooms()),
         )
         return Lost(
             sightings=sightings,
@@ -305,6 +311,7 @@ class DataCenterActivation(Procedure[Parameters]):
             halted="".join(halted),
             at=at,
             quota=granted[0] if granted else None,
+            rooms=rooms,
         )
 
     async def _assess(self, sites: Sites) -> Found:
@@ -353,6 +360,7 @@ class DataCenterActivation(Procedure[Parameters]):
             for site in (sites.old, sites.new)
             for name in sites.drained(site)
         }
+        rooms = {spec.cluster.name: await self.glance(look_for_room, spec, instead=NO_ROOM) for spec in sites.rooms()}
         directors: dict[str, Sighted] = {}
         for name in sites.directors:
             directors[name] = await self.glance(*sites.seen_by(name), instead=NO_DIRECTOR)
@@ -361,7 +369,7 @@ class DataCenterActivation(Procedure[Parameters]):
         return Found(
             views=views, stores=stores, running=runs, workloads=workloads, nodes=nodes, directors=directors,
             alerts=await see_what_fires(self, sites), halted=halted, unseen=frozenset(unseen),
-            quota=quota,
+            quota=quota, rooms=rooms,
         )  # fmt: skip
 
     def _tell_capacity(self, found: Capacity) -> None:

@@ -29,6 +29,7 @@ from activities.homecoming import (
 from activities.kill_switch import Halted, look_for_kill_switch
 from activities.pointing import Pointing, Sighted
 from activities.quota import look_at_quota
+from activities.rooms import look_for_room
 from activities.salvage import Salvaged
 from activities.session_keeping import Snapshot, keep_sessions
 from activities.sessions import compare_sessions
@@ -44,7 +45,7 @@ from recovery.models import Start, Wire, digest
 from recovery.names import recovery_id
 from recovery.report import Report
 from runbooks.procedures.failback import END, REBUILD, Parameters
-from workflows.data_center_activation import LOOKS, NO_QUOTA, DataCenterActivation
+from workflows.data_center_activation import LOOKS, NO_QUOTA, NO_ROOM, DataCenterActivation
 
 REBUILT = "the site was lost: what is done to rebuild it leads to what it is to be, and going back to nothing better"
 S = TypeVar("S", bound=Spec)
@@ -122,9 +123,10 @@ class Failback(DataCenterActivation):
             directors[name] = await first(*sites.seen_by(name), Sighted(pointed=Pointing()), name)
         asked = sites.quota()
         quota = await first(look_at_quota, asked, NO_QUOTA, "quota") if asked else None
+        rooms = {spec.cluster.name: await first(look_for_room, spec, NO_ROOM, "rooms") for spec in sites.rooms()}
         found = Back(
             databases=databases, divergences=divergences, stores=stores, sessions=sessions, workloads=workloads,
-            directors=directors, halted=halted, unseen=frozenset(unseen), quota=quota,
+            directors=directors, halted=halted, unseen=frozenset(unseen), quota=quota, rooms=rooms,
         )  # fmt: skip
         return found, taken
 

@@ -13,6 +13,7 @@ from activities.capacity import Capacity, Need, quota
 from activities.machine_operations import MachineAt
 from activities.machines import MachineSpec, Way
 from activities.quota import REGIONAL, Grant, QuotaSeen, Region, Size, Stood
+from activities.rooms import Granted, RoomSeen
 from activities.sites import Sites
 from runbooks.procedures.data_center_activation import Parameters
 from tests.activities import test_homecoming, test_losses, test_sites
@@ -297,3 +298,24 @@ def test_blocker_names_both_figures(drawn: tuple[list[MachineSpec], QuotaSeen]) 
     for one in quota(*drawn).short:
         assert f"needed {one.needed} (" in one.words
         assert f"there {one.there} (" in one.words
+
+
+# --- room for pods --------------------------------------------------------------------------------------------------
+
+
+def test_pods_that_find_no_room_are_short_and_what_a_cluster_does_not_tell_is_not_known() -> None:
+    cpu = Granted(namespace="shop", quota="team", resource="requests.cpu", needed=800, left=500)
+    here = RoomSeen(more={"api": 2, "web": 3, "old": 0}, fits={"api": 2, "web": 1, "old": 0}, nodes=4,
+                    away=("n9 is cordoned",), quotas=(cpu,), unseen=("it is so",))  # fmt: skip
+    found = capacity.room({"c": here})
+    assert [one.words for one in found.short] == [
+        "web: pods on nodes of c: needed 3 (to be more), there 1 (4 nodes take pods (n9 is cordoned); affinities,"
+        " spreading, volumes and host ports are not looked at); free room or add nodes, or have its pods ask for less",
+        "api, web: requests.cpu of ResourceQuota shop/team: needed 800 (800m), there 500 (500m is left); have the quota"
+        " raised, or have its pods ask for less",
+    ]
+    assert [one.system for one in found.needs if one.enough] == ["api"]
+    assert found.notes == ("api, web: it is so",)
+    (silent,) = capacity.room({"c": RoomSeen(why="it does not answer")}).needs
+    assert (silent.enough, silent.there_as) == (None, "it does not answer")
+    assert capacity.room({"c": RoomSeen(more={"web": 0}, fits={"web": 0})}) == Capacity()

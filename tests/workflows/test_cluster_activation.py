@@ -86,6 +86,41 @@ async def test_check_names_what_would_stop_a_workload(engine: Running, webs: dic
         assert any("web-south: " in one and said in one for one in report.blockers), report.blockers
 
 
+async def test_pods_that_find_no_room_are_not_scaled_up(engine: Running, webs: dict[str, At]) -> None:
+    """Told before anything is done, on the nodes as on the quota of the namespace; the scheduler says the same."""
+    south = webs["south"]
+    quotas = f"/api/v1/namespaces/{NAMESPACE}/resourcequotas"
+    south.cluster.ask("POST", quotas, {"metadata": {"name": "team"}, "spec": {"hard": {"requests.cpu": "50"}}})
+    container = {"name": "app", "image": "web:1", "resources": {"requests": {"cpu": "40"}}}
+    template = {"metadata": {"labels": {"app": south.name}}, "spec": {"containers": [container]}}
+    south.deploy(0, template=template)
+    try:
+        before = stand(webs)
+        report = await (await activate(engine, "south")).ended(60)
+        assert (report.outcome, stand(webs)) == ("failed", before)
+    finally:
+        south.cluster.ask("DELETE", f"{quotas}/team")
+    room, quota = sorted(report.blockers)
+    assert room.startswith(
+        "web-south: pods on nodes of cluster-south: needed 2 (to be more), there 1 (2 nodes take pods"
+    )
+    assert quota.startswith(
+        f"web-south: requests.cpu of ResourceQuota {NAMESPACE}/team: needed 80000 (80000m), there 50"
+    )
+    south.deploy(REPLICAS, template=template)
+    try:
+        pods = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{south.name}"
+
+        def bound() -> list[bool]:
+            found = south.cluster.ask("GET", pods)["items"]
+            states = [one for pod in found for one in pod["status"].get("conditions", ())]
+            return [one["status"] == "True" for one in states if one["type"] == "PodScheduled"]
+
+        await eventually(lambda: sorted(bound()) == [False, True], "the scheduler has placed one of two", 30)
+    finally:
+        south.deploy(0)
+
+
 async def test_there_and_back(engine: Running, webs: dict[str, At]) -> None:
     for site, other in (("south", "north"), ("north", "south")):
         recovery = await activate(engine, site)
