@@ -11,40 +11,28 @@ from temporalio import workflow
 
 from activities import capacity, losses
 from activities.capacity import Capacity
-from activities.databases import DatabaseAt, DatabaseSeen, DatabaseSpec, caught_up, look_at_database
-from activities.kill_switch import Halted, look_for_kill_switch
+from activities.databases import caught_up, look_at_database
 from activities.losses import Lost
-from activities.machines import Powered, run_machine
-from activities.nodes import NodesSeen, look_at_nodes
-from activities.pointing import Pointing, Sighted
-from activities.quota import QuotaSeen, QuotaSpec, look_at_quota
-from activities.rooms import RoomSeen, RoomSpec, look_for_room
-from activities.services import Running, run_services
+from activities.nodes import look_at_nodes
 from activities.serving import Served, serves
 from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
-from activities.silences import Alerts
 from activities.sites import Boot, Found, Pair, Sites, Stores
 from activities.store_roles import fence_store, follow_store, promote_store, unfence_store
-from activities.stores import NOBODY, Replication, StoreAt, look_at_store
+from activities.stores import Replication
 from activities.stores import caught_up as store_caught_up
 from activities.switching import follow, forget_role, keep_role, promote_standby, retire
-from activities.workload_looks import Serving, WorkloadSeen, look_at_workload, sight_workload
-from recovery.actions import Spec
+from activities.workload_looks import Serving, sight_workload
 from recovery.errors import Fatal
 from recovery.models import Start, digest
 from recovery.procedure import Procedure, Turned
 from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, SHORTAGE, Parameters
+from workflows.assessing import assess, assess_lost
 from workflows.directing import lengthen, outlast, see_told, shorten, tell_drained
 from workflows.sessions import prove_sessions
-from workflows.silencing import hear_alerts, see_what_fires, silence_alerts, silently
+from workflows.silencing import hear_alerts, silence_alerts, silently
 from workflows.site_validation import validate
 
-NO_DATABASE = DatabaseSeen()
-NO_DIRECTOR, UNKNOWN, NO_MACHINE, NO_WORKLOAD = Sighted(pointed=Pointing()), Running(), Powered(), WorkloadSeen()
-NO_NODES = NodesSeen()
-NO_QUOTA, NO_ROOM = QuotaSeen(why="it could not be seen"), RoomSeen(why="it could not be seen")
-"""What stands in a check for what could not be seen."""
 LOOKS = 3
 """How often everything is looked at while it is watched."""
 
@@ -73,7 +61,7 @@ class DataCenterActivation(Procedure[Parameters]):
         return wanted.how == "unplanned"
 
     async def _switch(self, sites: Sites) -> None:
-        found = await self._assess(sites)
+        found = await assess(self, sites)
         needs = capacity.of_living(sites, found)
         self._tell_capacity(needs)
         self.require([*sites.blockers(found, workflow.now()), *capacity.blockers(needs, found.unseen)])
@@ -100,7 +88,7 @@ class DataCenterActivation(Procedure[Parameters]):
 
     async def _take_over(self, sites: Sites) -> None:
         """Have the new site serve without the old one: what leads back would lead to a site that is not there."""
-        lost = await self.taking(lambda: self._assess_lost(sites))
+        lost = await self.taking(lambda: assess_lost(self, sites))
         muted = sites.muted(lost.alerts)
         self.require(losses.blockers(sites, lost, turned=bool(self._turned)))
         rpo, outage = self.frozen.objectives.rpo, self.start.outage_started_at or workflow.now()
@@ -234,143 +222,6 @@ class DataCenterActivation(Procedure[Parameters]):
     async def _fence_store(self, sites: Sites, two: Stores, queue: str) -> None:
         if (await self.look(sight_store, sites.store(two.old), queue=queue)).answered:
             await self.do(fence_store, sites.store(two.old), queue=queue)
-
-    async def _assess_lost(self, sites: Sites) -> Lost:
-        """Look at the new site from itself, and at the old one from there and from wherever a worker is; all at once.
-
-        Clients are waiting, and what does not answer takes its time.
-        """
-        own = sites.queues.get(sites.new)
-        vantages = {sites.new: own, "any worker": None} if own else {"any worker": None}
-        sightings = {vantage: {pair.old.name: Sighting() for pair in sites.databases} for vantage in vantages}
-        databases = {pair.new.name: DatabaseSeen() for pair in sites.databases}
-        stores = {two.new.name: NOBODY for two in sites.stores}
-        workloads: dict[str, WorkloadSeen] = {}
-        nodes: dict[str, NodesSeen] = {}
-        directors = dict.fromkeys(sites.directors, NO_DIRECTOR)
-        fires: dict[str, Alerts] = {}
-        halted: list[str] = []
-        granted: list[QuotaSeen] = []
-        rooms: dict[str, RoomSeen] = {}
-        at = workflow.now()
-
-        async def halt() -> None:
-            halted.append((await self.look(look_for_kill_switch, Spec(system=sites.new), queue=own)).why)
-
-        async def sighted(vantage: str, queue: str | None, pair: Pair) -> None:
-            step = f"see what is left of {pair.old.name} from {vantage}"
-            seen = await self.look(sight, Lookout.of(sites.look(pair.old, pair.new)), step, queue=queue)
-            sightings[vantage][pair.old.name] = seen
-
-        async def database(one: DatabaseAt) -> None:
-            spec = DatabaseSpec(system=one.name, database=one, owner=sites.owner)
-            databases[one.name] = await self.look(look_at_database, spec, queue=own)
-
-        async def store(one: StoreAt) -> None:
-            stores[one.name] = await self.look(look_at_store, sites.store(one), queue=own)
-
-        async def workload(name: str) -> None:
-            workloads[name] = await self.look(look_at_workload, sites.of(name), queue=own)
-
-        async def cluster(name: str) -> None:
-            nodes[name] = await self.look(look_at_nodes, sites.nodes(name), queue=own)
-
-        async def director(name: str) -> None:
-            directors[name] = await self.look(*sites.seen_by(name), queue=own)
-
-        async def alert() -> None:
-            fires.update(await see_what_fires(self, sites, own))
-
-        async def quota(spec: QuotaSpec) -> None:
-            granted.append(await self.look(look_at_quota, spec, queue=own))
-
-        async def room(spec: RoomSpec) -> None:
-            rooms[spec.cluster.name] = await self.look(look_for_room, spec, queue=own)
-
-        asked = sites.quota()
-        await self.together(
-            halt(),
-            *(sighted(vantage, queue, pair) for vantage, queue in vantages.items() for pair in sites.databases),
-            *(database(pair.new) for pair in sites.databases),
-            *(store(two.new) for two in sites.stores),
-            *(workload(name) for name in sites.serving(sites.new) if name in sites.workloads),
-            *(cluster(name) for name in sites.drained(sites.new)),
-            *(director(name) for name in sites.directors),
-            *((alert(),) if sites.alerting else ()),
-            *([quota(asked)] if asked else []),
-            *map(room, sites.rooms()),
-        )
-        return Lost(
-            sightings=sightings,
-            databases=databases,
-            stores=stores,
-            workloads=workloads,
-            nodes=nodes,
-            directors=directors,
-            alerts=fires,
-            halted="".join(halted),
-            at=at,
-            quota=granted[0] if granted else None,
-            rooms=rooms,
-        )
-
-    async def _assess(self, sites: Sites) -> Found:
-        """Look at both sites, at the databases from each site of its own."""
-        views: dict[str, dict[str, DatabaseSeen]] = {}
-        halted: dict[str, str] = {}
-        unseen: set[str] = set()
-        for site in (sites.old, sites.new):
-            queue = sites.queues.get(site)
-            halt = await self.glance(look_for_kill_switch, Spec(system=site), instead=Halted(), queue=queue)
-            halted[site] = halt.why
-            for pair in sites.databases:
-                for one, peer in ((pair.old, pair.new), (pair.new, pair.old)):
-                    step, spec = f"look at {one.name} from {site}", sites.look(one, peer)
-                    seen = await self.glance(look_at_database, spec, step, instead=NO_DATABASE, queue=queue)
-                    if seen is not NO_DATABASE or site == sites.old:
-                        views.setdefault(site, {})[one.name] = seen
-                        unseen |= {one.name} if seen is NO_DATABASE else set()
-        stores: dict[str, Replication] = {}
-        for store in (one for two in sites.stores for one in (two.old, two.new)):
-            stores[store.name] = await self.glance(look_at_store, sites.store(store), instead=NOBODY)
-        asleep: set[str] = set()
-        for machine in sites.machines(sites.new):
-            step = f"see whether {machine.system} runs"
-            power = await self.glance(run_machine, machine, step, instead=NO_MACHINE)
-            unseen |= {machine.system} if power is NO_MACHINE else set()
-            asleep |= set() if power.running else {machine.system}
-        asked = sites.quota() if asleep else None
-        quota = await self.glance(look_at_quota, asked, instead=NO_QUOTA) if asked else None
-        runs: dict[str, bool] = {}
-        for level in [*sites.levels(sites.old), *sites.levels(sites.new)]:
-            runs |= {one.name: False for one in level.services}
-            if not (level := sites.awake(level, asleep)).services:
-                continue
-            names = run_services.names(level)
-            run = await self.glance(run_services, level, f"see whether {names} run", instead=UNKNOWN)
-            runs |= run.running
-            unseen |= {one.name for one in level.services} if run is UNKNOWN else set()
-        workloads = {
-            name: await self.glance(look_at_workload, sites.of(name), instead=NO_WORKLOAD)
-            for name in sorted(sites.workloads)
-        }
-        unseen |= {name for name, workload in workloads.items() if workload is NO_WORKLOAD}
-        nodes = {
-            name: await self.glance(look_at_nodes, sites.nodes(name), instead=NO_NODES)
-            for site in (sites.old, sites.new)
-            for name in sites.drained(site)
-        }
-        rooms = {spec.cluster.name: await self.glance(look_for_room, spec, instead=NO_ROOM) for spec in sites.rooms()}
-        directors: dict[str, Sighted] = {}
-        for name in sites.directors:
-            directors[name] = await self.glance(*sites.seen_by(name), instead=NO_DIRECTOR)
-        unseen |= {name for name, store_seen in stores.items() if store_seen is NOBODY}
-        unseen |= {name for name, pointed in directors.items() if pointed is NO_DIRECTOR}
-        return Found(
-            views=views, stores=stores, running=runs, workloads=workloads, nodes=nodes, directors=directors,
-            alerts=await see_what_fires(self, sites), halted=halted, unseen=frozenset(unseen),
-            quota=quota, rooms=rooms,
-        )  # fmt: skip
 
     def _tell_capacity(self, found: Capacity) -> None:
         """Report what the new site needs, and what it has."""

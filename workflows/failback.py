@@ -45,7 +45,8 @@ from recovery.models import Start, Wire, digest
 from recovery.names import recovery_id
 from recovery.report import Report
 from runbooks.procedures.failback import END, REBUILD, Parameters
-from workflows.data_center_activation import LOOKS, NO_QUOTA, NO_ROOM, DataCenterActivation
+from workflows.assessing import NO_QUOTA, NO_ROOM
+from workflows.data_center_activation import LOOKS, DataCenterActivation
 
 REBUILT = "the site was lost: what is done to rebuild it leads to what it is to be, and going back to nothing better"
 S = TypeVar("S", bound=Spec)
