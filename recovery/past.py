@@ -137,8 +137,9 @@ class Fold:
         self.in_flight[event.event_id] = asked.heartbeat_timeout.ToTimedelta().total_seconds()
         one = Done(step=step, action=action, order=order)
         if part == "undo":
-            # Compensation has begun, so whatever had been committed was withdrawn.
-            self.committing = None
+            if not order.get("passing"):  # that goes at every end
+                # Compensation has begun, so whatever had been committed was withdrawn.
+                self.committing = None
             return
         self.unended[step] = None
         if order.get("dark"):

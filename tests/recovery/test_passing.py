@@ -10,6 +10,7 @@ from recovery.names import UNDO
 from recovery.report import Report
 from tests.recovery.box import Toys
 from tests.recovery.test_holding import HOLD, OPENS
+from tests.recovery.test_undoing import undone
 from tests.running import Recovery
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -97,3 +98,11 @@ async def test_terminated_it_is_gone_by_undo(toys: Toys) -> None:
     undoing = await toys.client.start_workflow(UNDO, undo, id=f"undo/{recovery.handle.id}", task_queue="toy")
     report = await Recovery(undoing).ended()
     assert (report.outcome, toys.has()) == ("compensated", {})
+
+
+async def test_gone_it_is_no_sign_that_a_commit_was_withdrawn(toys: Toys) -> None:
+    recovery = await toys.start(puts=[passing(toys), toys.put("a", commits=OPENS)])
+    assert (await recovery.ended()).outcome == "recovered"
+    report = await undone(toys, recovery, completed=True)
+    assert (report.outcome, report.kind, toys.has()) == ("failed", "Refused", {"a": "new"})
+    assert f"point of no return ({OPENS})" in report.failure
