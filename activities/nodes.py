@@ -140,7 +140,7 @@ def _goal(spec: NodesSpec, before: Cordoned) -> dict[str, str]:
     """Return how each node is to be: what somebody else has cordoned stays so."""
     found = before.nodes or {}
     if spec.wanted == "open":
-        return {name: how if how == CLOSED else OPEN for name, how in found.items()}
+        return dict.fromkeys(found, OPEN)
     return {name: f"cordoned by recovery {spec.run}" if how == OPEN else how for name, how in found.items()}
 
 
