@@ -138,7 +138,7 @@ async def test_rounds_kill_at_every_point_of_every_activity(kind: type[Field], c
     cells = {(crash.procedure, crash.activity, crash.point) for crashes in rounds for crash in crashes}
     known = {(how, name) for how, name, _ in ways(kind)} | {(ACTIVATION, name) for name in FENCING}
     assert cells == {(*one, point) for one in known for point in POINTS}
-    assert all(len({crash[:2] for crash in crashes}) == len(crashes) <= 18 for crashes in rounds)
+    assert all(len({crash[:2] for crash in crashes}) == len(crashes) <= 23 for crashes in rounds)
     assert sum(map(len, rounds)) == len(cells)
 
 
