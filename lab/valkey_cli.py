@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FLAGS = ("-e", "--no-auth-warning", "--raw")
 VALUES = {"-h": "host", "-p": "port", "-a": "password", "--pass": "password", "-t": "seconds", "-n": "database"}
 VALUES |= {"--rdb": "snapshot", "-s": "socket"}
+LETTERS = {"n": b"\n", "r": b"\r", "t": b"\t", "b": b"\b", "a": b"\a"}
+DIGITS = set("0123456789abcdefABCDEF")
 
 Answer = bytes | list["Answer"] | None
 
@@ -129,14 +131,53 @@ def fetch(given: dict[str, str]) -> None:
 def lines() -> Iterator[Sequence[str]]:
     """Yield the command of each line of standard input. Raises SystemExit."""
     for line in sys.stdin:
-        parts = line.rstrip("\n").split('"')
-        if len(parts) % 2 == 0:
-            sys.exit("Invalid argument(s)")
-        words: list[str] = []
-        for number, part in enumerate(parts):
-            words += [part] if number % 2 else part.split()
-        if words:
+        if words := split(line):
             yield words
+
+
+def split(line: str) -> list[str]:
+    """Return the words of a line; one in quotation marks may hold blanks, and escapes. Raises SystemExit."""
+    words: list[str] = []
+    at, end = 0, len(line)
+    while True:
+        while at < end and line[at].isspace():
+            at += 1
+        begin = at
+        if at == end:
+            return words
+        if line[at] == '"':
+            at = closing(line, at + 1)
+            words.append(plain(line[begin + 1 : at]))
+            at += 1
+        else:
+            while at < end and not line[at].isspace():
+                at += 1
+            words.append(line[begin:at])
+
+
+def closing(line: str, at: int) -> int:
+    """Return where the quotation mark is that ends what began before ``at``. Raises SystemExit where there is none."""
+    while True:
+        mark, escape = line.find('"', at), line.find("\\", at)
+        if mark < 0:
+            sys.exit("Invalid argument(s)")
+        if not 0 <= escape < mark:
+            return mark
+        at = escape + 2
+
+
+def plain(text: str) -> str:
+    """Return what escapes in a text mean, as the real one reads them: a byte (x and two digits), or a letter."""
+    if "\\" not in text:
+        return text
+    first, *rest = text.replace("\\\\", "\\x5c").split("\\")
+    found = [os.fsencode(first)]
+    for part in rest:
+        if part[:1] == "x" and len(part) > 2 and set(part[1:3]) <= DIGITS:
+            found.append(bytes([int(part[1:3], 16)]) + os.fsencode(part[3:]))
+        else:
+            found.append(LETTERS.get(part[:1], os.fsencode(part[:1])) + os.fsencode(part[1:]))
+    return os.fsdecode(b"".join(found))
 
 
 def parsed(words: Sequence[str]) -> tuple[dict[str, str], Sequence[str]]:

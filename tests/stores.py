@@ -30,13 +30,15 @@ from runbooks.schema import Host
 from tests.running import PROCEDURE, ROOT
 
 CLI = """#!{python}
-import os, shlex, socket, sys
+import os, socket, sys
 host, port, command = "127.0.0.1", 6379, sys.argv[1:]
 if "--rdb" in command or "-s" in command:
     os.execv(sys.executable, [sys.executable, "{full}", *command])
 while command and command[0] in ("-h", "-p"):
     host, port = (command[1], port) if command[0] == "-h" else (host, int(command[1]))
     command = command[2:]
+if not command: # one of each line
+    os.execv(sys.executable, [sys.executable, "{full}", *sys.argv[1:]])
 def send(file, words):
     sent = [word.encode() for word in words]
     file.write(b"*%d\\r\\n" % len(sent) + b"".join(b"$%d\\r\\n%s\\r\\n" % (len(word), word) for word in sent))
@@ -58,9 +60,8 @@ if secret := os.environ.get("REDISCLI_AUTH"):
     send(file, ["AUTH", secret])
     if (said := read(file)) != "OK":
         print(f"AUTH failed: {{said}}", file=sys.stderr)
-for words in [command] if command else filter(None, map(shlex.split, sys.stdin)):
-    send(file, words)
-    print(read(file))
+send(file, command)
+print(read(file))
 """
 """What the real one prints where nobody watches: one element a line, errors like anything else, and exit code 0."""
 

@@ -39,11 +39,11 @@ local function bytes(text) return (string.gsub(text, '%x%x', chars)) end
 local function row(key)
   local kind = redis.call('TYPE', key).ok
   if kind == 'none' then return end
-  local digest = '-'
+  local digest, size = '-', 0
   if sizes[kind] then
     local text, large = content(key, kind)
-    digest = string.sub(redis.sha1hex(text), 1, 20)
+    digest, size = string.sub(redis.sha1hex(text), 1, 20), #text
     if large then digest = '~' .. string.sub(digest, 2) end
   end
-  return kind, redis.call('PEXPIRETIME', key), digest
+  return kind, redis.call('PEXPIRETIME', key), digest, size
 end

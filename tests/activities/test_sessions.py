@@ -20,12 +20,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from activities import ssh
+from activities import sessions, ssh
 from activities.comparing import MOST
 from activities.sessions import Comparison, PairOfStores, compare_sessions, see_store, write_canary
 from activities.stores import StoreSpec
 from lab import ports
 from lab.estate import Lab
+from recovery.errors import Invalid, Transient
 from tests.matrix.relay import relay
 from tests.stores import Pair, Valkey, lab_host, pair
 
@@ -183,6 +184,37 @@ async def test_what_differs_is_found_and_named(stores: Pair, many: int) -> None:
                 "mine:15: other expiry", "mine:21: other expiry", "mine:of-nobody: left over",
             }  # fmt: skip
             assert found.compared == 41
+
+
+async def test_large_sessions_are_all_compared(stores: Pair) -> None:
+    """A command that has read enough leaves the rest to the next one."""
+    with stores.north.client() as north:
+        north.flushall()
+        for number in range(30):
+            north.set(f"large:{number}", "x" * 50_000)
+        north.set('large:a "name" \n\x00 of its own', "x")
+        assert north.wait(1, 10_000) == 1
+    with writable(stores) as south:
+        south.set("large:17", "y" * 50_000)
+        found = await compare_sessions.observe(comparing(stores, match="large:*", sample=4000))
+    assert found.compared == 31
+    assert found.differences == {"other contents": 1}
+
+
+@pytest.mark.parametrize(
+    ("told", "fault"),
+    [
+        ("read 0\nread 2\nstring -1 0a", Transient),
+        ("read 0\nread 1\nstring -1 0a", Transient),
+        ("read 0\n", Transient),
+        ("read 0\nLOADING the dataset\n", Transient),
+        ("read 0\nwhat is this\n", Invalid),
+        ("read 0\nread 1\nstring -1 0a\nstring -1 0b", Invalid),
+    ],
+)
+async def test_of_what_broke_off_nothing_is_missing(told: str, fault: type[Exception]) -> None:
+    with pytest.raises(fault):
+        sessions.taken(told.splitlines(), [["61", "62"], ["63"]], {})
 
 
 async def test_sample_finds_what_is_often_wrong(stores: Pair, many: int) -> None:
