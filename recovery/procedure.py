@@ -58,6 +58,17 @@ class _Left(Exception):
     """A proof was left out, as a person said."""
 
 
+class Missed(ApplicationError):
+    """A step that holds nobody up (`beside`) has failed by itself: whoever asked for it goes on without, and says so.
+
+    What people say at that step, or a cancel, is none: that leads back from there as from anywhere.
+    """
+
+    def __init__(self, failure: FailureError) -> None:
+        """Keep what it failed by."""
+        super().__init__(sentence(failure), type=kind(failure), non_retryable=True)
+
+
 class Turned(Exception):
     """People chose another way on, which the procedure offered."""
 
@@ -377,7 +388,8 @@ class Procedure(Resets, Generic[P]):
             return self._end("checked")
         reason = "cancelled" if cancelled else sentence(failure)
         await self._shielded(self._go_back(reason))
-        residual, undone = self.report().residual, "undone" in self._fates.values()
+        residual = self.report().residual
+        undone = any(self._fates.get(entry.step) == "undone" for entry in self._stack if not entry.passing)
         back = undone and not self.puts_back  # where going back is the usual end, it does not tell of a failure
         outcome: Outcome = "compensated" if back and not residual else "failed"
         self._end("cancelled" if cancelled else outcome, reason, "Cancelled" if cancelled else kind(failure))
@@ -427,8 +439,8 @@ class Procedure(Resets, Generic[P]):
                 if not patience and died < DEATHS and worker_died(failure):
                     died += 1
                     continue
-                if probe.beside:
-                    raise
+                if probe.beside and not is_cancelled_exception(failure):
+                    raise Missed(failure) from failure
                 now = Situation(
                     "failure",
                     bool(self._committed),
@@ -552,8 +564,8 @@ class Procedure(Resets, Generic[P]):
 
     async def _go_on(self, change: Change[S, T], failure: FailureError) -> T | None:
         """Hold a failed action: None to try again, what is there of it to go on without it; raises what leads back."""
-        if change.action.beside:
-            raise failure
+        if change.action.beside and not is_cancelled_exception(failure):
+            raise Missed(failure) from failure
         while True:
             unchanged = change is self._committing and await self._unchanged(change)
             if unchanged:

@@ -84,7 +84,7 @@ class Resets(Asking):
         self._reset, self._merged_run = False, past.run
         self._stack, self._fates = past.stack(), {}
         self._committed, self._dark, self._unended = past.commits, past.dark, past.unended
-        steps = tuple(entry.step for entry in self._stack)
+        steps = tuple(entry.step for entry in self._stack if not entry.passing)
         self._record(WasReset(workflow.now(), steps, past.commits, past.dark))
         if self._frozen is None and past.frozen is not None:
             self._frozen = past.frozen

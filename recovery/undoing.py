@@ -72,7 +72,7 @@ class Undoing(Stepping):
         if past.committing is None:
             return
         one = past.committing
-        home = tuple(entry.step for entry in reversed(past.stack()))
+        home = tuple(entry.step for entry in reversed(past.stack()) if not entry.passing)
         self._record(Committed(workflow.now(), one.step, past.commits, home))
         if one.ended or not await self._unchanged(one):
             raise Refused(

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from temporalio.exceptions import FailureError, is_cancelled_exception
-
 from activities.silences import Alerts, in_words, see_alerts, silence
 from activities.sites import Sites
-from recovery.errors import sentence
-from recovery.procedure import Procedure
+from recovery.procedure import Missed, Procedure
 
 R = TypeVar("R")
 
@@ -52,12 +49,12 @@ async def _silence(recovery: Procedure[Any], sites: Sites, name: str) -> None:
     try:
         stands = await recovery.do(silence, sites.silences(name))
         trouble = "" if stands.stands == "one" or recovery.start.mode != "live" else stands.trouble or stands.stands
-    except FailureError as failure:
-        if is_cancelled_exception(failure):
-            raise
-        trouble = sentence(failure)
+    except Missed as missed:
+        trouble = missed.message
     if trouble:
         recovery.delivered(f"silence at {name}", f"none, its alerts are heard: {trouble}")
+    elif f"silence at {name}" in recovery.report().delivered:  # on the way that this one turned from
+        recovery.delivered(f"silence at {name}", "none at first; made after that")
 
 
 async def hear_alerts(recovery: Procedure[Any], sites: Sites) -> None:
@@ -76,10 +73,8 @@ async def _seen(recovery: Procedure[Any], sites: Sites, name: str, when: str, qu
     spec = sites.silences(name)
     try:
         return await recovery.look(see_alerts, spec, f"{see_alerts.title(spec)}{when}", queue=queue)
-    except FailureError as failure:
-        if is_cancelled_exception(failure):
-            raise
-        return Alerts(trouble=sentence(failure))
+    except Missed as missed:
+        return Alerts(trouble=missed.message)
 
 
 def _tell(recovery: Procedure[Any], name: str, was: Alerts) -> None:

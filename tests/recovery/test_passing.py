@@ -106,3 +106,36 @@ async def test_gone_it_is_no_sign_that_a_commit_was_withdrawn(toys: Toys) -> Non
     report = await undone(toys, recovery, completed=True)
     assert (report.outcome, report.kind, toys.has()) == ("failed", "Refused", {"a": "new"})
     assert f"point of no return ({OPENS})" in report.failure
+
+
+async def test_no_of_people_at_it_leads_back(toys: Toys) -> None:
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on", then=[passing(toys), toys.put("b")], hold=HOLD)
+    await recovery.until("gate")
+    await recovery.handle.signal("hold", {"by": "bob", "reason": "look first"})
+    await recovery.approve("bob")
+    report = await recovery.until("hold: put quiet")
+    assert report.hold is not None
+    await recovery.resolve("compensate")
+    report = await recovery.ended()
+    assert (report.outcome, toys.has()) == ("compensated", {})
+    assert "left out" not in report.delivered
+
+
+async def test_alone_undone_it_tells_of_no_compensation(toys: Toys) -> None:
+    recovery = await toys.start(puts=[passing(toys)], gate="go on")
+    await recovery.approve("bob", "reject")
+    report = await recovery.ended()
+    assert (report.outcome, toys.has()) == ("failed", {})
+    assert states(report)["put quiet"] == "undone"
+
+
+async def test_it_is_no_step_of_the_way_home(toys: Toys) -> None:
+    recovery = await toys.start(
+        puts=[passing(toys), toys.put("a"), toys.put("b", commits=OPENS)], then=[failing(toys, "c")], hold=HOLD
+    )
+    await recovery.until("hold: put c")
+    await recovery.handle.terminate()
+    report = await undone(toys, recovery)
+    assert "quiet" in toys.has()
+    assert "put b, put a" in report.failure
+    assert "quiet" not in report.failure

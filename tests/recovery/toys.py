@@ -6,11 +6,9 @@ from functools import partial
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError, is_cancelled_exception
 
-from recovery.errors import sentence
 from recovery.models import Authored, Start
-from recovery.procedure import Procedure
+from recovery.procedure import Missed, Procedure
 from recovery.report import Report
 
 with workflow.unsafe.imports_passed_through():
@@ -88,10 +86,8 @@ class Toy(Procedure[Wanted]):
         spec = Put(**{"system": "files", "drill": True} | put)
         try:
             await self.do(action, spec, commits=commits, dark=dark, once=once)
-        except FailureError as failure:
-            if not action.beside or is_cancelled_exception(failure):
-                raise
-            self.delivered("left out", sentence(failure))
+        except Missed as missed:
+            self.delivered("left out", missed.message)
 
 
 @workflow.defn

@@ -125,6 +125,8 @@ async def test_silenced_while_it_lasts(engine: Running, alerts: Alertmanager, th
 
 async def test_compensated_lifts_it_last(engine: Running, alerts: Alertmanager, theirs: str, two: Lab) -> None:
     recovery = await at_hold(engine, alerts, two)
+    await recovery.resolve("step")
+    await recovery.until("hold: point")
     await recovery.resolve("compensate")
     report = await recovery.ended(60)
     assert (report.outcome, report.residual, report.behind) == ("compensated", (), ()), report.failure
