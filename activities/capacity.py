@@ -17,7 +17,9 @@ from activities.quota import REGIONAL, QuotaSeen, Region, Size, Stood
 from activities.rooms import Granted, RoomSeen
 from activities.sites import Found, Pair, Sites, Stores
 from activities.stores import Replication
+from activities.workload_looks import WorkloadSeen
 from recovery.models import Wire
+from runbooks.schema import Workload
 
 UNKNOWN = "not known"
 UP = ("running", "starting")
@@ -109,19 +111,20 @@ def of_living(sites: Sites, found: Found) -> Capacity:
     own = found.views[sites.old]
     databases = [(pair, own[pair.old.name], own[pair.new.name]) for pair in sites.databases]
     stores = [(two, found.stores[two.old.name], found.stores[two.new.name]) for two in sites.stores]
-    hidden = found.unseen
+    hidden, goes = found.unseen, _goes(sites, found.workloads)
     return _all(
-        [_of_database(sites, *one) for one in databases if not {one[0].old.name, one[0].new.name} & hidden],
-        [_of_store(sites, *one) for one in stores if not {one[0].old.name, one[0].new.name} & hidden],
+        [_of_database(sites, *one, goes) for one in databases if not {one[0].old.name, one[0].new.name} & hidden],
+        [_of_store(sites, *one, goes) for one in stores if not {one[0].old.name, one[0].new.name} & hidden],
         [quota(sites.machines(sites.new), found.quota), room(found.rooms)],
     )
 
 
 def of_lost(sites: Sites, lost: Lost) -> Capacity:
     """Return what taking over needs: what the estate says alone, for who cannot reach a lost site is not counted."""
+    goes = _goes(sites, lost.workloads)
     return _all(
-        [_of_database(sites, pair, None, lost.databases[pair.new.name]) for pair in sites.databases],
-        [_of_store(sites, two, None, lost.stores[two.new.name]) for two in sites.stores],
+        [_of_database(sites, pair, None, lost.databases[pair.new.name], goes) for pair in sites.databases],
+        [_of_store(sites, two, None, lost.stores[two.new.name], goes) for two in sites.stores],
         [quota(sites.machines(sites.new), lost.quota), room(lost.rooms)],
     )
 
@@ -134,7 +137,7 @@ def of_home(sites: Sites, found: Back) -> Capacity:
         if not {two.old.name, two.new.name} & found.unseen
     ]
     return _all(
-        [_of_store(sites, *one) for one in seen],
+        [_of_store(sites, *one, _goes(sites, found.workloads)) for one in seen],
         [quota(sites.machines(sites.new), found.quota), room(found.rooms)],
     )
 
@@ -149,25 +152,36 @@ def _all(*parts: Iterable[Capacity]) -> Capacity:
 # --- connections --------------------------------------------------------------------------------------------------
 
 
-def _of_database(sites: Sites, pair: Pair, old: DatabaseSeen | None, new: DatabaseSeen) -> Capacity:
+def _goes(sites: Sites, workloads: Mapping[str, WorkloadSeen]) -> str:
+    """Say what becomes of who is connected at the new site now, where pods that run there are replaced; else ""."""
+    warm = [
+        name
+        for name, one in sites.serving(sites.new).items()
+        if isinstance(one, Workload) and one.restart and workloads.get(name, WorkloadSeen()).replicas
+    ]
+    return f", counted as gone with the pods of {', '.join(warm)}, which are replaced" if warm else ""
+
+
+def _of_database(sites: Sites, pair: Pair, old: DatabaseSeen | None, new: DatabaseSeen, goes: str = "") -> Capacity:
     if new.limit is None:  # it is down, which stands in the way by itself
         return Capacity()
     in_use = None if old is None or old.limit is None else old.clients
     reserved = new.reserved or 0
     return connections(
-        pair.new.name, pair.old.name, sites.connected(pair), in_use, new.limit - reserved - new.clients,
-        f"max_connections {new.limit}, reserved {reserved}, in use {new.clients}",
+        pair.new.name, pair.old.name, sites.connected(pair), in_use,
+        new.limit - reserved - (0 if goes else new.clients),
+        f"max_connections {new.limit}, reserved {reserved}, in use {new.clients}{goes}",
         "raise max_connections there, or have clients need fewer",
     )  # fmt: skip
 
 
-def _of_store(sites: Sites, two: Stores, old: Replication | None, new: Replication) -> Capacity:
+def _of_store(sites: Sites, two: Stores, old: Replication | None, new: Replication, goes: str = "") -> Capacity:
     if new.clients is None:  # it does not tell of its clients at all
         return Capacity()
     there, how = (
         (None, "it does not tell its maxclients")
         if new.limit is None
-        else (new.limit - new.clients, f"maxclients {new.limit}, in use {new.clients}")
+        else (new.limit - (0 if goes else new.clients), f"maxclients {new.limit}, in use {new.clients}{goes}")
     )
     in_use = None if old is None else old.clients
     remedy = "raise maxclients there, or have clients need fewer"

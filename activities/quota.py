@@ -87,8 +87,8 @@ class LookAtQuota(Probe[QuotaSpec, QuotaSeen]):
                 return await _seen(spec)
         except TimeoutError:
             return QuotaSeen(why=f"Azure has not told within {spec.seconds:g} s")
-        except RecoveryError as error:
-            return QuotaSeen(why=error.message)
+        except (RecoveryError, ValueError) as error:
+            return QuotaSeen(why=error.message if isinstance(error, RecoveryError) else f"Azure tells of {error!r}")
 
 
 look_at_quota = LookAtQuota()

@@ -71,13 +71,17 @@ class LookForRoom(Probe[RoomSpec, RoomSeen]):
 
     async def observe(self, spec: RoomSpec) -> RoomSeen:
         """Look at its nodes, at all pods on them, at the workloads, and at the quotas of their namespaces."""
+        looking = asyncio.ensure_future(_seen(spec))
         try:
-            async with asyncio.timeout(spec.seconds):
-                return await _seen(spec)
-        except TimeoutError:
-            return RoomSeen(why=f"{spec.cluster.name} has not told within {spec.seconds:g} s")
+            # A request that is under way is waited for where it is cancelled: here nobody has to, for it only reads.
+            await asyncio.wait([looking], timeout=spec.seconds)
+            if not looking.done():
+                return RoomSeen(why=f"{spec.cluster.name} has not told within {spec.seconds:g} s")
+            return await looking
         except (RecoveryError, KeyError, ValueError) as error:
             return RoomSeen(why=error.message if isinstance(error, RecoveryError) else f"it tells of {error!r}")
+        finally:
+            looking.cancel()
 
 
 look_for_room = LookForRoom()

@@ -15,6 +15,7 @@ from activities.machines import MachineSpec, Way
 from activities.quota import REGIONAL, Grant, QuotaSeen, Region, Size, Stood
 from activities.rooms import Granted, RoomSeen
 from activities.sites import Sites
+from activities.workload_looks import WorkloadSeen
 from runbooks.procedures.data_center_activation import Parameters
 from tests.activities import test_homecoming, test_losses, test_sites
 from tests.activities.sample import SYSTEMS, estate, moving
@@ -86,6 +87,22 @@ def test_who_is_connected_to_the_standby_stays_and_what_is_reserved_is_not_there
         "orders-south: connections: needed 20 (clients of orders now), there 19 (max_connections 40, reserved 8,"
         " in use 13); raise max_connections there, or have clients need fewer"
     )
+
+
+@pytest.mark.parametrize(("restart", "replicas", "there"), [(True, 2, 97), (True, 0, 37), (False, 2, 37)])
+def test_who_goes_with_pods_that_are_replaced_is_not_in_the_way(restart: bool, replicas: int, there: int) -> None:
+    told = estate()
+    told["clusters"] = {"kube": {"site": "south", "kubeconfig": "/etc/kube"}}
+    web = {"cluster": "kube", "namespace": "shop", "name": "web", "replicas": 2, "after": ["orders-south"]}
+    told["workloads"] = {"web": web | {"restart": restart}}
+    sites = Sites((*SYSTEMS, "web"), told, Parameters(site="south"), "0a1b2c3d")
+    found = test_sites.database("orders", limit=100, reserved=3, clients=60)
+    south = test_sites.NEW.model_copy(update={"limit": 100, "reserved": 3, "clients": 60})
+    view = found.views["north"] | {"orders-south": south}
+    views = {"views": {"north": view, "south": view}, "workloads": {"web": WorkloadSeen(replicas=replicas)}}
+    (one,) = capacity.of_living(sites, found.model_copy(update=views)).needs
+    assert (one.needed, one.there) == (60, there)
+    assert ("counted as gone with the pods of web" in one.there_as) == (there == 97)
 
 
 @pytest.mark.parametrize("name", ["orders", "orders-south"])
