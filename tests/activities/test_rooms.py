@@ -16,12 +16,12 @@ from activities.workloads import WorkloadAt
 async def test_cluster_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request itself has ten seconds."""
     monkeypatch.setenv("RECOVERY_STATE", str(tmp_path))
-    asked = asyncio.Event()
+    asked, ended = asyncio.Event(), asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         asked.set()
-        await reader.read()
+        await ended.wait()
         writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
@@ -38,4 +38,5 @@ async def test_cluster_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch:
     async with server, asyncio.timeout(6):
         found = await look_for_room.observe(RoomSpec(system="web", cluster=at, workloads=(web,), seconds=0.5))
         assert asked.is_set()
+        ended.set()  # else the request that is left alone is waited for at the end
     assert found.why == "kube has not told within 0.5 s"
