@@ -13,6 +13,9 @@ from activities.workload_looks import WorkloadSeen, WorkloadSpec
 from activities.workloads import ScaleSpec, WorkloadAt, scale_workload
 from runbooks.schema import Cluster, Workload
 
+STAY_OPEN = "nodes that are open stand in nobody's way"
+"""Why their opening is not undone: meanwhile an autoscaler may take one away, and somebody may cordon one."""
+
 
 class Clustered:
     """The clusters of an estate, and the workloads that a runbook names; from the site ``old`` to the site ``new``."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from activities.clustered import Clustered, nodes_of
+from activities.clustered import STAY_OPEN, Clustered, nodes_of
 from activities.databases import CatchUp, DatabaseAt, DatabaseSeen, DatabaseSpec, known, missing
 from activities.directors import Act, Front, Look
 from activities.machines import MachineSpec, run_machine
@@ -92,12 +92,16 @@ class Attestation(Wire):
 
 
 class Boot(NamedTuple):
-    """A service, workload or machine to be started, those it waits ``after``, and how it is seen to be ready."""
+    """A service, workload or machine to be started, those it waits ``after``, and how it is seen to be ready.
+
+    ``kept`` says why its start is not undone, if so.
+    """
 
     name: str
     start: Act
     after: tuple[str, ...]
     ready: Look | None
+    kept: str = ""
 
 
 class Sites(Clustered):
@@ -227,7 +231,7 @@ class Sites(Clustered):
     def boots(self, site: str) -> list[Boot]:
         """Return how all that serves at ``site`` is started, machines first, and what each waits for; no circle."""
         order = {one.system: Boot(one.system, (run_machine, one), (), None) for one in self.machines(site)}
-        order |= {nodes_of(one): Boot(nodes_of(one), self.open(one), (), None) for one in self.drained(site)}
+        order |= {nodes_of(one): Boot(nodes_of(one), self.open(one), (), None, STAY_OPEN) for one in self.drained(site)}
         for rank in self.ranks(site):
             order |= {name: self._boot(name, order) for name in rank}
         return list(order.values())

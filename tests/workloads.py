@@ -47,6 +47,21 @@ class At:
         found: Object = self.cluster.ask("GET", f"{APPS}/deployments/{self.name}")
         return found
 
+    def cordon(self, mark: str | None) -> None:
+        """Cordon its node, with the mark of a recovery or as anybody would."""
+        self._node({"metadata": {"annotations": {MARK: mark}}, "spec": {"unschedulable": True}})
+
+    def uncordon(self) -> None:
+        """Open its node."""
+        self._node({"metadata": {"annotations": {MARK: None}}, "spec": {"unschedulable": None}})
+
+    def cordoned(self) -> bool:
+        """Tell whether its node takes no pods, whoever has cordoned it."""
+        return bool(self.cluster.ask("GET", f"/api/v1/nodes/{self.node}")["spec"].get("unschedulable"))
+
+    def _node(self, change: Object) -> None:
+        self.cluster.ask("PATCH", f"/api/v1/nodes/{self.node}", change)
+
     def stands(self) -> dict[str, object]:
         """Return how many replicas are wanted, how many addresses clients find, and whose mark the node has."""
         subsets = self.cluster.ask("GET", f"{CORE}/endpoints/{self.name}").get("subsets") or ()

@@ -178,7 +178,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *map(keep, sites.databases),
             *(self.do(promote_standby, sites.of_new(pair), once=partial(ready, pair)) for pair in sites.databases),
             *(self.do(promote_store, sites.promotes(two), once=apart.wait) for two in sites.stores),
-            *(self.do(*one.start) for one in sites.free()),
+            *(self.do(*one.start, kept=one.kept) for one in sites.free()),
         )
         return fenced[0]
 
@@ -290,7 +290,7 @@ class DataCenterActivation(Procedure[Parameters]):
                 for needed in one.after:
                     await ready[needed].wait()
                 if one.name not in running:
-                    await self.do(*one.start)
+                    await self.do(*one.start, kept=one.kept)
                 if one.ready is not None:
                     found = await self.prove(*one.ready)
                     if isinstance(found, Serving):

@@ -358,6 +358,7 @@ def test_workloads_stand_in_the_order_beside_services() -> None:
         "web-south": ("workloads.scale", ("mail-south", "nodes of kube-south")),
         "api-south": ("services.run", ("web-south",)),
     }
+    assert [boot.name for boot in move.boots("south") if boot.kept] == ["nodes of kube-south"]
     assert [boot.name for boot in move.free()] == ["nodes of kube-south", "mail-south"]
     stops = [[(act.name, spec.system) for act, spec in turn] for turn in move.standstill()]
     assert stops == [

@@ -136,18 +136,25 @@ async def test_there_and_back(engine: Running, webs: dict[str, At]) -> None:
 
 
 async def test_image_that_does_not_come_up_brings_all_back(engine: Running, two: Lab, webs: dict[str, At]) -> None:
-    webs["south"].deploy(0, "web:broken", progressDeadlineSeconds=2)
+    """Also where somebody has cordoned a node meanwhile that was opened: that one is theirs, and in nobody's way."""
+    south = webs["south"]
+    south.deploy(0, "web:broken", progressDeadlineSeconds=2)
+    south.cordon("0a1b2c3d")
     try:
         recovery = await activate(engine, "south")
         await recovery.approve()
         hold = (await recovery.until("hold", 120)).hold
         assert hold is not None
         assert "web-south: deployment/web-south in orders of cluster-south is not ready" in str(hold)
+        assert not south.cordoned()
+        south.cordon(None)
         await recovery.resolve("compensate")
         report = await recovery.ended(120)
         assert (report.outcome, report.residual) == ("compensated", ()), report.failure
+        assert south.cordoned()
     finally:
-        webs["south"].deploy(0)
+        south.deploy(0)
+        south.uncordon()
     await eventually(lambda: webs["north"].stands() == UP, "it serves at north")
     assert webs["south"].live()["spec"]["replicas"] == 0
     assert two.director.site() == "north"
