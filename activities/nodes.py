@@ -57,7 +57,8 @@ class Cordoned(Wire):
     """Whether each node takes pods: open, cordoned by a recovery (which), or by somebody else.
 
     ``open`` tells that one of them takes pods, ``ours`` that one was cordoned by a recovery, ``empty`` that none takes
-    pods and none is left on them that could be evicted; it is None while one is.
+    pods and none is left on them that could be evicted; it is None while one is. Nodes that
+    are all gone are empty.
     """
 
     nodes: dict[str, str] | None = {}
@@ -90,7 +91,8 @@ class DrainNodes(Action[NodesSpec, Cordoned]):
         else:
             nodes = {name: how for name, how in nodes.items() if how not in (OPEN, CLOSED)}
         takes = OPEN in nodes.values()
-        empty = True if nodes and not takes and not await _evictable(spec.at, list(nodes)) else None
+        none = not nodes and spec.wanted == "open"
+        empty = True if not none and not takes and not await _evictable(spec.at, list(nodes)) else None
         ours = any(how not in (OPEN, CLOSED) for how in nodes.values())
         return Cordoned(nodes=nodes, open=takes, ours=ours, empty=empty)
 

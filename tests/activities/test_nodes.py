@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from activities.nodes import MARK, Cordoned, NodesAt, NodesLook, NodesSpec, drain_nodes, evictable, look_at_nodes
 from lab.cluster_access import NAMESPACE
 from lab.kubernetes import NODE, Kubernetes
+from recovery.actions import Order
 from recovery.errors import Fatal
 from tests.clusters import CORE, Deployed, bare_nodes, until, workload
 
@@ -145,6 +147,18 @@ async def test_node_that_is_gone_counts_as_drained(deployed: Deployed) -> None:
     assert (now.open, now.empty, set(now.nodes or {})) == (False, True, {NODE, "bare-2"})
     bare_nodes(deployed.cluster, "bare-1")  # one that is made meanwhile is not touched
     assert set(cordoned(deployed)) == {NODE, "bare-2"}
+
+
+async def test_cluster_that_lost_all_its_nodes_is_drained(deployed: Deployed) -> None:
+    spec = drain(deployed, *OTHERS)
+    before = await drain_nodes.observe(spec)
+    for name in OTHERS:
+        deployed.ask("DELETE", f"{PATH}/{name}")
+    by = datetime.now(UTC) + timedelta(minutes=1)
+    order = Order[NodesSpec, Cordoned](spec=spec, before=before, mode="live", not_after=by)
+    now = await drain_nodes.carry_out(order)
+    assert (now.nodes, now.open, now.empty) == ({}, False, True)
+    bare_nodes(deployed.cluster, *OTHERS)
 
 
 async def test_what_would_be_drained_is_counted(deployed: Deployed) -> None:
