@@ -37,15 +37,19 @@ class Clustered:
         return [name for name, one in sorted(self.clusters.items()) if one.drain and one.site == site and name in used]
 
     def nodes(self, cluster: str) -> NodesLook:
-        """Return how the nodes of a cluster are looked at; the first workload there stands for them."""
+        """Return how the nodes of a cluster are looked at, all of them where they are only opened.
+
+        The first workload there stands for them.
+        """
         one = self.clusters[cluster]
         name = min(name for name, workload in self.workloads.items() if workload.cluster == cluster)
+        drains = one.site == self.old
         selector, within = (one.drain.nodes or "", int(one.drain.within.total_seconds())) if one.drain else ("", 0)
         at = NodesAt(
-            cluster=ClusterAt.of(cluster, one), namespace=self.workloads[name].namespace, selector=selector,
-            within=within,
+            cluster=ClusterAt.of(cluster, one), namespace=self.workloads[name].namespace,
+            selector=selector if drains else "", within=within,
         )  # fmt: skip
-        return NodesLook(system=name, at=at)
+        return NodesLook(system=name, at=at, drains=drains)
 
     def drain_nodes(self, cluster: str, seen: NodesSeen) -> Act:
         """Return how nodes that were seen are emptied."""

@@ -25,11 +25,13 @@ OPEN, CLOSED = "open", "cordoned by somebody"
 TRIES = 10
 PAUSE = 0.5
 PART = "nodes"
-RIGHTS = (
-    ("v1", "nodes", ("list", "patch")), ("v1", "pods", ("list",)), ("v1", "pods/eviction", ("create",)),
+OPENING = (("v1", "nodes", ("list", "patch")),)
+"""What opening nodes needs, of the whole cluster."""
+DRAINING = (
+    *OPENING, ("v1", "pods", ("list",)), ("v1", "pods/eviction", ("create",)),
     ("policy/v1beta1", "poddisruptionbudgets", ("list",)),
 )  # fmt: skip
-"""What it needs, of the whole cluster."""
+"""What emptying them needs."""
 
 
 class NodesAt(Wire):
@@ -57,8 +59,8 @@ class Cordoned(Wire):
     """Whether each node takes pods: open, cordoned by a recovery (which), or by somebody else.
 
     ``open`` tells that one of them takes pods, ``ours`` that one was cordoned by a recovery, ``empty`` that none takes
-    pods and none is left on them that could be evicted; it is None while one is. Nodes that
-    are all gone are empty.
+    pods and none is left on them that could be evicted; it is None while one is, and where that is not looked at. Nodes
+    that are all gone are empty.
     """
 
     nodes: dict[str, str] | None = {}
@@ -90,9 +92,8 @@ class DrainNodes(Action[NodesSpec, Cordoned]):
             nodes = {name: how for name, how in nodes.items() if name in spec.names}
         else:
             nodes = {name: how for name, how in nodes.items() if how not in (OPEN, CLOSED)}
-        takes = OPEN in nodes.values()
-        none = not nodes and spec.wanted == "open"
-        empty = True if not none and not takes and not await _evictable(spec.at, list(nodes)) else None
+        takes, drains = OPEN in nodes.values(), spec.wanted == "drained"
+        empty = True if drains and not takes and not await _evictable(spec.at, list(nodes)) else None
         ours = any(how not in (OPEN, CLOSED) for how in nodes.values())
         return Cordoned(nodes=nodes, open=takes, ours=ours, empty=empty)
 
@@ -156,13 +157,14 @@ class NodesSeen(Wire):
 
 
 class NodesLook(Spec):
-    """The nodes to look at."""
+    """The nodes to look at: those that are drained, or those among which some may have to be opened."""
 
     at: NodesAt
+    drains: bool = True
 
 
 class LookAtNodes(Probe[NodesLook, NodesSeen]):
-    """Look at nodes that a recovery would empty or open, at budgets that let nothing go, and at what it may do."""
+    """Look at nodes that a recovery would empty or open, and at what it may do; at pods only where they would go."""
 
     name = "nodes.look"
     skip: ClassVar[str] = "nodes may be what they are"
@@ -173,8 +175,8 @@ class LookAtNodes(Probe[NodesLook, NodesSeen]):
 
     async def observe(self, spec: NodesLook) -> NodesSeen:
         """Count them. Raises Transient when the cluster does not answer."""
-        at = spec.at
-        lacks = [(one, await clusters.forbidden(at.cluster, verbs, version, one)) for version, one, verbs in RIGHTS]
+        at, rights = spec.at, DRAINING if spec.drains else OPENING
+        lacks = [(one, await clusters.forbidden(at.cluster, verbs, version, one)) for version, one, verbs in rights]
         if faults := [
             f"{spec.system}: this worker may not {', '.join(verbs)} {plural} of {at.cluster.name}; see its roles"
             " (RBAC), or leave drain out in the estate"
@@ -183,9 +185,11 @@ class LookAtNodes(Probe[NodesLook, NodesSeen]):
         ]:
             return NodesSeen(faults=tuple(faults))
         found = {node["metadata"]["name"]: standing(node) for node in await _nodes(at)}
+        ours = tuple(name for name, how in found.items() if how not in (OPEN, CLOSED))
+        if not spec.drains:
+            return NodesSeen(nodes=tuple(found), cordoned=ours)
         if not found:
             faults.append(f"{spec.system}: {at.cluster.name} has no node {at.selector}; see its drain in the estate")
-        ours = tuple(name for name, how in found.items() if how not in (OPEN, CLOSED))
         pods = await _evictable(at, list(found))
         return NodesSeen(nodes=tuple(found), cordoned=ours, pods=len(pods), faults=tuple(faults))
 
@@ -201,8 +205,10 @@ def standing(node: Object) -> str:
     return f"cordoned by recovery {run}" if run else CLOSED
 
 
-async def _nodes(at: NodesAt) -> list[Object]:
+async def _nodes(at: NodesAt, name: str = "") -> list[Object]:
+    """Return the nodes, or the one of that ``name`` whatever its labels, if it is there."""
     asked = f"?labelSelector={quote(at.selector)}" if at.selector else ""
+    asked = f"?fieldSelector={quote(f'metadata.name={name}')}" if name else asked
     found: list[Object] = (await clusters.ask(at.cluster, "GET", f"{NODES}{asked}"))["items"]
     return found
 
@@ -228,7 +234,7 @@ async def _write(spec: NodesSpec, name: str, goal: str, known: tuple[str | None,
     """Bring one node to its goal, if it is one of what is known of it. Raises Drifted."""
     at = spec.at
     for _ in range(TRIES):
-        node = await clusters.get(at.cluster, f"{NODES}/{name}")
+        node = next(iter(await _nodes(at, name)), None)
         if node is None or (now := standing(node)) == goal:
             return
         if now not in known:

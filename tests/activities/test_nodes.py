@@ -16,6 +16,7 @@ from lab.kubernetes import NODE, Kubernetes
 from recovery.actions import Order
 from recovery.errors import Fatal
 from tests.clusters import CORE, Deployed, bare_nodes, until, workload
+from tests.running import eventually
 
 OTHERS = ("bare-1", "bare-2")
 BUDGETS = f"/apis/policy/v1beta1/namespaces/{NAMESPACE}/poddisruptionbudgets"
@@ -176,3 +177,52 @@ async def test_rights_that_draining_lacks_are_named(deployed: Deployed, cluster:
     said = "web: this worker may not list, patch nodes of lab; see its roles (RBAC), or leave drain out in the estate"
     assert said in seen.faults
     assert any("may not create pods/eviction" in fault for fault in seen.faults)
+
+
+OPENS = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "patch"]}]
+
+
+@pytest.fixture
+def opener(deployed: Deployed, cluster: Kubernetes) -> Iterator[NodesAt]:
+    """Return the nodes as somebody sees them who may list and change nodes, and nothing else of the whole cluster."""
+    rbac, name = "/apis/rbac.authorization.k8s.io/v1", {"metadata": {"name": "opener"}}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "opener"}
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "viewer"}
+    cluster.ask("POST", f"{rbac}/clusterroles", name | {"rules": OPENS})
+    cluster.ask("POST", f"{rbac}/clusterrolebindings", name | {"roleRef": role, "subjects": [user]})
+    at = deployed.at.model_copy(update={"kubeconfig": str(cluster.kubeconfig("viewer"))})
+    yield nodes(deployed, cluster=at)
+    for kind in ("clusterrolebindings", "clusterroles"):
+        cluster.ask("DELETE", f"{rbac}/{kind}/opener")
+
+
+async def allowed(look: NodesLook) -> bool:
+    return not (await look_at_nodes.observe(look)).faults
+
+
+async def test_opening_needs_no_rights_on_pods(deployed: Deployed, opener: NodesAt) -> None:
+    look = NodesLook(system="web", at=opener, drains=False)
+    await eventually(lambda: allowed(look), "the API server has learnt of the role")
+    deployed.apply(workload("shop"))
+    up(deployed, 1)
+    await applied(drain(deployed, "bare-1"))
+    seen = await look_at_nodes.observe(look)
+    assert (seen.cordoned, seen.pods, seen.faults) == (("bare-1",), 0, ())
+    spec = opening(deployed).model_copy(update={"at": opener})
+    by = datetime.now(UTC) + timedelta(minutes=1)
+    before = await drain_nodes.observe(spec)
+    await drain_nodes.carry_out(Order[NodesSpec, Cordoned](spec=spec, before=before, mode="live", not_after=by))
+    assert cordoned(deployed) == {}
+
+
+async def test_node_that_is_not_there_is_no_fault_where_none_is_drained(deployed: Deployed) -> None:
+    look = NodesLook(system="web", at=nodes(deployed, selector="pool=none"))
+    assert (await look_at_nodes.observe(look)).faults
+    assert (await look_at_nodes.observe(look.model_copy(update={"drains": False}))).faults == ()
+
+
+async def test_right_that_opening_lacks_is_named(deployed: Deployed, cluster: Kubernetes) -> None:
+    viewer = deployed.at.model_copy(update={"kubeconfig": str(cluster.kubeconfig("viewer"))})
+    look = NodesLook(system="web", at=nodes(deployed, cluster=viewer), drains=False)
+    (said,) = (await look_at_nodes.observe(look)).faults
+    assert said.startswith("web: this worker may not list, patch nodes of lab")

@@ -368,6 +368,18 @@ def test_workloads_stand_in_the_order_beside_services() -> None:
     ]
 
 
+def test_only_nodes_of_the_old_site_are_looked_at_as_those_that_are_drained() -> None:
+    given = clustered()
+    for one in given["clusters"].values():
+        one["drain"] = {"nodes": "pool=shop"}
+    move = sites(given, systems=WEBS)
+    looks = {name: move.nodes(name) for name in ("kube-north", "kube-south")}
+    assert {name: (one.drains, one.at.selector) for name, one in looks.items()} == {
+        "kube-north": (True, "pool=shop"),
+        "kube-south": (False, ""),
+    }
+
+
 def test_only_a_workload_that_may_run_at_both_sites_does() -> None:
     seen = {"web-north": WorkloadSeen(replicas=3, ready=3), "web-south": WorkloadSeen(replicas=1, ready=1)}
     found = FOUND.model_copy(update={"workloads": seen})
