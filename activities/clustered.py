@@ -10,7 +10,7 @@ from activities.directors import Act
 from activities.nodes import MARK, NodesAt, NodesLook, NodesSeen, NodesSpec, drain_nodes
 from activities.rooms import RoomSpec
 from activities.workload_looks import WorkloadSeen, WorkloadSpec
-from activities.workloads import ScaleSpec, WorkloadAt, scale_workload
+from activities.workloads import ScaleSpec, WorkloadAt, quiet_workload, scale_workload
 from runbooks.schema import Cluster, Workload
 
 STAY_OPEN = "nodes that are open stand in nobody's way"
@@ -86,6 +86,10 @@ class Clustered:
         """Return how a workload is scaled; pods that run already are rolled out anew where it says so."""
         restart = self.owner if self.workloads[name].restart and replicas else ""
         return scale_workload, ScaleSpec(system=name, workload=self._at(name), replicas=replicas, restart=restart)
+
+    def quiet(self, name: str) -> Act:
+        """Return how a workload of a lost site is brought to stand still, if that can be: nobody waits for it."""
+        return quiet_workload, ScaleSpec(system=name, workload=self._at(name), replicas=0)
 
     def _at(self, name: str) -> WorkloadAt:
         one = self.workloads[name]

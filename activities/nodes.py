@@ -80,6 +80,7 @@ class DrainNodes(Action[NodesSpec, Cordoned]):
     name = "nodes.drain"
     limit = timedelta(minutes=65)
     undo_patience = timedelta(minutes=70)
+    skip: ClassVar[str] = "its nodes stay as they are, cordoned or with their pods"
 
     def title(self, spec: NodesSpec) -> str:
         """Say what becomes of the nodes."""
@@ -167,7 +168,7 @@ class LookAtNodes(Probe[NodesLook, NodesSeen]):
     """Look at nodes that a recovery would empty or open, and at what it may do; at pods only where they would go."""
 
     name = "nodes.look"
-    skip: ClassVar[str] = "nodes may be what they are"
+    skip: ClassVar[str] = "nodes stay as they are, with their pods"
 
     def title(self, spec: NodesLook) -> str:
         """Say what is looked at."""

@@ -71,6 +71,7 @@ class SightWorkload(Probe[WorkloadSpec, WorkloadSeen]):
 
     name = "workloads.sight"
     limit = timedelta(seconds=40)
+    beside: ClassVar[bool] = True
 
     def title(self, spec: WorkloadSpec) -> str:
         """Say what is looked for."""

@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import quote
 
 from activities import cluster_hands, clusters
@@ -162,6 +162,21 @@ class ScaleWorkload(Action[ScaleSpec, Scaled]):
 
 
 scale_workload = ScaleWorkload()
+
+
+class QuietWorkload(ScaleWorkload):
+    """Scale what is left of a lost site, in a short time and by the same activities: nobody waits for it.
+
+    Its nodes may be dead, so that pods never go; its cluster may not answer, or not to us.
+    """
+
+    limit = timedelta(seconds=90)
+    look_patience: ClassVar[timedelta] = timedelta(seconds=30)
+    expires: ClassVar[timedelta] = timedelta(seconds=30)
+    beside: ClassVar[bool] = True
+
+
+quiet_workload = QuietWorkload()
 
 
 def written(live: Object) -> tuple[int, str]:

@@ -124,7 +124,7 @@ def author(folder: Path, deployed: Mapping[str, At], *, queued: bool = True, **m
     for site, at in deployed.items():
         estate["clusters"][f"cluster-{site}"] = {
             "site": site, "kubeconfig": str(at.cluster.kubeconfig()), "context": "lab",
-            "drain": {"nodes": f"site={site}", "within": "PT1M"},
+            "drain": {"nodes": f"site={site}", "within": "PT5S"},
         }  # fmt: skip
         database = "orders" if site == "north" else "orders-south"
         estate["workloads"][at.name] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
@@ -13,7 +13,6 @@ from activities import capacity, losses
 from activities.capacity import Capacity
 from activities.databases import caught_up, look_at_database
 from activities.losses import Lost
-from activities.nodes import look_at_nodes
 from activities.serving import Served, serves
 from activities.sightings import AT_ONCE, Lookout, Sighting, sight, sight_store
 from activities.sites import Boot, Found, Pair, Sites, Stores
@@ -24,11 +23,12 @@ from activities.switching import follow, forget_role, keep_role, promote_standby
 from activities.workload_looks import Serving, sight_workload
 from recovery.errors import Fatal
 from recovery.models import Start, digest
-from recovery.procedure import Procedure, Turned
+from recovery.procedure import Missed, Procedure, Turned
 from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, SHORTAGE, Parameters
 from workflows.assessing import assess, assess_lost
 from workflows.directing import lengthen, outlast, see_told, shorten, tell_drained
+from workflows.draining import drain, last_said
 from workflows.sessions import prove_sessions
 from workflows.silencing import hear_alerts, silence_alerts, silently
 from workflows.site_validation import validate
@@ -80,7 +80,7 @@ class DataCenterActivation(Procedure[Parameters]):
         await self._serve(sites)
         await self._let_in(sites, shut)
         await self._replicate(sites, found)
-        await self._drain(sites)
+        await drain(self, sites)
         await self._watch(sites)
         await lengthen(self, sites, found.directors)
         await hear_alerts(self, sites)
@@ -182,30 +182,29 @@ class DataCenterActivation(Procedure[Parameters]):
         )
         return fenced[0]
 
-    async def _drain(self, sites: Sites, silent: Collection[str] = ()) -> None:
-        """Empty the nodes of the old site where the estate says so: nothing of it serves any more."""
-        for cluster in sites.drained(sites.old):
-            if cluster in silent:
-                continue
-            spec = sites.nodes(cluster)
-            seen = await self.look(look_at_nodes, spec, f"see which nodes of {cluster} are drained")
-            await self.do(*sites.drain_nodes(cluster, seen))
-
     async def _quiet(self, sites: Sites) -> None:
-        """Bring what answers of the old site's clusters to stand still; else who watches for that site does it."""
-        names = [name for name in sorted(sites.serving(sites.old)) if name in sites.workloads]
-        if not names:
-            return
-        silent: set[str] = set()
+        """Bring what answers of the old site's clusters to stand still; what does not is told, and holds nobody up.
+
+        Who fences that site waits for this recovery's end: it brings to stand still what is left then, and drains.
+        """
 
         async def quiet(name: str) -> None:
-            if (await self.look(sight_workload, sites.of(name))).answered:
-                await self.do(*sites.scale(name, 0))
-            else:
-                silent.add(sites.workloads[name].cluster)
+            if why := await self._unquiet(sites, name):
+                told = f"not brought to stand still: {why}; {sites.fence_by} does it once it can"
+                self.delivered(f"{name} at {sites.old}", told)
 
-        await self.together(*map(quiet, names))
-        await self._drain(sites, silent)
+        await self.together(*map(quiet, (name for name in sorted(sites.serving(sites.old)) if name in sites.workloads)))
+
+    async def _unquiet(self, sites: Sites, name: str) -> str:
+        """Bring a workload to stand still, in a short time; return why it does not, "" where it does."""
+        try:
+            seen = await self.look(sight_workload, sites.of(name))
+            if not seen.answered:
+                return "; ".join(seen.faults)
+            await self.do(*sites.quiet(name))
+        except Missed as missed:
+            return last_said(missed)
+        return ""
 
     async def _glimpse(self, sites: Sites, pair: Pair, back: dict[str, Sighting]) -> None:
         """See whether a database has come back since it was assessed."""

@@ -6,6 +6,7 @@ Both sites share one control plane where no site is lost, each with a workload a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lab.cluster_access import NAMESPACE
 from lab.estate import Lab
 from lab.kubernetes import Kubernetes
 from recovery.report import Report
-from tests.clusters import control_plane
+from tests.clusters import APPS, control_plane, until, workload
 from tests.labs import lab_apart
 from tests.running import Recovery, Running, eventually
 from tests.switches import activate, at_both_sites
@@ -26,6 +27,8 @@ from tests.workloads import DOWN, REPLICAS, UP, At, author, deployed_at
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
 HPA = f"/apis/autoscaling/v1/namespaces/{NAMESPACE}/horizontalpodautoscalers"
+BUDGETS = f"/apis/policy/v1beta1/namespaces/{NAMESPACE}/poddisruptionbudgets"
+GUARD = "guard"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,31 @@ def stand(webs: dict[str, At]) -> dict[str, dict[str, object]]:
     return {site: at.stands() for site, at in webs.items()}
 
 
+def scaled_by_others(at: At) -> None:
+    """Have an autoscaler own the replicas of a workload."""
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": at.name}
+    spec = {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 3}
+    scaler = {"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "auto"}}
+    at.cluster.ask("POST", HPA, scaler | {"spec": spec})
+
+
+@contextlib.contextmanager
+def guarded(at: At) -> Iterator[None]:
+    """Have a pod on the node of a workload that a budget does not let go."""
+    guard = workload(GUARD)
+    guard["spec"]["template"]["spec"]["nodeSelector"] = {"site": at.site}
+    at.cluster.ask("APPLY", f"{APPS}/deployments/{GUARD}?fieldManager=deployer", guard)
+    spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": GUARD}}}
+    body = {"apiVersion": "policy/v1beta1", "kind": "PodDisruptionBudget", "metadata": {"name": GUARD}, "spec": spec}
+    at.cluster.ask("POST", BUDGETS, body)
+    try:
+        until(lambda: at.cluster.ask("GET", f"{BUDGETS}/{GUARD}").get("status", {}).get("currentHealthy") == 1, "seen")
+        yield
+    finally:
+        at.cluster.ask("DELETE", f"{BUDGETS}/{GUARD}")
+        at.cluster.ask("DELETE", f"{APPS}/deployments/{GUARD}")
+
+
 async def test_check_tells_what_is_scaled_and_changes_nothing(engine: Running, webs: dict[str, At]) -> None:
     before = stand(webs)
     report = await (await activate(engine, "south", "check")).ended(60)
@@ -71,10 +99,7 @@ async def test_check_tells_what_is_scaled_and_changes_nothing(engine: Running, w
 
 async def test_check_names_what_would_stop_a_workload(engine: Running, webs: dict[str, At]) -> None:
     south = webs["south"]
-    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": south.name}
-    spec = {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 3}
-    scaler = {"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "auto"}}
-    south.cluster.ask("POST", HPA, scaler | {"spec": spec})
+    scaled_by_others(south)
     south.deploy(1, paused=True)
     try:
         report = await (await activate(engine, "south", "check")).ended(60)
@@ -135,6 +160,21 @@ async def test_there_and_back(engine: Running, webs: dict[str, At]) -> None:
         assert {one.name: one.value for one in report.figures}[f"pods of web-{site} that serve"] == REPLICAS
 
 
+async def test_drain_that_a_budget_refuses_may_be_skipped(engine: Running, webs: dict[str, At]) -> None:
+    with guarded(webs["north"]):
+        recovery = await activate(engine, "south")
+        await recovery.approve()
+        hold = (await recovery.until("hold", 120)).hold
+        assert hold is not None
+        assert (hold.step, hold.answers) == ("drain the nodes of cluster-north", ("retry", "skip"))
+        assert f"poddisruptionbudget/{GUARD} does not let it go" in hold.why
+        await recovery.resolve("skip")
+        report = await recovery.ended(120)
+    assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+    assert (await switched(engine, "north")).outcome == "recovered"
+    assert stand(webs) == {"north": UP, "south": DOWN}
+
+
 async def test_image_that_does_not_come_up_brings_all_back(engine: Running, two: Lab, webs: dict[str, At]) -> None:
     """Also where somebody has cordoned a node meanwhile that was opened: that one is theirs, and in nobody's way."""
     south = webs["south"]
@@ -173,6 +213,9 @@ async def test_lost_cluster_holds_nothing_up_and_is_quiet_when_it_is_back(tmp_pa
                 report = await decided(await activate(engine, "south", **given))
                 assert (report.outcome, report.residual) == ("recovered", ()), report.failure
                 assert webs["south"].stands() == UP
+                told = report.delivered["web-north at north"]
+                assert told.startswith("not brought to stand still: "), told
+                assert told.endswith("; lab/fence-north does it once it can"), told
                 watch = Recovery(engine.client.get_workflow_handle("lab/fence-north"))
                 await asyncio.to_thread(north.start)
                 await asyncio.to_thread(lab.heal)
@@ -182,3 +225,22 @@ async def test_lost_cluster_holds_nothing_up_and_is_quiet_when_it_is_back(tmp_pa
                 report = await decided(await home(engine))
                 assert (report.outcome, report.residual) == ("recovered", ()), report.failure
                 assert stand(webs) == {"north": UP, "south": DOWN}
+
+
+async def test_old_cluster_that_refuses_is_told_and_holds_nobody_up(tmp_path: Path, webs: dict[str, At]) -> None:
+    """Only hosts of the lost site are gone; its workload is left to who fences that site, and its nodes, too."""
+    scaled_by_others(webs["north"])
+    try:
+        with lab_apart() as lab:
+            lab.up(south=True, rate=30)
+            author(tmp_path / "lab", webs)
+            async with at_both_sites(lab, RECOVERY_CATALOGS=str(tmp_path)) as engine:
+                outage = await lost(lab, engine)
+                given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat()}
+                report = await decided(await activate(engine, "south", **given))
+                assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+                told = report.delivered["web-north at north"]
+                assert "horizontalpodautoscaler/auto owns its replicas" in told, told
+                assert stand(webs) == {"north": UP, "south": UP}
+    finally:
+        webs["north"].cluster.ask("DELETE", f"{HPA}/auto")

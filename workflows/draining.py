@@ -1,0 +1,35 @@
+"""Nodes of the site that was left are emptied, and its workloads brought to stand still: nobody waits for either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporalio.exceptions import ApplicationError, TimeoutError
+
+from activities.nodes import look_at_nodes
+from activities.sites import Sites
+from recovery.errors import root, sentence
+from recovery.procedure import Missed, Procedure
+
+
+async def drain(recovery: Procedure[Any], sites: Sites) -> None:
+    """Empty the nodes of the old site where the estate says so: nothing of it serves any more.
+
+    Look and act may be skipped: nobody is to be held up for good by a cluster that does not answer, or a budget.
+    """
+    for cluster in sites.drained(sites.old):
+        spec, step = sites.nodes(cluster), f"see which nodes of {cluster} are drained"
+        if recovery.start.mode == "live":
+            seen = await recovery.prove(look_at_nodes, spec, step)
+        else:  # a plan names the nodes
+            seen = await recovery.look(look_at_nodes, spec, step)
+        if seen is not None:
+            await recovery.do(*sites.drain_nodes(cluster, seen))
+
+
+def last_said(missed: Missed) -> str:
+    """Return what the system said last: a timeout tells only that time was over."""
+    cause = root(missed.__cause__ or missed)
+    while isinstance(cause, TimeoutError) and isinstance(cause.cause, TimeoutError | ApplicationError):
+        cause = cause.cause
+    return sentence(cause)
