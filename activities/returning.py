@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from activities import clusters, ssh, stores
 from activities.clusters import ClusterAt
@@ -90,9 +90,10 @@ class ClusterReturn(Spec):
 
 
 class ClusterReturns(Waits[ClusterReturn]):
-    """Wait until an API server answers."""
+    """Wait until an API server answers. One that refuses us is nothing to ask people about while a host may be back."""
 
     name = "cluster.returns"
+    beside: ClassVar[bool] = True
 
     def title(self, spec: ClusterReturn) -> str:
         """Say for whom it is waited."""

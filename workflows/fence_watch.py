@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
 
-from activities.nodes import look_at_nodes
 from activities.returning import ClusterReturn, Return, cluster_returns, returns, store_returns
 from activities.services import run_services
 from activities.sites import Sites, Stores
@@ -14,10 +14,11 @@ from activities.ssh import HostAt
 from activities.store_roles import fence_store
 from activities.switching import retire
 from recovery.models import Start, digest
-from recovery.procedure import Procedure
+from recovery.procedure import Missed, Procedure
 from recovery.report import Report
 from runbooks.procedures import data_center_activation
 from runbooks.procedures.fence_watch import Parameters
+from workflows.draining import drain
 
 
 @workflow.defn
@@ -33,21 +34,28 @@ class FenceWatch(Procedure[Parameters]):
             self._forward = True
             sites = self._sites(wanted)
             self.work_from(sites.queues.get(sites.new))
+            fenced = asyncio.Event()
+            await self.together(
+                self._fence_hosts(sites, wanted.patience, fenced),
+                *(self._still(sites, name, wanted.patience, fenced) for name in sorted(sites.workloads)),
+            )
+            self.delivered(f"fence of {wanted.site}", "proven")
+            await drain(self, sites)
+        return self.report()
+
+    async def _fence_hosts(self, sites: Sites, patience: timedelta, fenced: asyncio.Event) -> None:
+        """Wait for all hosts, then fence what runs on them."""
+        try:
             for name in sorted(_hosts(sites)):
                 host = HostAt.model_validate(sites.hosts[name].model_dump() | {"name": name})
-                given = Return(system=name, host=host)
-                await self.look(returns, given, patience=wanted.patience)
+                await self.look(returns, Return(system=name, host=host), patience=patience)
             await self.together(
                 self._stop(sites),
                 *(self.do(retire, sites.of_old(pair)) for pair in sites.databases),
-                *(self._fence(sites, two, wanted.patience) for two in sites.stores),
-                *(self._still(sites, name, wanted.patience) for name in sorted(sites.workloads)),
+                *(self._fence(sites, two, patience) for two in sites.stores),
             )
-            for cluster in sites.drained(sites.old):
-                seen = await self.look(look_at_nodes, sites.nodes(cluster))
-                await self.do(*sites.drain_nodes(cluster, seen))
-            self.delivered(f"fence of {wanted.site}", "proven")
-        return self.report()
+        finally:
+            fenced.set()  # where it has failed the others begin nothing
 
     async def _fence(self, sites: Sites, two: Stores, patience: timedelta) -> None:
         """Fence a store once it runs: it may come up later than its host."""
@@ -58,11 +66,18 @@ class FenceWatch(Procedure[Parameters]):
         for level in sites.stops():
             await self.do(run_services, level)
 
-    async def _still(self, sites: Sites, name: str, patience: timedelta) -> None:
-        """Bring a workload to stand still once its cluster answers: that may come up later than any host."""
+    async def _still(self, sites: Sites, name: str, patience: timedelta, fenced: asyncio.Event) -> None:
+        """Bring a workload to stand still once its cluster answers, whatever its hosts do: it may be back before them.
+
+        Where that fails people are asked, but after the hosts: while they are, no branch begins anything.
+        """
         given = ClusterReturn(system=name, cluster=sites.of(name).workload.cluster)
-        await self.look(cluster_returns, given, patience=patience)
-        await self.do(*sites.scale(name, 0))
+        try:
+            await self.look(cluster_returns, given, patience=patience)
+            await self.do(*sites.quiet(name))
+        except Missed:
+            await fenced.wait()
+            await self.do(*sites.scale(name, 0), f"scale {name} to 0, now that what ran on hosts is fenced")
 
     def _sites(self, wanted: Parameters) -> Sites:
         """Return the move that this site was left by: from it to where its databases' peers are."""

@@ -218,6 +218,7 @@ async def test_lost_cluster_holds_nothing_up_and_is_quiet_when_it_is_back(tmp_pa
                 assert told.endswith("; lab/fence-north does it once it can"), told
                 watch = Recovery(engine.client.get_workflow_handle("lab/fence-north"))
                 await asyncio.to_thread(north.start)
+                await eventually(lambda: webs["north"].stands()["pods"] == 0, "it is stopped while no host is back", 60)
                 await asyncio.to_thread(lab.heal)
                 assert (await watch.ended(90)).outcome == "recovered"
                 await eventually(lambda: webs["north"].stands() == DOWN, "north stands still")
