@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from runbooks.schema import Configuration, Database, Dns, Estate, HAProxy, Machine, Service, Store, Workload
+from runbooks.schema import Cluster, Configuration, Database, Dns, Estate, HAProxy, Machine, Service, Store, Workload
 
 SYSTEMS = ("databases", "stores", "services", "directors", "machines", "workloads", "alerting", "configurations")
 
@@ -122,10 +122,32 @@ def _apart(estate: Estate) -> Iterator[str]:
     """Yield clusters that would be emptied while they serve another site as well."""
     seen: dict[tuple[str, str | None], str] = {}
     for name, one in estate.clusters.items():
-        other = seen.setdefault((one.kubeconfig, one.context), name)
+        other = seen.setdefault(_address(one), name)
         drains = [cluster.drain for cluster in (one, estate.clusters[other]) if cluster.drain]
         if estate.clusters[other].site != one.site and any(drain.nodes is None for drain in drains):
             yield f"clusters.{name}.drain: {other} is the same cluster, for another site; name the nodes of each"
+
+
+def driven_out(systems: tuple[str, ...], estate: Estate, sites: Collection[str]) -> list[str]:
+    """Return whose workloads a drain would evict although the runbook does not name them, at each of ``sites``."""
+    used = {estate.workloads[name].cluster for name in systems if name in estate.workloads}
+    found = []
+    for name in sorted(used):
+        one = estate.clusters[name]
+        if one.site not in sites or one.drain is None or one.drain.nodes is not None:
+            continue
+        same = {other for other, its in estate.clusters.items() if _address(its) == _address(one)}
+        left = [other for other, its in estate.workloads.items() if its.cluster in same and other not in systems]
+        if left:
+            found.append(
+                f"systems: all nodes of {name} are drained, and {', '.join(sorted(left))} would be evicted; name that,"
+                f" too, or say in the estate which nodes are drained (clusters.{name}.drain.nodes)"
+            )
+    return found
+
+
+def _address(cluster: Cluster) -> tuple[str, str | None]:
+    return cluster.kubeconfig, cluster.context
 
 
 def _circle(services: Mapping[str, Service | Workload]) -> list[str]:

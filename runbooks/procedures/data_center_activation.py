@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from recovery.models import Authored, Name, Text
+from runbooks.references import driven_out
 from runbooks.schema import Estate
 
 SYSTEMS = ("databases", "stores", "services", "directors", "machines", "workloads", "alerting")
@@ -121,4 +122,4 @@ def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Esta
         host = check.get("host") if isinstance(check, Mapping) else None
         if host is not None and host not in estate.hosts:
             found.append(f"parameters.checks.{name}.host: the estate has no such host: {host}")
-    return found
+    return found + driven_out(systems, estate, estate.sites.keys() - {site})

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from recovery.models import Authored, Name
+from runbooks.references import driven_out
 from runbooks.schema import Estate
 
 SYSTEMS = ("databases", "stores", "services", "workloads")
@@ -49,4 +50,5 @@ def faults(systems: tuple[str, ...], parameters: Mapping[str, Any], estate: Esta
         if name in systems and site is not None and at != site
     ]
     lonely = [name for name in systems if name in estate.databases and not estate.databases[name].peer]
-    return found + [f"systems: {name} has no peer; nobody takes its place" for name in lonely]
+    found += [f"systems: {name} has no peer; nobody takes its place" for name in lonely]
+    return found + driven_out(systems, estate, () if site is None else {site})

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from recovery.errors import fields
-from runbooks.procedures import fence_watch
+from runbooks.procedures import data_center_activation, failback, fence_watch
 from runbooks.references import mismatches
 from runbooks.schema import Cluster, Drain, Estate, Workload
 from tests.runbooks.samples import ROOT
@@ -109,3 +109,28 @@ def test_one_cluster_of_two_sites_is_not_drained_as_a_whole(changes: dict[str, A
 def test_only_workloads_of_the_lost_site_are_fenced() -> None:
     found = fence_watch.faults(("web",), {"site": "north"}, estate({"web": WEB}))
     assert found == ["systems: web is not at north; name only what is to be fenced there"]
+
+
+SAID = (
+    "systems: all nodes of kube are drained, and other would be evicted; name that, too, or say in the estate which"
+    " nodes are drained (clusters.kube.drain.nodes)"
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "systems", "named"),
+    [
+        ({"drain": True}, ("web",), True),
+        ({"drain": True}, ("web", "other"), False),
+        ({"drain": True}, (), False),
+        ({"drain": {"nodes": "pool=web"}}, ("web",), False),
+        ({}, ("web",), False),
+    ],
+)
+def test_drain_evicts_nothing_that_is_not_named(changes: dict[str, Any], systems: tuple[str, ...], named: bool) -> None:
+    known = estate({"web": WEB, "other": WEB | {"name": "other", "cluster": "alias"}})
+    clusters = {name: Cluster.model_validate(CLUSTER | changes) for name in ("kube", "alias")}
+    known = known.model_copy(update={"clusters": clusters})
+    for of, site in ((data_center_activation, "north"), (failback, "north"), (fence_watch, "south")):
+        assert (SAID in of.faults(systems, {"site": site}, known)) == named
+    assert SAID not in data_center_activation.faults(systems, {"site": "south"}, known)  # those are opened
