@@ -209,9 +209,13 @@ class Sites(Clustered):
         return services | {name: one for name, one in self.workloads.items() if self.clusters[one.cluster].site == site}
 
     def free(self) -> list[Boot]:
-        """Return what of the new site needs nothing, machines among it: that may start before a database is open."""
+        """Return what of the new site needs nothing, machines among it: that may start before a database is open.
+
+        What is rolled out anew waits: it would connect to a standby once more.
+        """
         needs = {name: one.after for name, one in self.serving(self.new).items()}
-        return [one for one in self.boots(self.new) if not needs.get(one.name)]
+        anew = {name for name, one in self.workloads.items() if one.restart}
+        return [one for one in self.boots(self.new) if not needs.get(one.name) and one.name not in anew]
 
     def machines(self, site: str) -> list[MachineSpec]:
         """Return how the machines of ``site`` are started."""

@@ -368,6 +368,15 @@ def test_workloads_stand_in_the_order_beside_services() -> None:
     ]
 
 
+def test_workload_that_is_rolled_out_anew_waits_for_the_database() -> None:
+    free = {
+        restart: {one.name for one in sites(clustered(restart=restart, after=[]), systems=WEBS).free()}
+        for restart in (False, True)
+    }
+    assert free[False] - free[True] == {"web-south"}
+    assert free[True] == {"nodes of kube-south", "mail-south"}
+
+
 def test_only_nodes_of_the_old_site_are_looked_at_as_those_that_are_drained() -> None:
     given = clustered()
     for one in given["clusters"].values():
