@@ -12,11 +12,13 @@ from activities.clusters import ClusterAt
 from activities.ssh import HostAt
 from activities.stores import StoreSpec
 from recovery.actions import Probe, Spec
-from recovery.errors import Transient
+from recovery.errors import Refused, Transient
 from recovery.models import Wire
 
 PAUSE = 0.2
 """Seconds between two attempts: what comes back takes writes as soon as it is up."""
+SETTLED = 60
+"""Seconds after which an API server that refuses means it."""
 
 
 S = TypeVar("S", bound=Spec)
@@ -100,8 +102,19 @@ class ClusterReturns(Waits[ClusterReturn]):
         return f"wait for the cluster of {spec.system} to come back"
 
     async def observe(self, spec: ClusterReturn) -> Returned:
-        """Try it again and again."""
-        return await self._until(lambda: clusters.ask(spec.cluster, "GET", "/version"))
+        """Try it again and again. An API server that has just begun knows nobody's roles, and refuses everybody."""
+        clock, refused = asyncio.get_running_loop().time, list[float]()
+
+        async def look() -> None:
+            try:
+                await clusters.ask(spec.cluster, "GET", "/version")
+            except Refused as error:
+                refused.append(clock())
+                if refused[-1] - refused[0] > SETTLED:
+                    raise
+                raise Transient(error.message) from error
+
+        return await self._until(look)
 
 
 cluster_returns = ClusterReturns()
