@@ -113,6 +113,9 @@ class ClusterReturns(Waits[ClusterReturn]):
                 if refused[-1] - refused[0] > SETTLED:
                     raise
                 raise Transient(error.message) from error
+            except Transient:
+                refused.clear()  # it is gone again, and begins once more
+                raise
 
         return await self._until(look)
 

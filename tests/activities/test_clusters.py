@@ -14,6 +14,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import cluster_hands, cluster_refusals, clusters
 from activities.cluster_refusals import Conflict, Denied, Guarded, Missing, Owned
 from activities.clusters import APPLY, ClusterAt
+from activities.returning import ClusterReturn, cluster_returns
 from lab.cluster_access import NAMESPACE
 from lab.kubernetes import Kubernetes
 from recovery.errors import Invalid, RecoveryError, Refused, Stale, Transient
@@ -92,6 +93,20 @@ async def test_unknown_token_is_refused(cluster: Kubernetes, kubeconfig: Path) -
     assert isinstance(found, Refused)
     assert "token" in found.message
     assert "geheim" not in found.message
+
+
+async def test_refusal_of_one_that_comes_back_has_to_stand(cluster: Kubernetes, kubeconfig: Path) -> None:
+    """One that starts refuses everybody at first: that is no reason to give it up."""
+    right = cluster.kubeconfig().read_text()
+    kubeconfig.write_text(right.replace(cluster.access.token("recovery"), "geheim"))
+    there = ClusterAt(name="lab", kubeconfig=str(kubeconfig))
+    waiting = asyncio.create_task(cluster_returns.observe(ClusterReturn(system="web", cluster=there)))
+    for _ in range(3):
+        assert isinstance(await asked(there), Refused)
+    assert not waiting.done()
+    kubeconfig.write_text(right)
+    async with asyncio.timeout(20):
+        await waiting
 
 
 async def test_other_certificate_is_refused(cluster: Kubernetes, kubeconfig: Path) -> None:
