@@ -35,7 +35,9 @@ class Furnishing:
 
     def proper(self, site: str) -> dict[str, object]:
         """Return the same as it has to be where ``site`` is active, and no recovery lasts."""
-        return {"fronts": self.fronts.at(site), "webs": {site: UP, other(site): DOWN}, "silences": 0}
+        # Nodes that were opened for a move which went back stay open.
+        down = {name: value for name, value in DOWN.items() if name != "cordoned"}
+        return {"fronts": self.fronts.at(site), "webs": {site: UP, other(site): down}, "silences": 0}
 
     def author(self, folder: Path) -> None:
         """Write all of it into the lab's catalog in ``folder``, which is copied there unless it is there already."""

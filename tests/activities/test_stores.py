@@ -355,7 +355,7 @@ async def test_store_whose_file_tells_nothing_is_changed_all_the_same(stores: Pa
             stores.south.tell("REPLICAOF", "127.0.0.1", stores.north.port)
             stores.linked(stores.south)
         case "nobody may read it":
-            stores.south.file.chmod(0o600)
+            stores.south.file.chmod(0)
         case _:
             (stores.south.folder / "more.conf").touch()
             with stores.south.file.open("a") as file:
