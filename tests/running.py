@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
 
 from lab.estate import Lab
@@ -46,6 +47,24 @@ async def eventually(look: Callable[[], Any], what: str, seconds: float = 30.0, 
         waited = time.monotonic() - began
         assert waited < seconds * SLOWER, f"not within {seconds * SLOWER} s: {what}"
         await asyncio.sleep(min(max(waited / 10, 0.02), 0.3) if pause is None else pause)
+
+
+def reset_points(history: WorkflowHistory) -> list[int]:
+    """Return the ends of the workflow tasks that a run can be reset to, whether they did anything or not.
+
+    A second try (the first had timed out, say) is none: the server writes it in one piece, and cannot rebuild a run to
+    within it.
+    """
+    attempts = {e.event_id: e.workflow_task_scheduled_event_attributes.attempt for e in history.events}
+
+    def scheduled(event: HistoryEvent) -> int:
+        return (
+            event.workflow_task_completed_event_attributes.scheduled_event_id
+            or event.workflow_task_timed_out_event_attributes.scheduled_event_id
+            or event.workflow_task_failed_event_attributes.scheduled_event_id
+        )
+
+    return [event.event_id for event in history.events if attempts.get(scheduled(event)) == 1]
 
 
 @dataclass

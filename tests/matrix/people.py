@@ -12,14 +12,13 @@ from random import Random
 from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
 from recovery.report import GateLine, HoldLine, Report
 from tests.matrix.plans import Plan
-from tests.running import Recovery, eventually
+from tests.running import Recovery, eventually, reset_points
 
 PATIENCE = 150.0
 """Seconds in which a recovery has to end once nothing strikes any more and everybody answers at once."""
@@ -153,11 +152,7 @@ class Meddling:
     async def _reset(self) -> None:
         """Reset it to any of its workflow tasks."""
         handle = self.recovery.handle
-        done = [
-            event.event_id
-            for event in (await handle.fetch_history()).events
-            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
-        ]
+        done = reset_points(await handle.fetch_history())
         if not done:
             return
         chosen = Random(f"{self.plan.name}/reset").choice(done)

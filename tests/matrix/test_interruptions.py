@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.service import RPCError
@@ -18,7 +17,7 @@ from temporalio.service import RPCError
 from recovery.report import Report
 from tests.matrix.disturbed import Undisturbed, deciding, worked
 from tests.matrix.restores import quiet
-from tests.running import Recovery, eventually
+from tests.running import Recovery, eventually, reset_points
 
 pytestmark = [
     pytest.mark.drawn,
@@ -96,13 +95,12 @@ async def reset(calm: Undisturbed, chance: random.Random, answer: str) -> None:
 async def reset_anywhere(calm: Undisturbed, recovery: Recovery, chance: random.Random) -> Recovery:
     """Reset as the UI does; the run that goes on there."""
     client, run, history = calm.engine.client, str(recovery.handle.result_run_id), await recovery.handle.fetch_history()
-    points = [e.event_id for e in history.events if e.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED]
     answer = await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=recovery.handle.id, run_id=run),
             reason="a test",
-            workflow_task_finish_event_id=chance.choice(points),
+            workflow_task_finish_event_id=chance.choice(reset_points(history)),
             request_id=f"{run}-reset",
         )
     )

@@ -18,7 +18,7 @@ from recovery.undoing import Undoing
 from tests.recovery.box import Toys
 from tests.recovery.test_holding import HOLD, failing
 from tests.recovery.toys import Toy
-from tests.running import Recovery, eventually
+from tests.running import Recovery, eventually, reset_points
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,22 +33,19 @@ async def undone(toys: Toys, recovery: Recovery, **fields: Any) -> Report:
 async def reset(client: Client, recovery: Recovery, after: str) -> Recovery:
     """Reset a run to the workflow task that followed the last completion of the activity ``after``, as the UI does.
 
-    Without an activity it is the first one. A task that was tried again (it had timed out, say) is passed by:
-    the server writes such a task in one piece, and cannot reset to within it.
+    Without an activity it is the first one.
     """
     own = client.get_workflow_handle(recovery.handle.id, run_id=_run(recovery))
-    history = await own.fetch_history()
-    names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
-    attempts = {e.event_id: e.workflow_task_scheduled_event_attributes.attempt for e in history.events}
-    done = 0 if after else 1
-    for event in history.events:
-        if after and names.get(event.activity_task_completed_event_attributes.scheduled_event_id) == after:
-            done = event.event_id
-        finished = event.workflow_task_completed_event_attributes
-        if done and event.event_id > done and attempts.get(finished.scheduled_event_id) == 1:
-            done = event.event_id
-            break
-    return await reset_at(client, recovery, done)
+
+    async def task() -> int | None:
+        """Return the task's end; a query may have shown what it did before that was written."""
+        history = await own.fetch_history()
+        names = {e.event_id: e.activity_task_scheduled_event_attributes.activity_id for e in history.events}
+        ends = ((e.event_id, e.activity_task_completed_event_attributes.scheduled_event_id) for e in history.events)
+        done = [event for event, scheduled in ends if names.get(scheduled) == after] if after else [0]
+        return next((point for point in reset_points(history) if done and point > done[-1]), None)
+
+    return await reset_at(client, recovery, await eventually(task, f"a task is done after {after or 'the start'}"))
 
 
 async def reset_at(client: Client, recovery: Recovery, event: int) -> Recovery:
