@@ -41,8 +41,6 @@ HEAD = 3
 """Lines that the script says for itself before what the store said."""
 LIMIT = 5
 """Seconds in which a store answers; for one that stands still nobody waits longer."""
-DRAWN = 20
-"""Keys that one command draws, without a look at what they hold."""
 MANY = 1000
 """Keys of one command where everything is read."""
 ALL = 120
@@ -61,10 +59,10 @@ class Pace(NamedTuple):
 
 
 AT_ONCE = Pace(0, 0)
-PACE = Pace(1, 0.03)
+PACE = Pace(1, 0.12)
 """What clients write to is read so slowly that they do not notice: it works for us for some thousandths of it."""
-TOGETHER = 20
-"""Keys that one command reads, and tells of in some 100 µs; it ends before that once it has read ``ENOUGH`` bytes."""
+TOGETHER = 50
+"""Keys that one command draws, or reads in some 300 µs; it ends before that once it has read ``ENOUGH`` bytes."""
 ENOUGH = 64 * 1024
 
 
@@ -238,10 +236,10 @@ async def _again(spec: Comparison, keys: Sequence[str], pace: Pace = AT_ONCE) ->
 
 async def _drawn(store: StoreAt, spec: Comparison, pace: Pace) -> set[str]:
     """Return keys from places in the store's table that chance chose."""
-    times = max(spec.sample // 2 // DRAWN, 1)
+    times = max(spec.sample // 2 // TOGETHER, 1)
     chance = [random.SystemRandom().getrandbits(48) for _ in range(times)]
     match = _quoted(spec.match)
-    told = await _asked(store, _reading(f"draw {cursor} {DRAWN} {match}" for cursor in chance), pace)
+    told = await _asked(store, _reading(f"draw {cursor} {TOGETHER} {match}" for cursor in chance), pace)
     return set(list(rows(told))[: spec.sample])
 
 

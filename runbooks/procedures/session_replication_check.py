@@ -80,14 +80,15 @@ class SessionTable(Authored):
 class Parameters(Authored):
     """Which sessions, how many of them are compared, and how far behind a replica may be.
 
-    ``match`` is a pattern of keys as SCAN knows it; ``sample`` sessions are compared, or all of them (``whole``).
+    ``match`` is a pattern of keys as SCAN knows it; ``sample`` sessions are compared, or all of them (``whole``);
+    500 find with 95 % what six of a thousand have, and no client notices them.
     A session has to arrive within ``lag``, and no replica may lack more than ``lag_bytes`` of log. ``every`` has it
     look again and again, until it is cancelled. ``tables`` hold sessions in databases; ``commands`` and ``urls`` are of
     systems with a status of their own.
     """
 
     match: Keys = "*"
-    sample: int = Field(default=1000, ge=10, le=100_000)
+    sample: int = Field(default=500, ge=10, le=100_000)
     whole: bool = False
     lag: timedelta = Field(default=timedelta(seconds=5), ge=timedelta(milliseconds=100), le=timedelta(seconds=30))
     lag_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
