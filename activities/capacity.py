@@ -129,6 +129,20 @@ def of_lost(sites: Sites, lost: Lost) -> Capacity:
     )
 
 
+def recalled(found: Capacity, before: Capacity) -> Capacity:
+    """Have what nobody can count any more be as it was ``before``, when a move began that has turned to this."""
+    known = {(one.system, one.what): one for one in before.needs if one.needed is not None}
+
+    def recall(one: Need) -> Need:
+        was = known.get((one.system, one.what)) if one.needed is None else None
+        if was is None:
+            return one
+        how = f"{was.needed_as.removesuffix(' now')} when the move began"
+        return one.model_copy(update={"needed": was.needed, "needed_as": how})
+
+    return found._replace(needs=tuple(map(recall, found.needs)))
+
+
 def of_home(sites: Sites, found: Back) -> Capacity:
     """Return what going home needs, as far as that can be seen before a rebuild: a fenced database tells nothing."""
     seen = [

@@ -238,7 +238,9 @@ class Fold:
         self.turns: list[tuple[Cause, datetime]] = []
         self.steps: dict[str, StepLine] = {}
         self.gates: dict[str, GateLine] = {}
-        self.lists: dict[str, list[Any]] = {"blockers": [], "figures": [], "refusals": [], "notes": [], "checks": []}
+        self.lists: dict[str, list[Any]] = {"blockers": [], "refusals": [], "notes": [], "checks": []}
+        self.figures: dict[str, Figure] = {}
+        """By name: what is measured again takes the place of what was measured before."""
         self.holds: dict[str, HoldLine] = {}
         self.people: dict[str, tuple[str, ...]] = {}
         self.delivered: dict[str, str] = {}
@@ -277,7 +279,7 @@ class Fold:
             case Blocked(blockers=blockers):
                 self.lists["blockers"] += blockers
             case Measured(name=name, value=value, unit=unit, met=met):
-                self.lists["figures"].append(Figure(name=name, value=value, unit=unit, met=met))
+                self.figures[name] = Figure(name=name, value=value, unit=unit, met=met)
             case Delivered(name=name, where=where):
                 self.delivered[name] = where
             case Checked(name=name, how=how, evidence=evidence, by=by):
@@ -417,6 +419,7 @@ class Fold:
             steps=tuple(self.steps.values()),
             gates=tuple(self.gates.values()),
             **{name: tuple(rows) for name, rows in self.lists.items()},
+            figures=tuple(self.figures.values()),
             delivered=self.delivered,
             residual=self._residual(),
             behind=tuple(

@@ -43,6 +43,10 @@ class DataCenterActivation(Procedure[Parameters]):
 
     parameters = Parameters
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._counted = Capacity()
+
     @workflow.run
     async def run(self, start: Start) -> Report:
         """Assess both sites, ask, drain, fence, promote, prove, repoint; then make the old site a replica and watch."""
@@ -62,7 +66,7 @@ class DataCenterActivation(Procedure[Parameters]):
 
     async def _switch(self, sites: Sites) -> None:
         found = await assess(self, sites)
-        needs = capacity.of_living(sites, found)
+        needs = self._counted = capacity.of_living(sites, found)
         self._tell_capacity(needs)
         self.require([*sites.blockers(found, workflow.now()), *capacity.blockers(needs, found.unseen)])
         await self.gate(
@@ -103,7 +107,7 @@ class DataCenterActivation(Procedure[Parameters]):
                 f"sessions that {few.store} may lack, written in at most", least, "s", not losses.over((few,), rpo)
             )
             self.measured(f"keys at {few.store}", few.keys)
-        needs = capacity.of_lost(sites, lost)
+        needs = capacity.recalled(capacity.of_lost(sites, lost), self._counted)
         self._tell_capacity(needs)
         unknown = capacity.not_known(sites, needs)
         if losses.over((*missing, *fewer), rpo):
