@@ -66,7 +66,8 @@ class Capacity(NamedTuple):
     @property
     def words(self) -> tuple[str, ...]:
         """Return everything in words, what is short first."""
-        return tuple(one.words for one in sorted(self.needs, key=lambda one: one.enough is not False)) + self.notes
+        short = tuple(f"short: {one.words}" for one in self.short)
+        return short + tuple(one.words for one in self.needs if one.enough is not False) + self.notes
 
 
 class ShortageAtStake(Wire):
@@ -78,8 +79,9 @@ class ShortageAtStake(Wire):
 
 def shortage_at_stake(sites: Sites, found: Capacity) -> ShortageAtStake:
     """Return what is short, and what is not known, in words."""
+    short = "; ".join(f"{one.there} of {one.needed} {one.what} for {one.system}" for one in found.short)
     return ShortageAtStake(
-        at_stake=f"{sites.new} has less than its clients need: what is short, some of them will not get.",
+        at_stake=f"{sites.new} has less than its clients need, and some of them will not get it: {short}.",
         in_words=found.words,
     )
 

@@ -148,12 +148,16 @@ class Commit(Wire):
 
 
 class Figure(Wire):
-    """A figure measured on the systems, with its verdict against the tier where there is one."""
+    """A figure measured on the systems, with its verdict against the tier where there is one.
+
+    ``told_at`` are gates whose own evidence tells it.
+    """
 
     name: str
     value: int | float | str
     unit: str
     met: bool | None = None
+    told_at: tuple[str, ...] = ()
 
 
 class Report(Wire):
@@ -206,6 +210,10 @@ class Report(Wire):
     def hold(self) -> HoldLine | None:
         """The hold that waits for an answer now."""
         return next((one for one in self.holds if not one.closed), None)
+
+    def beside(self, gate: str) -> tuple[Figure, ...]:
+        """Return the figures that are not told by the evidence of a gate."""
+        return tuple(one for one in self.figures if gate not in one.told_at)
 
 
 def moved(steps: Iterable[StepLine], activity: str, progress: Progress) -> tuple[StepLine, ...]:
@@ -278,8 +286,8 @@ class Fold:
         match fact:
             case Blocked(blockers=blockers):
                 self.lists["blockers"] += blockers
-            case Measured(name=name, value=value, unit=unit, met=met):
-                self.figures[name] = Figure(name=name, value=value, unit=unit, met=met)
+            case Measured(name=name, value=value, unit=unit, met=met, told_at=gates):
+                self.figures[name] = Figure(name=name, value=value, unit=unit, met=met, told_at=gates)
             case Delivered(name=name, where=where):
                 self.delivered[name] = where
             case Checked(name=name, how=how, evidence=evidence, by=by):

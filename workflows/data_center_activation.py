@@ -228,10 +228,11 @@ class DataCenterActivation(Procedure[Parameters]):
 
     def _tell_capacity(self, found: Capacity) -> None:
         """Report what the new site needs, and what it has."""
+        gates = (PLANNED, SHORTAGE)
         for one in found.needs:
             needed, there = (capacity.UNKNOWN if it is None else it for it in (one.needed, one.there))
-            self.measured(f"{one.what} that {one.system} needs", needed)
-            self.measured(f"{one.what} that are there for {one.system}", there, met=one.enough)
+            self.measured(f"{one.what} that {one.system} needs", needed, told_at=gates)
+            self.measured(f"{one.what} that are there for {one.system}", there, met=one.enough, told_at=gates)
 
     async def _shut(self, sites: Sites) -> datetime:
         """Let no client in any more, let those who are in come to an end, and stop what writes."""

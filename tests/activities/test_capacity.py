@@ -150,7 +150,8 @@ def test_taking_over_from_a_lost_site_goes_by_what_the_estate_says_alone() -> No
     assert told is not None
     assert "orders cannot be asked, and the estate says no connections" in told.in_words[0]
     shown = capacity.shortage_at_stake(test_losses.taking(), lost(38))
-    assert "needed 38" in shown.in_words[0]
+    assert "37 of 38 connections for orders-south." in shown.at_stake
+    assert shown.in_words[0].startswith("short: orders-south: connections: needed 38 ")
     assert "there 37" in shown.in_words[0]
 
 

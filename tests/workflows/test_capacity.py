@@ -192,6 +192,7 @@ async def test_people_decide_whether_a_site_with_too_little_takes_over(place: Pl
         assert not [one for one in report.gates if one.decisions]
     assert place.lab.databases["south"].standby()
     shown = str(next(gate for gate in report.gates if gate.gate == "accept the shortage").shown)
+    assert "some of them will not get it: 37 of 60 connections for orders-south." in shown
     assert "orders-south: connections: needed 60 (the estate says so), there 37 (" in shown
     assert "sessions-south: connections: needed not known (sessions cannot be asked" in shown
     await recovery.approve("carol")
