@@ -66,7 +66,8 @@ class Capacity(NamedTuple):
     @property
     def words(self) -> tuple[str, ...]:
         """Return everything in words, what is short first."""
-        return tuple(one.words for one in sorted(self.needs, key=lambda one: one.enough is not False)) + self.notes
+        short = tuple(f"short: {one.words}" for one in self.short)
+        return short + tuple(one.words for one in self.needs if one.enough is not False) + self.notes
 
 
 class ShortageAtStake(Wire):
@@ -78,8 +79,9 @@ class ShortageAtStake(Wire):
 
 def shortage_at_stake(sites: Sites, found: Capacity) -> ShortageAtStake:
     """Return what is short, and what is not known, in words."""
+    short = "; ".join(f"{one.there} of {one.needed} {one.what} for {one.system}" for one in found.short)
     return ShortageAtStake(
-        at_stake=f"{sites.new} has less than its clients need: what is short, some of them will not get.",
+        at_stake=f"{sites.new} has less than its clients need, and some of them will not get it: {short}.",
         in_words=found.words,
     )
 
@@ -127,6 +129,20 @@ def of_lost(sites: Sites, lost: Lost) -> Capacity:
         [_of_store(sites, two, None, lost.stores[two.new.name], goes) for two in sites.stores],
         [quota(sites.machines(sites.new), lost.quota), room(lost.rooms)],
     )
+
+
+def recalled(found: Capacity, before: Capacity) -> Capacity:
+    """Have what nobody can count any more be as it was ``before``, when a move began that has turned to this."""
+    known = {(one.system, one.what): one for one in before.needs if one.needed is not None}
+
+    def recall(one: Need) -> Need:
+        was = known.get((one.system, one.what)) if one.needed is None else None
+        if was is None:
+            return one
+        how = f"{was.needed_as.removesuffix(' now')} when the move began"
+        return one.model_copy(update={"needed": was.needed, "needed_as": how})
+
+    return found._replace(needs=tuple(map(recall, found.needs)))
 
 
 def of_home(sites: Sites, found: Back) -> Capacity:

@@ -118,8 +118,8 @@ class SilenceAlerts(Action[AlertsSpec, Silenced]):
         return now.stands in ("several", "unknown")
 
     def begun(self, spec: AlertsSpec, before: Silenced, now: Silenced) -> bool:
-        """Know it by two of its own."""
-        return now.stands == "several"
+        """Know it by two of its own; of one that cannot be asked just now it is not known, and asked again."""
+        return now.stands in ("several", "unknown")
 
     async def apply(self, spec: AlertsSpec, before: Silenced) -> None:
         """Make one, unless it is there; leave only one, where an earlier attempt has made one as well."""

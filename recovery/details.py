@@ -48,7 +48,8 @@ def markdown(report: Report) -> str:
     parts += _some("Delivered", (f"{_plain(name)}: {_code(where)}" for name, where in report.delivered.items()))
     parts += _some("Checks of the site", (f"{_plain(one.name)}: {_plain(told(one))}" for one in report.checks))
     parts += [part for one in report.gates if not one.closed for part in _evidence(one)]
-    parts += _some("Measured", map(_figure, sorted(report.figures, key=lambda figure: figure.met is None)))
+    figures = report.beside(gate.gate) if gate and not hold else report.figures
+    parts += _some("Measured", map(_figure, sorted(figures, key=lambda figure: figure.met is None)))
     parts += _choice(report, gate) if gate and not hold else []
     parts += [part for one in report.gates if one.closed for part in _evidence(one)]
     parts += [*_steps(report.steps), _clock(report), *([] if gate or hold else refused)]

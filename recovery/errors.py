@@ -89,8 +89,10 @@ def worker_died(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """Return what an operator should read of ``error``."""
+    """Return what an operator should read of ``error``: a timeout tells only that time was over, its cause why."""
     cause = root(error)
+    while isinstance(cause, TimeoutError) and isinstance(cause.cause, TimeoutError | ApplicationError):
+        cause = cause.cause
     if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
         return "no worker took it in time: start the one of the site from which it is to be seen"
     text = cause.message if isinstance(cause, ApplicationError) else str(cause)

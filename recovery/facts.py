@@ -90,12 +90,13 @@ class Blocked(Fact):
 
 @dataclass(frozen=True)
 class Measured(Fact):
-    """A figure was measured on the systems."""
+    """A figure was measured on the systems; ``told_at`` are gates whose own evidence tells it."""
 
     name: str
     value: int | float | str
     unit: str
     met: bool | None = None
+    told_at: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def gate_waits(report: Report, gate: str, channels: tuple[str, ...], number: int
     parts = [
         _waiting(line, roles),
         _about(report),
-        _list("What was found", [*seen, *map(_figure, report.figures)]),
+        _list("What was found", [*seen, *map(_figure, report.beside(gate))]),
         _list("What then", _choice(report, line)),
         _list("NOT UNDONE, look at it now", report.residual),
         _list("To decide (it shows the facts again and asks)", _commands(report, line), bullet="    "),

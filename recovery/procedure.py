@@ -307,9 +307,11 @@ class Procedure(Resets, Generic[P]):
                 raise _Enough
             raise Refused("; ".join(blockers))
 
-    def measured(self, name: str, value: int | float | str, unit: str = "", met: bool | None = None) -> None:
-        """Report a figure that was measured on the systems."""
-        self._record(Measured(workflow.now(), name, value, unit, met))
+    def measured(
+        self, name: str, value: int | float | str, unit: str = "", met: bool | None = None, told_at: Sequence[str] = ()
+    ) -> None:
+        """Report a figure that was measured on the systems; the gates in ``told_at`` tell it themselves."""
+        self._record(Measured(workflow.now(), name, value, unit, met, tuple(told_at)))
 
     def delivered(self, name: str, where: str) -> None:
         """Report what this recovery leaves for people to use, unless it was only planned or a drill."""

@@ -148,12 +148,16 @@ class Commit(Wire):
 
 
 class Figure(Wire):
-    """A figure measured on the systems, with its verdict against the tier where there is one."""
+    """A figure measured on the systems, with its verdict against the tier where there is one.
+
+    ``told_at`` are gates whose own evidence tells it.
+    """
 
     name: str
     value: int | float | str
     unit: str
     met: bool | None = None
+    told_at: tuple[str, ...] = ()
 
 
 class Report(Wire):
@@ -207,6 +211,10 @@ class Report(Wire):
         """The hold that waits for an answer now."""
         return next((one for one in self.holds if not one.closed), None)
 
+    def beside(self, gate: str) -> tuple[Figure, ...]:
+        """Return the figures that are not told by the evidence of a gate."""
+        return tuple(one for one in self.figures if gate not in one.told_at)
+
 
 def moved(steps: Iterable[StepLine], activity: str, progress: Progress) -> tuple[StepLine, ...]:
     """Return ``steps`` with the progress of the one that ``activity`` is at, unless newer figures are there already."""
@@ -238,7 +246,9 @@ class Fold:
         self.turns: list[tuple[Cause, datetime]] = []
         self.steps: dict[str, StepLine] = {}
         self.gates: dict[str, GateLine] = {}
-        self.lists: dict[str, list[Any]] = {"blockers": [], "figures": [], "refusals": [], "notes": [], "checks": []}
+        self.lists: dict[str, list[Any]] = {"blockers": [], "refusals": [], "notes": [], "checks": []}
+        self.figures: dict[str, Figure] = {}
+        """By name: what is measured again takes the place of what was measured before."""
         self.holds: dict[str, HoldLine] = {}
         self.people: dict[str, tuple[str, ...]] = {}
         self.delivered: dict[str, str] = {}
@@ -276,8 +286,8 @@ class Fold:
         match fact:
             case Blocked(blockers=blockers):
                 self.lists["blockers"] += blockers
-            case Measured(name=name, value=value, unit=unit, met=met):
-                self.lists["figures"].append(Figure(name=name, value=value, unit=unit, met=met))
+            case Measured(name=name, value=value, unit=unit, met=met, told_at=gates):
+                self.figures[name] = Figure(name=name, value=value, unit=unit, met=met, told_at=gates)
             case Delivered(name=name, where=where):
                 self.delivered[name] = where
             case Checked(name=name, how=how, evidence=evidence, by=by):
@@ -417,6 +427,7 @@ class Fold:
             steps=tuple(self.steps.values()),
             gates=tuple(self.gates.values()),
             **{name: tuple(rows) for name, rows in self.lists.items()},
+            figures=tuple(self.figures.values()),
             delivered=self.delivered,
             residual=self._residual(),
             behind=tuple(

@@ -17,11 +17,18 @@ PROCEDURE = "DataCenterActivation"
 @asynccontextmanager
 async def at_both_sites(lab: Lab, **environment: str) -> AsyncIterator[Running]:
     """Run a worker at each site; yields north's."""
+    async with at_each_site(lab, **environment) as (north, _):
+        yield north
+
+
+@asynccontextmanager
+async def at_each_site(lab: Lab, **environment: str) -> AsyncIterator[tuple[Running, Running]]:
+    """Run a worker at each site; yields north's and south's."""
     async with running(lab, None, True, **environment, RECOVERY_SITE="north") as north:
         south = replace(north, process=None, environment={**north.environment, "RECOVERY_SITE": "south"})
         south.start_worker()
         try:
-            yield north
+            yield north, south
         finally:
             south.kill_worker()
 

@@ -28,7 +28,7 @@ from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, SHORTAGE, Parameters
 from workflows.assessing import assess, assess_lost
 from workflows.directing import lengthen, outlast, see_told, shorten, tell_drained
-from workflows.draining import drain, last_said
+from workflows.draining import drain
 from workflows.sessions import prove_sessions
 from workflows.silencing import hear_alerts, silence_alerts, silently
 from workflows.site_validation import validate
@@ -42,6 +42,10 @@ class DataCenterActivation(Procedure[Parameters]):
     """Move from the active site to ``site``: nothing is lost, never two take writes, and the old one is its replica."""
 
     parameters = Parameters
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counted = Capacity()
 
     @workflow.run
     async def run(self, start: Start) -> Report:
@@ -62,7 +66,7 @@ class DataCenterActivation(Procedure[Parameters]):
 
     async def _switch(self, sites: Sites) -> None:
         found = await assess(self, sites)
-        needs = capacity.of_living(sites, found)
+        needs = self._counted = capacity.of_living(sites, found)
         self._tell_capacity(needs)
         self.require([*sites.blockers(found, workflow.now()), *capacity.blockers(needs, found.unseen)])
         await self.gate(
@@ -103,7 +107,7 @@ class DataCenterActivation(Procedure[Parameters]):
                 f"sessions that {few.store} may lack, written in at most", least, "s", not losses.over((few,), rpo)
             )
             self.measured(f"keys at {few.store}", few.keys)
-        needs = capacity.of_lost(sites, lost)
+        needs = capacity.recalled(capacity.of_lost(sites, lost), self._counted)
         self._tell_capacity(needs)
         unknown = capacity.not_known(sites, needs)
         if losses.over((*missing, *fewer), rpo):
@@ -203,7 +207,7 @@ class DataCenterActivation(Procedure[Parameters]):
                 return "; ".join(seen.faults)
             await self.do(*sites.quiet(name))
         except Missed as missed:
-            return last_said(missed)
+            return missed.message
         return ""
 
     async def _glimpse(self, sites: Sites, pair: Pair, back: dict[str, Sighting]) -> None:
@@ -224,10 +228,11 @@ class DataCenterActivation(Procedure[Parameters]):
 
     def _tell_capacity(self, found: Capacity) -> None:
         """Report what the new site needs, and what it has."""
+        gates = (PLANNED, SHORTAGE)
         for one in found.needs:
             needed, there = (capacity.UNKNOWN if it is None else it for it in (one.needed, one.there))
-            self.measured(f"{one.what} that {one.system} needs", needed)
-            self.measured(f"{one.what} that are there for {one.system}", there, met=one.enough)
+            self.measured(f"{one.what} that {one.system} needs", needed, told_at=gates)
+            self.measured(f"{one.what} that are there for {one.system}", there, met=one.enough, told_at=gates)
 
     async def _shut(self, sites: Sites) -> datetime:
         """Let no client in any more, let those who are in come to an end, and stop what writes."""

@@ -86,6 +86,9 @@ def _tell(recovery: Procedure[Any], name: str, was: Alerts) -> None:
         "changed": f"somebody changed it; it is theirs, and stands until {until}",
         "lost": "it is known there no more: its alerts have been heard since",  # killed before it was on its disk
     }
-    never_made = was.silence == "lost" and f"silence at {name}" in recovery.report().delivered
+    told = recovery.report().delivered.get(f"silence at {name}", "")
+    if was.silence == "stands" and told.startswith("none, "):  # it was made, and nobody was told
+        recovery.delivered(f"silence at {name}", "made, though nobody was told so; it stood until the end")
+    never_made = was.silence == "lost" and told
     if was.silence in words and not was.trouble and not never_made:
         recovery.delivered(f"silence at {name}", words[was.silence])

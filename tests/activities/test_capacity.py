@@ -150,8 +150,19 @@ def test_taking_over_from_a_lost_site_goes_by_what_the_estate_says_alone() -> No
     assert told is not None
     assert "orders cannot be asked, and the estate says no connections" in told.in_words[0]
     shown = capacity.shortage_at_stake(test_losses.taking(), lost(38))
-    assert "needed 38" in shown.in_words[0]
+    assert "37 of 38 connections for orders-south." in shown.at_stake
+    assert shown.in_words[0].startswith("short: orders-south: connections: needed 38 ")
     assert "there 37" in shown.in_words[0]
+
+
+def test_what_was_counted_before_the_site_was_lost_is_recalled() -> None:
+    (one,) = capacity.recalled(lost(None), living({"clients": 38}, {})).needs
+    assert one.words == (
+        "orders-south: connections: needed 38 (clients of orders when the move began), there 37 (max_connections 40,"
+        " reserved 3, in use 0); raise max_connections there, or have clients need fewer"
+    )
+    assert capacity.recalled(lost(37), living({"clients": 38}, {})) == lost(37), "what people have said goes first"
+    assert capacity.recalled(lost(None), living({"limit": None}, {})) == lost(None)
 
 
 # --- what Azure grants ----------------------------------------------------------------------------------------------

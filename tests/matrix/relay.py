@@ -17,7 +17,9 @@ class Relay:
         self._silent: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.accepted = 0
+        self.hushed = False
         self._refuses = False
+        self._hushes_at: bytes | None = None
 
     def cut(self) -> None:
         """Reset every connection at once, as a firewall that was restarted does."""
@@ -27,6 +29,14 @@ class Relay:
     def silence(self) -> None:
         """Pass on nothing more on the present connections, and close none: half-open. New ones work."""
         self._silent |= self._writers
+
+    def hush(self, at: bytes = b"") -> None:
+        """Take connections, but pass on nothing from what has ``at`` in it on, until it may `speak`: half-open, all."""
+        self._hushes_at = at
+
+    def speak(self) -> None:
+        """Pass on what comes from now on."""
+        self._hushes_at, self.hushed = None, False
 
     def refuse(self, refuses: bool = True) -> None:
         """Reset every connection, and each new one, until told otherwise: whoever is behind it has gone."""
@@ -54,7 +64,8 @@ class Relay:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
-                if sink in self._silent:
+                self.hushed = self.hushed or (self._hushes_at is not None and self._hushes_at in data)
+                if self.hushed or sink in self._silent:
                     continue
                 sink.write(said(data))
                 await sink.drain()

@@ -131,6 +131,12 @@ def test_verdicts_lead_the_figures() -> None:
     assert "**Measured**\n- lag: **0.005** s (met)\n- from: **noon**\n" in markdown(report())
 
 
+def test_figures_that_a_gate_tells_itself_are_told_once() -> None:
+    figure = Figure(name="connections", value=37, unit="", met=False, told_at=("keep the copy",))
+    assert "connections" not in markdown(report(figures=(figure,)))
+    assert "- connections: **37** (**missed**)" in ended("recovered", figures=(figure,))
+
+
 def test_each_answer_says_what_then() -> None:
     text = markdown(report())
     assert "- approve: the copy stays\n- reject: it stops and undoes “start”, then “replay”\n" in text

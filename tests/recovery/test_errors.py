@@ -240,6 +240,15 @@ def timed_out(kind_of: TimeoutType, cause: BaseException | None = None) -> Timeo
     return found
 
 
+def test_last_failure_is_told_rather_than_the_timeout() -> None:
+    stuck = Transient("web: deployment/web: still there: web-1; see the node, and finalizers")
+    late = timed_out(TimeoutType.SCHEDULE_TO_CLOSE, stuck)
+    assert (
+        sentence(activity(late)) == sentence(activity(timed_out(TimeoutType.SCHEDULE_TO_CLOSE, late))) == stuck.message
+    )
+    assert sentence(activity(timed_out(TimeoutType.SCHEDULE_TO_CLOSE))) == "late"
+
+
 @pytest.mark.parametrize(
     ("failure", "died"),
     [
@@ -251,14 +260,4 @@ def timed_out(kind_of: TimeoutType, cause: BaseException | None = None) -> Timeo
     ],
 )
 def test_worker_that_died_is_told_from_a_system_that_does_not_answer(failure: BaseException, died: bool) -> None:
-    wrapped = ActivityError(
-        "failed",
-        scheduled_event_id=1,
-        started_event_id=2,
-        identity="",
-        activity_type="",
-        activity_id="",
-        retry_state=None,
-    )
-    wrapped.__cause__ = failure
-    assert worker_died(wrapped) is died
+    assert worker_died(activity(failure)) is died

@@ -95,6 +95,12 @@ def test_gate_says_what_it_waits_for_and_how_to_decide() -> None:
     assert (notice.kind, notice.tone, notice.channels, notice.link) == ("waits", "warning", ("dba",), "")
 
 
+def test_figures_that_a_gate_tells_itself_are_told_once() -> None:
+    figure = Figure(name="connections", value=37, unit="", met=False, told_at=("keep the copy",))
+    assert "connections" not in gate_waits(told(figures=(figure,)), "keep the copy", ("dba",), 3).body
+    assert "connections: 37 (MISSED)" in ended(told(outcome="failed", figures=(figure,)), ("dba",), 4).body
+
+
 def test_failure_says_why_and_what_is_left() -> None:
     fields = {"outcome": "failed", "kind": "Refused", "failure": "gate keep the copy: rejected by bob"}
     notice = ended(told(**fields, residual=("lay the copy down: undo failed. the host is away",)), ("dba",), 4)

@@ -347,6 +347,11 @@ def test_lists_keep_everything_in_order() -> None:
     assert [(f.name, f.value, f.unit, f.met) for f in found.figures] == [("lag", 1.5, "s", False)]
 
 
+def test_figure_that_is_measured_again_is_told_once() -> None:
+    told = [started(), *(Measured(at(n), name, n, "s") for n, name in enumerate(("lag", "size", "lag")))]
+    assert {(f.name, f.value) for f in report(told, at(3)).figures} == {("lag", 2), ("size", 1)}
+
+
 @pytest.mark.parametrize("early", EARLY, ids=lambda fact: type(fact).__name__)
 def test_fact_before_the_start_is_kept(early: Fact) -> None:
     assert report([early, *STORY], at(100)) != report(STORY, at(100))

@@ -22,7 +22,7 @@ from recovery.report import Report
 from tests.azures import Cloud, cloud
 from tests.labs import lab_apart
 from tests.matrix.two_sites import session_store
-from tests.running import ROOT, Running, eventually
+from tests.running import ROOT, Recovery, Running, eventually
 from tests.switches import activate, at_both_sites
 from tests.workflows.test_data_center_activation import untouched
 
@@ -185,9 +185,14 @@ async def test_people_decide_whether_a_site_with_too_little_takes_over(place: Pl
     given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat()}
     with place.saying("databases", "orders-south", connections=60):
         recovery = await activate(engine, "south", **given)
+        plan = await eventually(lambda: plan_of(recovery), "the plan is known", 60)
+        await recovery.handle.signal("approve", {"gate": "accept the shortage", "by": "carol", "plan": plan})
         report = await recovery.until("gate: accept the shortage", 60)
+        assert "early decision: evidence: " in report.refusals[-1]
+        assert not [one for one in report.gates if one.decisions]
     assert place.lab.databases["south"].standby()
     shown = str(next(gate for gate in report.gates if gate.gate == "accept the shortage").shown)
+    assert "some of them will not get it: 37 of 60 connections for orders-south." in shown
     assert "orders-south: connections: needed 60 (the estate says so), there 37 (" in shown
     assert "sessions-south: connections: needed not known (sessions cannot be asked" in shown
     await recovery.approve("carol")
@@ -201,3 +206,9 @@ async def test_people_decide_whether_a_site_with_too_little_takes_over(place: Pl
         assert figures[f"connections that {name} needs"].value == needed
         assert figures[f"connections that are there for {name}"].met is met
     assert place.azure.orders.power == "running"
+
+
+async def plan_of(recovery: Recovery) -> str:
+    """Return the digest of the plan, "" until it is loaded."""
+    report = await recovery.status()
+    return report.plan if report is not None else ""

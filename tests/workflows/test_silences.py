@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from recovery.names import UNDO
 from recovery.report import Report
 from tests.alertmanagers import ESTATE, Alertmanager, alertmanager
 from tests.labs import lab_apart
+from tests.matrix.relay import Relay, relay
 from tests.running import ROOT, Recovery, Running, eventually
-from tests.switches import activate, at_both_sites
+from tests.switches import activate, at_each_site
 from tests.workflows.test_take_over import decided
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.drawn]
@@ -39,7 +41,9 @@ def two() -> Iterator[Lab]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(two: Lab, alerts: Alertmanager, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+async def workers(
+    two: Lab, alerts: Alertmanager, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Running, Running]]:
     catalogs = tmp_path_factory.mktemp("catalogs")
     shutil.copytree(ROOT / "runbooks" / "lab", catalogs / "lab")
     file = catalogs / "lab" / "estate.yaml"
@@ -50,8 +54,24 @@ async def engine(two: Lab, alerts: Alertmanager, tmp_path_factory: pytest.TempPa
         if "front" in runbook.get("systems", ()):
             runbook["systems"].append("alerts")
             file.write_text(yaml.safe_dump(runbook))
-    async with at_both_sites(two, RECOVERY_CATALOGS=str(catalogs)) as found:
+    async with at_each_site(two, RECOVERY_CATALOGS=str(catalogs)) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def engine(workers: tuple[Running, Running]) -> Running:
+    return workers[0]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def between(engine: Running, alerts: Alertmanager) -> AsyncIterator[Relay]:
+    """What Alertmanager is asked through, which may hang."""
+    estate = Path(engine.environment["RECOVERY_CATALOGS"]) / "lab" / "estate.yaml"
+    before = estate.read_text()
+    async with relay(alerts.port) as found:
+        estate.write_text(before.replace(alerts.url, f"http://127.0.0.1:{found.port}"))
+        yield found
+    estate.write_text(before)
 
 
 @pytest.fixture
@@ -206,6 +226,127 @@ async def test_dead_alertmanager_holds_nobody_up(engine: Running, alerts: Alertm
     assert "its alerts are heard: the Alertmanager alerts" in report.delivered["silence at alerts"]
 
 
+async def test_alertmanager_that_hangs_all_the_time_holds_nobody_up(
+    engine: Running, alerts: Alertmanager, theirs: str, two: Lab, between: Relay
+) -> None:
+    between.hush()
+    recovery = await activate(engine, other(two))
+    report = await recovery.until("gate")
+    assert "cannot be asked, and nothing is silenced there" in str(report.gates)
+    await recovery.approve()
+    report = await recovery.ended(60)
+    assert (report.outcome, report.holds, report.behind) == ("recovered", (), ()), report.failure
+    assert "its alerts are heard: the Alertmanager alerts" in report.delivered["silence at alerts"]
+    last = next(one.value for one in report.figures if one.name == "alerts at alerts that fire at the end")
+    assert str(last).startswith("not known: the Alertmanager alerts")
+
+
+async def test_silence_whose_making_was_answered_to_nobody_is_lifted_and_told(
+    engine: Running, alerts: Alertmanager, theirs: str, two: Lab, between: Relay
+) -> None:
+    recovery = await activate(engine, other(two))
+    await recovery.until("gate")
+    between.hush(at=b"silenceID")
+    await recovery.approve()
+    assert await silenced(alerts)
+    dark = await eventually(lambda: shut(recovery), "it goes on without", 100)
+    assert (line(dark).state, dark.holds) == ("failed", ())
+    between.speak()
+    report = await recovery.ended(60)
+    assert (report.outcome, report.behind) == ("recovered", ()), report.failure
+    assert report.delivered["silence at alerts"] == "made, though nobody was told so; it stood until the end"
+
+
+async def shut(recovery: Recovery) -> Report | None:
+    """Return the report once clients are shut out."""
+    report = await recovery.status()
+    return report if report is not None and [one for one in report.steps if one.step.startswith("point ")] else None
+
+
+async def at_the_lift(recovery: Recovery, between: Relay) -> None:
+    """Wait until its silence is being lifted, where Alertmanager hangs."""
+
+    async def look() -> bool:
+        report = await recovery.status()
+        return between.hushed and report is not None and line(report).state == "undoing"
+
+    await eventually(look, "the silence is being lifted", 60)
+
+
+async def test_alertmanager_that_hangs_when_it_is_lifted_is_asked_again(
+    engine: Running, alerts: Alertmanager, theirs: str, two: Lab, between: Relay
+) -> None:
+    between.hush(at=b"DELETE")
+    recovery = await activate(engine, other(two))
+    await recovery.approve()
+    await at_the_lift(recovery, between)
+    asked = between.accepted
+    await eventually(lambda: between.accepted > asked, "it is asked again", 20)
+    between.speak()
+    report = await recovery.ended(60)
+    assert (report.outcome, report.holds, report.behind) == ("recovered", (), ()), report.failure
+    assert line(report).state == "undone"
+
+
+async def test_alertmanager_that_hangs_from_the_lift_on_is_told(
+    engine: Running, alerts: Alertmanager, theirs: str, two: Lab, between: Relay
+) -> None:
+    between.hush(at=b"DELETE")
+    recovery = await activate(engine, other(two))
+    await recovery.approve()
+    await at_the_lift(recovery, between)
+    report = await recovery.ended(90)
+    alerts.lift((await silenced(alerts))["id"])
+    assert (report.outcome, report.holds, report.residual) == ("recovered", (), ()), report.failure
+    assert line(report).state == "left behind"
+    [behind] = report.behind
+    assert "the Alertmanager alerts" in behind
+    assert "amtool" in behind
+
+
+async def kill_who_lifts(workers: tuple[Running, Running], recovery: Recovery) -> None:
+    """Kill -9 the worker that lifts the silence, and start it anew."""
+    pending = (await recovery.handle.describe()).raw_description.pending_activities
+    (number,) = (int(one.last_worker_identity.partition("@")[0]) for one in pending)
+    (engine,) = (one for one in workers if one.process is not None and one.process.pid == number)
+    engine.kill_worker()
+    engine.start_worker()
+
+
+@pytest.mark.parametrize("how", ["killed", "cancelled again", "killed and cancelled again"])
+@pytest.mark.parametrize("end", ["at the end", "on the way back"])
+async def test_disturbed_while_it_is_lifted_it_is_lifted(
+    workers: tuple[Running, Running], alerts: Alertmanager, theirs: str, two: Lab, between: Relay, end: str, how: str
+) -> None:
+    if end == "at the end":
+        between.hush(at=b"DELETE")
+        recovery = await activate(workers[0], other(two))
+        await recovery.approve()
+    else:
+        recovery = await at_hold(workers[0], alerts, two)
+        between.hush(at=b"DELETE")
+        await recovery.handle.cancel()
+    await at_the_lift(recovery, between)
+    if "killed" in how:
+        await kill_who_lifts(workers, recovery)
+    if "cancelled" in how:
+        await recovery.handle.cancel()
+        await recovery.handle.cancel()
+    between.speak()
+    report = await recovery.ended(60)
+    assert report.outcome == ("recovered" if (end, how) == ("at the end", "killed") else "cancelled"), report.failure
+    assert (line(report).state, report.behind) == ("undone", ())
+    if end == "on the way back":
+        assert report.residual == ()
+    await let_go(workers[0], report)
+
+
+async def let_go(engine: Running, report: Report) -> None:
+    """Have its systems free: what a recovery left undone is its own until somebody has looked."""
+    for system in report.epochs:
+        await engine.freed(f"lab/{system}")
+
+
 async def test_cancelled_past_the_point_of_no_return_lifts_it(
     engine: Running, alerts: Alertmanager, theirs: str, two: Lab
 ) -> None:
@@ -217,8 +358,7 @@ async def test_cancelled_past_the_point_of_no_return_lifts_it(
     report = await recovery.ended(60)
     assert report.outcome == "cancelled"
     assert (line(report).state, report.behind) == ("undone", ())
-    for system in report.epochs:  # what a recovery left undone is its own until somebody has looked
-        await engine.freed(f"lab/{system}")
+    await let_go(engine, report)
 
 
 async def committed(recovery: Recovery) -> bool:

@@ -152,6 +152,9 @@ async def test_planned_switch_turns_to_taking_over_when_the_old_site_dies_on_the
     report = await decided(recovery)
     assert (report.outcome, report.residual) == ("recovered", ()), report.failure
     assert two.director.site() == "south"
+    known = {one.name: one.value for one in report.figures}
+    assert int(known["connections that orders-south needs"]) > 0, "as counted while north was there"
+    assert "not known (" not in str(next(one.shown for one in report.gates if one.gate == "answer for the fence"))
     count = len(ledger.acknowledged(two.place.load))
     await eventually(lambda: len(ledger.acknowledged(two.place.load)) > count + 50, "orders are taken at south", 30)
     assert (await Recovery(engine.client.get_workflow_handle("lab/fence-north")).status()) is not None
