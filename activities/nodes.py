@@ -24,6 +24,8 @@ NODES, PODS = "/api/v1/nodes", "/api/v1/pods"
 OPEN, CLOSED = "open", "cordoned by somebody"
 TRIES = 10
 PAUSE = 0.5
+AWAY = timedelta(minutes=1)
+"""For how long a cluster may not answer, beside the time that draining may take: then people are asked."""
 PART = "nodes"
 OPENING = (("v1", "nodes", ("list", "patch")),)
 """What opening nodes needs, of the whole cluster."""
@@ -108,6 +110,10 @@ class DrainNodes(Action[NodesSpec, Cordoned]):
         """Know that each node is as it was, or as it is to be."""
         was, goal, seen = before.nodes or {}, _goal(spec, before), now.nodes or {}
         return all(how in (was[name], goal[name]) for name, how in seen.items() if name in was)
+
+    def insists(self, spec: NodesSpec) -> timedelta:
+        """Have people hear of a cluster that does not answer while it is drained."""
+        return timedelta(seconds=spec.at.within) + AWAY
 
     def begun(self, spec: NodesSpec, before: Cordoned, now: Cordoned) -> bool:
         """Know it by a node that is not what it was."""
