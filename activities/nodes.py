@@ -155,8 +155,12 @@ def _goal(spec: NodesSpec, before: Cordoned) -> dict[str, str]:
 
 
 class NodesSeen(Wire):
-    """Which nodes there are, which are cordoned by recoveries, how many pods would go, and what is in the way."""
+    """Which nodes there are, which are cordoned by recoveries, how many pods would go, and what is in the way.
 
+    ``known`` is whether they could be looked at.
+    """
+
+    known: bool = True
     nodes: tuple[str, ...] = ()
     cordoned: tuple[str, ...] = ()
     pods: int = 0
@@ -184,17 +188,18 @@ class LookAtNodes(Probe[NodesLook, NodesSeen]):
         """Count them. Raises Transient when the cluster does not answer."""
         at, rights = spec.at, DRAINING if spec.drains else OPENING
         lacks = [(one, await clusters.forbidden(at.cluster, verbs, version, one)) for version, one, verbs in rights]
-        if faults := [
+        faults = [
             f"{spec.system}: this worker may not {', '.join(verbs)} {plural} of {at.cluster.name}; see its roles"
             " (RBAC), or leave drain out in the estate"
             for plural, verbs in lacks
             if verbs
-        ]:
-            return NodesSeen(faults=tuple(faults))
+        ]
+        if faults and (spec.drains or "list" in lacks[0][1]):
+            return NodesSeen(known=False, faults=tuple(faults))
         found = {node["metadata"]["name"]: standing(node) for node in await _nodes(at)}
         ours = tuple(name for name, how in found.items() if how not in (OPEN, CLOSED))
         if not spec.drains:
-            return NodesSeen(nodes=tuple(found), cordoned=ours)
+            return NodesSeen(nodes=tuple(found), cordoned=ours, faults=tuple(faults))
         if not found:
             faults.append(f"{spec.system}: {at.cluster.name} has no node {at.selector}; see its drain in the estate")
         pods = await _evictable(at, list(found))
