@@ -302,3 +302,35 @@ async def test_rights_on_nodes_hold_up_no_take_over(tmp_path: Path, webs: dict[s
             assert (str(figure.value).startswith(told), figure.met) == (True, False), figure
             (gate,) = [one for one in report.gates if one.decisions]
             assert f"{name}: {told}" in str(gate.shown), gate.shown
+
+
+@pytest.mark.soak  # it is waited for their end, for two minutes
+async def test_pods_of_a_lost_site_that_do_not_go_are_told_and_hold_nobody_up(
+    tmp_path: Path, webs: dict[str, At]
+) -> None:
+    await anew(webs)
+    north, south = webs["north"], webs["south"]
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    stuck = north.cluster.ask("GET", f"{pods}?labelSelector=app%3D{north.name}")["items"][0]["metadata"]["name"]
+    north.cluster.ask("PATCH", f"{pods}/{stuck}", {"metadata": {"finalizers": ["example.org/holds"]}})
+    try:
+        with lab_apart() as lab:
+            lab.up(south=True, rate=30)
+            author(tmp_path / "lab", webs)
+            async with at_both_sites(lab, RECOVERY_CATALOGS=str(tmp_path)) as engine:
+                outage = await lost(lab, engine)
+                given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat()}
+                recovery = await activate(engine, "south", **given)
+                await recovery.approve("carol")
+                await eventually(lambda: lab.director.site() == "south", "clients are in", 60)
+                began = asyncio.get_running_loop().time()
+                report = await recovery.ended(180)
+                assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+                assert asyncio.get_running_loop().time() - began < 150
+                told = report.delivered["web-north at north"]
+                assert told.startswith("not brought to stand still: web-north: "), told
+                assert f"still there: {stuck}; see the node, and finalizers; lab/fence-north does it once" in told, told
+                assert (south.stands(), north.live()["spec"]["replicas"]) == (UP, 0)
+                assert north.cluster.ask("GET", f"{pods}/{stuck}")["metadata"]["deletionTimestamp"]
+    finally:
+        north.cluster.ask("PATCH", f"{pods}/{stuck}", {"metadata": {"finalizers": None}})
