@@ -89,9 +89,11 @@ def worker_died(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """Return what an operator should read of ``error``."""
+    """Return what an operator should read of ``error``; where time was over, what the last attempt said."""
     cause = root(error)
     if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
         return "no worker took it in time: start the one of the site from which it is to be seen"
+    while isinstance(cause, TimeoutError) and isinstance(cause.cause, TimeoutError | ApplicationError):
+        cause = cause.cause
     text = cause.message if isinstance(cause, ApplicationError) else str(cause)
     return text or type(cause).__name__

@@ -29,7 +29,7 @@ from recovery.report import Report
 from runbooks.procedures.data_center_activation import FENCE, LOSS, PLANNED, SHORTAGE, Parameters
 from workflows.assessing import assess, assess_lost
 from workflows.directing import lengthen, outlast, see_told, shorten, tell_drained
-from workflows.draining import drain, last_said
+from workflows.draining import drain
 from workflows.sessions import prove_sessions
 from workflows.silencing import hear_alerts, silence_alerts, silently
 from workflows.site_validation import validate
@@ -207,7 +207,7 @@ class DataCenterActivation(Procedure[Parameters]):
                 return "; ".join(seen.faults)
             await self.do(*sites.quiet(name))
         except Missed as missed:
-            return last_said(missed)
+            return missed.message
         return ""
 
     async def _glimpse(self, sites: Sites, pair: Pair, back: dict[str, Sighting]) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from temporalio.exceptions import ApplicationError, TimeoutError
-
 from activities.nodes import look_at_nodes
 from activities.sites import Sites
-from recovery.errors import root, sentence
-from recovery.procedure import Missed, Procedure
+from recovery.procedure import Procedure
 
 
 async def drain(recovery: Procedure[Any], sites: Sites) -> None:
@@ -25,11 +22,3 @@ async def drain(recovery: Procedure[Any], sites: Sites) -> None:
             seen = await recovery.look(look_at_nodes, spec, step)
         if seen is not None:
             await recovery.do(*sites.drain_nodes(cluster, seen))
-
-
-def last_said(missed: Missed) -> str:
-    """Return what the system said last: a timeout tells only that time was over."""
-    cause = root(missed.__cause__ or missed)
-    while isinstance(cause, TimeoutError) and isinstance(cause.cause, TimeoutError | ApplicationError):
-        cause = cause.cause
-    return sentence(cause)

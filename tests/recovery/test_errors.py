@@ -240,6 +240,15 @@ def timed_out(kind_of: TimeoutType, cause: BaseException | None = None) -> Timeo
     return found
 
 
+@pytest.mark.parametrize("over", [TimeoutType.SCHEDULE_TO_CLOSE, TimeoutType.START_TO_CLOSE])
+def test_last_failure_is_told_rather_than_that_time_was_over(over: TimeoutType) -> None:
+    said = Transient("the API server of south cannot be reached")
+    assert sentence(activity(timed_out(over, said))) == said.message
+    late = timed_out(TimeoutType.SCHEDULE_TO_CLOSE, timed_out(over, said))
+    assert (sentence(activity(late)), kind(activity(late))) == (said.message, "TimeoutError")
+    assert sentence(activity(timed_out(over))) == "late"
+
+
 @pytest.mark.parametrize(
     ("failure", "died"),
     [
