@@ -93,9 +93,9 @@ class NotKnown(Wire):
     in_words: tuple[str, ...]
 
 
-def not_known(sites: Sites, found: Capacity) -> NotKnown | None:
-    """Return of what nobody knows whether there is enough, in words; None where all is known."""
-    left = tuple(one.words for one in found.needs if one.enough is None)
+def not_known(sites: Sites, found: Capacity, more: Iterable[str] = ()) -> NotKnown | None:
+    """Return of what nobody knows whether there is enough, and ``more``, in words; None where all is known."""
+    left = (*(one.words for one in found.needs if one.enough is None), *more)
     return NotKnown(at_stake=f"Whether {sites.new} has enough of this is not known.", in_words=left) if left else None
 
 

@@ -110,7 +110,7 @@ class Clustered:
             if self.clusters[name].site == self.old:
                 yield f"nodes of {name}, once clients are at {self.new}: {len(one.nodes)} drained of {one.pods} pods"
             else:
-                yield f"nodes of {name} that recoveries have cordoned, and that are opened: {len(one.cordoned)}"
+                yield f"{cordoned_of(name)}, and that are opened: {len(one.cordoned)}"
 
     def hindered(self, workloads: Mapping[str, WorkloadSeen], nodes: Mapping[str, NodesSeen]) -> Iterator[str]:
         """Yield what stands in the way of a planned move of workloads."""
@@ -134,3 +134,8 @@ class Clustered:
 def nodes_of(cluster: str) -> str:
     """Return the nodes of a cluster as they are named among what is started: no system is named so."""
     return f"nodes of {cluster}"
+
+
+def cordoned_of(cluster: str) -> str:
+    """Return what people read of those that are to be opened."""
+    return f"{nodes_of(cluster)} that recoveries have cordoned"

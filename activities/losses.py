@@ -185,6 +185,18 @@ def _seen(lost: Lost) -> Iterator[str]:
             yield f"from {vantage}: {name} {what}"
 
 
+def unopened(lost: Lost) -> dict[str, str]:
+    """Return of which nodes it is not known whether they are cordoned, or which cannot be opened, and why.
+
+    By cluster. It stands in nobody's way: nodes may all be open, and people may open them.
+    """
+    return {
+        name: "; ".join((", ".join(seen.cordoned) if seen.known else "not known, they stay as they are", *seen.faults))
+        for name, seen in lost.nodes.items()
+        if seen.faults and (seen.cordoned or not seen.known)
+    }
+
+
 def blockers(sites: Sites, lost: Lost, *, turned: bool = False) -> list[str]:
     """Return everything that stands in the way of taking over, each with what to do about it.
 
@@ -194,7 +206,6 @@ def blockers(sites: Sites, lost: Lost, *, turned: bool = False) -> list[str]:
         *([f"the kill switch is on ({lost.halted}); nothing is changed until it is taken away"] if lost.halted else []),
         *(line for pair in sites.databases for line in _database(pair.new.name, lost.databases[pair.new.name])),
         *(line for two in sites.stores for line in _store(two.new.name, lost.stores, turned)),
-        *(fault for seen in lost.nodes.values() for fault in seen.faults),
         *(line for name, seen in lost.workloads.items() for line in _workload(sites, name, seen, turned)),
         *(
             f"{name}: has no address of {sites.new} in the estate"

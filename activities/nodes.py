@@ -24,6 +24,8 @@ NODES, PODS = "/api/v1/nodes", "/api/v1/pods"
 OPEN, CLOSED = "open", "cordoned by somebody"
 TRIES = 10
 PAUSE = 0.5
+AWAY = timedelta(minutes=1)
+"""For how long a cluster may not answer, beside the time that draining may take: then people are asked."""
 PART = "nodes"
 OPENING = (("v1", "nodes", ("list", "patch")),)
 """What opening nodes needs, of the whole cluster."""
@@ -109,6 +111,10 @@ class DrainNodes(Action[NodesSpec, Cordoned]):
         was, goal, seen = before.nodes or {}, _goal(spec, before), now.nodes or {}
         return all(how in (was[name], goal[name]) for name, how in seen.items() if name in was)
 
+    def insists(self, spec: NodesSpec) -> timedelta:
+        """Have people hear of a cluster that does not answer while it is drained."""
+        return timedelta(seconds=spec.at.within) + AWAY
+
     def begun(self, spec: NodesSpec, before: Cordoned, now: Cordoned) -> bool:
         """Know it by a node that is not what it was."""
         was, seen = before.nodes or {}, now.nodes or {}
@@ -149,8 +155,12 @@ def _goal(spec: NodesSpec, before: Cordoned) -> dict[str, str]:
 
 
 class NodesSeen(Wire):
-    """Which nodes there are, which are cordoned by recoveries, how many pods would go, and what is in the way."""
+    """Which nodes there are, which are cordoned by recoveries, how many pods would go, and what is in the way.
 
+    ``known`` is whether they could be looked at.
+    """
+
+    known: bool = True
     nodes: tuple[str, ...] = ()
     cordoned: tuple[str, ...] = ()
     pods: int = 0
@@ -178,17 +188,18 @@ class LookAtNodes(Probe[NodesLook, NodesSeen]):
         """Count them. Raises Transient when the cluster does not answer."""
         at, rights = spec.at, DRAINING if spec.drains else OPENING
         lacks = [(one, await clusters.forbidden(at.cluster, verbs, version, one)) for version, one, verbs in rights]
-        if faults := [
+        faults = [
             f"{spec.system}: this worker may not {', '.join(verbs)} {plural} of {at.cluster.name}; see its roles"
             " (RBAC), or leave drain out in the estate"
             for plural, verbs in lacks
             if verbs
-        ]:
-            return NodesSeen(faults=tuple(faults))
+        ]
+        if faults and (spec.drains or "list" in lacks[0][1]):
+            return NodesSeen(known=False, faults=tuple(faults))
         found = {node["metadata"]["name"]: standing(node) for node in await _nodes(at)}
         ours = tuple(name for name, how in found.items() if how not in (OPEN, CLOSED))
         if not spec.drains:
-            return NodesSeen(nodes=tuple(found), cordoned=ours)
+            return NodesSeen(nodes=tuple(found), cordoned=ours, faults=tuple(faults))
         if not found:
             faults.append(f"{spec.system}: {at.cluster.name} has no node {at.selector}; see its drain in the estate")
         pods = await _evictable(at, list(found))

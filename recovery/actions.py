@@ -51,7 +51,8 @@ class Patience(Wire):
 class Order(Patience, Generic[S, T]):
     """Tell an activity to change a system that was seen in state ``before``; void after ``not_after``.
 
-    What fails transiently is tried again until ``give_up``: while clients are shut out, people have to hear of it soon.
+    What fails transiently is tried again until ``give_up``: while clients are shut out, people have to hear of it soon,
+    and of what an action `insists` on no longer.
     The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
     what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), whether an undo that failed
     ``guards`` what is beneath it, and how long it may take in all (``undo_within``). By the ``epoch`` of the lease and
@@ -153,6 +154,10 @@ class Action(Probe[S, T]):
         the report says so. By default ("") it is none.
         """
         return ""
+
+    def insists(self, spec: S) -> timedelta | None:
+        """Return how long what fails transiently is tried again; pure. By default (None) while its order is good."""
+        return None
 
     def begun(self, spec: S, before: T, now: T) -> bool:
         """Tell whether ``now`` shows that it had begun, so that it may be finished late; pure. By default: partial."""

@@ -91,9 +91,11 @@ def worker_died(error: BaseException) -> bool:
 def sentence(error: BaseException) -> str:
     """Return what an operator should read of ``error``: a timeout tells only that time was over, its cause why."""
     cause = root(error)
-    while isinstance(cause, TimeoutError) and isinstance(cause.cause, TimeoutError | ApplicationError):
+    while isinstance(cause, TimeoutError):
+        if cause.type == TimeoutType.SCHEDULE_TO_START:
+            return "no worker took it in time: start the one of the site from which it is to be seen"
+        if not isinstance(cause.cause, TimeoutError | ApplicationError):
+            break
         cause = cause.cause
-    if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
-        return "no worker took it in time: start the one of the site from which it is to be seen"
     text = cause.message if isinstance(cause, ApplicationError) else str(cause)
     return text or type(cause).__name__

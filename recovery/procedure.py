@@ -505,8 +505,9 @@ class Procedure(Resets, Generic[P]):
         """Return the order to act, void when what it was decided on is no longer news."""
         until = [began + min(change.action.expires, self.frozen.not_after)]
         until += [] if self._committed else [approval.until for approval in self._approvals.values()]
-        dark = self._dark or change.dark
-        give_up = workflow.now() + self._policy().dark_within if dark else None
+        dark = self._policy().dark_within if self._dark or change.dark else None
+        given = [one for one in (dark, change.action.insists(change.spec)) if one is not None]
+        give_up = workflow.now() + min(given) if given else None
         return Order(
             spec=change.spec, before=change.before, mode=self.start.mode, not_after=min(until), give_up=give_up,
             step=change.step, commits=change.commits, dark=change.dark, kept=change.action.kept or change.kept,

@@ -11,6 +11,7 @@ from temporalio import workflow
 
 from activities import capacity, losses
 from activities.capacity import Capacity
+from activities.clustered import cordoned_of, nodes_of
 from activities.databases import caught_up, look_at_database
 from activities.losses import Lost
 from activities.serving import Served, serves
@@ -109,7 +110,9 @@ class DataCenterActivation(Procedure[Parameters]):
             self.measured(f"keys at {few.store}", few.keys)
         needs = capacity.recalled(capacity.of_lost(sites, lost), self._counted)
         self._tell_capacity(needs)
-        unknown = capacity.not_known(sites, needs)
+        for name, why in (closed := losses.unopened(lost)).items():
+            self.measured(cordoned_of(name), why, met=False)
+        unknown = capacity.not_known(sites, needs, (f"{cordoned_of(name)}: {why}" for name, why in closed.items()))
         if losses.over((*missing, *fewer), rpo):
             then = f"{sites.new} takes over without what it lacks"
             await self.gate(LOSS, losses.loss_at_stake(sites, missing, fewer, rpo), muted, unknown, then=then)
@@ -149,6 +152,7 @@ class DataCenterActivation(Procedure[Parameters]):
         What does not need the one before it does not wait for it: clients do.
         """
         apart, fenced = asyncio.Event(), [reached]
+        unseen = {nodes_of(name) for name, seen in lost.nodes.items() if not seen.known}
         kept = {pair.new.name: asyncio.Event() for pair in sites.databases}
 
         async def part() -> None:
@@ -182,7 +186,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *map(keep, sites.databases),
             *(self.do(promote_standby, sites.of_new(pair), once=partial(ready, pair)) for pair in sites.databases),
             *(self.do(promote_store, sites.promotes(two), once=apart.wait) for two in sites.stores),
-            *(self.do(*one.start, kept=one.kept) for one in sites.free()),
+            *(self.do(*one.start, kept=one.kept) for one in sites.free() if one.name not in unseen),
         )
         return fenced[0]
 

@@ -202,26 +202,35 @@ async def claimed(cluster: Kubernetes, number: tuple[int, int, int], part: str) 
         await cluster_hands.claim(at(cluster), NAMESPACE, "shop", part)
 
 
+async def last(cluster: Kubernetes, part: str) -> list[str]:
+    """Return the number of the hand that its Lease tells of."""
+    found = await clusters.get(at(cluster), f"{LEASES}/recovery.shop.{part}")
+    assert found is not None
+    return [found["metadata"]["annotations"][mark] for mark in cluster_hands.MARKS]
+
+
 async def test_late_hand_is_stale(cluster: Kubernetes) -> None:
     await claimed(cluster, (2, 1, 1), "late")
     await claimed(cluster, (2, 1, 1), "late")
     for late in ((1, 9, 9), (2, 0, 9), (2, 1, 0)):
         with pytest.raises(Stale, match=r"epoch 2 \(order 1, attempt 1\) has written since"):
             await claimed(cluster, late, "late")
+    assert await last(cluster, "late") == ["2", "1", "1"]
     await claimed(cluster, (2, 1, 2), "late")
+    assert await last(cluster, "late") == ["2", "1", "2"]
 
 
 async def test_parts_of_a_system_have_their_own_hands(cluster: Kubernetes) -> None:
     await claimed(cluster, (2, 5, 1), "one")
     await claimed(cluster, (2, 4, 1), "other")
+    assert (await last(cluster, "one"), await last(cluster, "other")) == (["2", "5", "1"], ["2", "4", "1"])
 
 
 async def test_of_many_hands_at_once_the_last_one_stays(cluster: Kubernetes) -> None:
     numbers = [(3, order, 1) for order in range(12)]
     await asyncio.gather(*(claimed(cluster, number, "many") for number in numbers), return_exceptions=True)
-    found = await clusters.get(at(cluster), f"{LEASES}/recovery.shop.many")
-    assert found is not None
-    assert [found["metadata"]["annotations"][mark] for mark in cluster_hands.MARKS] == ["3", "11", "1"]
+    assert await last(cluster, "many") == ["3", "11", "1"]
+    found = await clusters.get(at(cluster), f"{LEASES}/recovery.shop.many") or {}
     assert found["spec"]["leaseTransitions"] == 1
 
 

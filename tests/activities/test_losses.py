@@ -12,6 +12,7 @@ from activities import losses
 from activities.databases import seen
 from activities.director import Pointed, Seen
 from activities.losses import Lost
+from activities.nodes import NodesSeen
 from activities.sightings import Sighting
 from activities.sites import NEEDED, Sites
 from activities.stores import replication
@@ -65,6 +66,24 @@ def test_nothing_stands_in_the_way_of_taking_over_from_a_site_that_is_gone() -> 
 def test_blocker_is_named(name: str) -> None:
     found, said = PLANTED[name]
     assert any(re.search(said, line) for line in losses.blockers(taking(), found))
+
+
+NO_RIGHT = "web: this worker may not patch nodes of kube"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        (NodesSeen(known=False, faults=(NO_RIGHT,)), {"kube": f"not known, they stay as they are; {NO_RIGHT}"}),
+        (NodesSeen(nodes=("a", "b"), cordoned=("a",), faults=(NO_RIGHT,)), {"kube": f"a; {NO_RIGHT}"}),
+        (NodesSeen(nodes=("a", "b"), faults=(NO_RIGHT,)), {}),
+        (NodesSeen(nodes=("a", "b"), cordoned=("a",)), {}),
+    ],
+)
+def test_nodes_that_nobody_may_open_are_told_and_stand_in_no_way(nodes: NodesSeen, told: dict[str, str]) -> None:
+    found = LOST.model_copy(update={"nodes": {"kube": nodes}})
+    assert losses.blockers(taking(), found) == []
+    assert losses.unopened(found) == told
 
 
 def test_what_may_be_missing_is_what_was_committed_after_the_last_that_arrived() -> None:

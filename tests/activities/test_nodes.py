@@ -179,16 +179,14 @@ async def test_rights_that_draining_lacks_are_named(deployed: Deployed, cluster:
     assert any("may not create pods/eviction" in fault for fault in seen.faults)
 
 
-OPENS = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "patch"]}]
-
-
-@pytest.fixture
-def opener(deployed: Deployed, cluster: Kubernetes) -> Iterator[NodesAt]:
+@pytest.fixture(params=[("list", "patch")])
+def opener(request: pytest.FixtureRequest, deployed: Deployed, cluster: Kubernetes) -> Iterator[NodesAt]:
     """Return the nodes as somebody sees them who may list and change nodes, and nothing else of the whole cluster."""
     rbac, name = "/apis/rbac.authorization.k8s.io/v1", {"metadata": {"name": "opener"}}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "opener"}
     user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "viewer"}
-    cluster.ask("POST", f"{rbac}/clusterroles", name | {"rules": OPENS})
+    opens = [{"apiGroups": [""], "resources": ["nodes"], "verbs": list(request.param)}]
+    cluster.ask("POST", f"{rbac}/clusterroles", name | {"rules": opens})
     cluster.ask("POST", f"{rbac}/clusterrolebindings", name | {"roleRef": role, "subjects": [user]})
     at = deployed.at.model_copy(update={"kubeconfig": str(cluster.kubeconfig("viewer"))})
     yield nodes(deployed, cluster=at)
@@ -198,6 +196,10 @@ def opener(deployed: Deployed, cluster: Kubernetes) -> Iterator[NodesAt]:
 
 async def allowed(look: NodesLook) -> bool:
     return not (await look_at_nodes.observe(look)).faults
+
+
+async def listed(look: NodesLook) -> bool:
+    return (await look_at_nodes.observe(look)).known
 
 
 async def test_opening_needs_no_rights_on_pods(deployed: Deployed, opener: NodesAt) -> None:
@@ -215,6 +217,17 @@ async def test_opening_needs_no_rights_on_pods(deployed: Deployed, opener: Nodes
     assert cordoned(deployed) == {}
 
 
+@pytest.mark.parametrize("opener", [("list",)], indirect=True)
+async def test_who_may_only_list_nodes_sees_which_are_to_be_opened(deployed: Deployed, opener: NodesAt) -> None:
+    look = NodesLook(system="web", at=opener, drains=False)
+    await eventually(lambda: listed(look), "the API server has learnt of the role")
+    await applied(drain(deployed, "bare-1"))
+    seen = await look_at_nodes.observe(look)
+    assert seen.cordoned == ("bare-1",)
+    (said,) = seen.faults
+    assert said.startswith("web: this worker may not patch nodes of lab")
+
+
 async def test_node_that_is_not_there_is_no_fault_where_none_is_drained(deployed: Deployed) -> None:
     look = NodesLook(system="web", at=nodes(deployed, selector="pool=none"))
     assert (await look_at_nodes.observe(look)).faults
@@ -224,5 +237,7 @@ async def test_node_that_is_not_there_is_no_fault_where_none_is_drained(deployed
 async def test_right_that_opening_lacks_is_named(deployed: Deployed, cluster: Kubernetes) -> None:
     viewer = deployed.at.model_copy(update={"kubeconfig": str(cluster.kubeconfig("viewer"))})
     look = NodesLook(system="web", at=nodes(deployed, cluster=viewer), drains=False)
-    (said,) = (await look_at_nodes.observe(look)).faults
+    seen = await look_at_nodes.observe(look)
+    (said,) = seen.faults
     assert said.startswith("web: this worker may not list, patch nodes of lab")
+    assert not seen.known

@@ -23,6 +23,7 @@ from lab.kubernetes import Kubernetes
 from recovery.errors import Drifted, Fatal, Invalid, Refused, Stale, Transient
 from recovery.fencing import Hand, acting
 from tests.clusters import CORE, Deployed, Object, service, through, until, workload
+from tests.matrix.relay import relay
 from tests.running import eventually
 
 HPAS = f"/apis/autoscaling/v1/namespaces/{NAMESPACE}/horizontalpodautoscalers"
@@ -161,27 +162,22 @@ async def test_late_hand_writes_nothing(deployed: Deployed) -> None:
 
 
 async def test_write_that_was_under_way_comes_to_nothing_once_another_hand_has_looked(
-    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+    deployed: Deployed, cluster: Kubernetes, tmp_path: Path
 ) -> None:
-    """It has read the workload, and found its hand to be the last one; then it stood still."""
+    """It has read the workload, and found its hand to be the last one; then it stood still on its way."""
     deployed.apply(workload("shop", replicas=1))
-    spec = scale(deployed)
-    before = await scale_workload.observe(spec)
-    still, on = asyncio.Event(), asyncio.Event()
-
-    async def stands(*given: object) -> None:
-        still.set()
-        await on.wait()
-
-    monkeypatch.setattr("activities.workloads._fit", stands)
-    with acting(Hand("web", 7, 1, 1)):
-        late = asyncio.create_task(scale_workload.apply(spec, before))
-    await still.wait()
-    with acting(Hand("web", 7, 2, 1)):
-        await scale_workload.halt(spec)  # as an undo does that finds nothing to be undone
-    on.set()
-    with pytest.raises(Stale):
-        await late
+    async with relay(cluster.ports["kubernetes"], certificate=cluster.access.certificate) as between:
+        slow = scale(deployed, cluster=through(cluster, between.port, tmp_path / "slow"))
+        before = await scale_workload.observe(slow)
+        between.hold(b"PATCH ")
+        with acting(Hand("web", 7, 1, 1)):
+            late = asyncio.create_task(scale_workload.apply(slow, before))
+        await between.met.wait()
+        with acting(Hand("web", 7, 2, 1)):
+            await scale_workload.halt(scale(deployed))  # as an undo does that finds nothing to be undone
+        between.release()
+        with pytest.raises(Stale, match="order 2"):
+            await late
     assert (deployed.get("Deployment", "shop") or {})["spec"]["replicas"] == 1
 
 

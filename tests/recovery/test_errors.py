@@ -240,13 +240,16 @@ def timed_out(kind_of: TimeoutType, cause: BaseException | None = None) -> Timeo
     return found
 
 
-def test_last_failure_is_told_rather_than_the_timeout() -> None:
-    stuck = Transient("web: deployment/web: still there: web-1; see the node, and finalizers")
-    late = timed_out(TimeoutType.SCHEDULE_TO_CLOSE, stuck)
-    assert (
-        sentence(activity(late)) == sentence(activity(timed_out(TimeoutType.SCHEDULE_TO_CLOSE, late))) == stuck.message
-    )
-    assert sentence(activity(timed_out(TimeoutType.SCHEDULE_TO_CLOSE))) == "late"
+@pytest.mark.parametrize("over", [TimeoutType.SCHEDULE_TO_CLOSE, TimeoutType.START_TO_CLOSE])
+def test_last_failure_is_told_rather_than_that_time_was_over(over: TimeoutType) -> None:
+    said = Transient("the API server of south cannot be reached")
+    assert sentence(activity(timed_out(over, said))) == said.message
+    late = timed_out(TimeoutType.SCHEDULE_TO_CLOSE, timed_out(over, said))
+    assert (sentence(activity(late)), kind(activity(late))) == (said.message, "TimeoutError")
+    assert sentence(activity(timed_out(over))) == "late"
+    idle = timed_out(TimeoutType.SCHEDULE_TO_START, said)
+    assert "no worker took it" in sentence(activity(idle))
+    assert "no worker took it" in sentence(activity(timed_out(TimeoutType.SCHEDULE_TO_CLOSE, idle)))
 
 
 @pytest.mark.parametrize(

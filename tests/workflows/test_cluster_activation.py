@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from activities.clusters import ClusterAt, forbidden
 from lab.cluster_access import NAMESPACE
 from lab.estate import Lab
 from lab.kubernetes import Kubernetes
@@ -70,6 +71,15 @@ def scaled_by_others(at: At) -> None:
     at.cluster.ask("POST", HPA, scaler | {"spec": spec})
 
 
+async def anew(webs: dict[str, At]) -> None:
+    """Have all serve at north, as a lab does that is made anew."""
+    for site, at in webs.items():
+        at.uncordon()
+        at.deploy(REPLICAS if site == "north" else 0)
+    await eventually(lambda: webs["north"].stands() == UP, "north serves")
+    await eventually(lambda: webs["south"].stands()["pods"] == 0, "south stands still")
+
+
 @contextlib.contextmanager
 def guarded(at: At) -> Iterator[None]:
     """Have a pod on the node of a workload that a budget does not let go."""
@@ -85,6 +95,30 @@ def guarded(at: At) -> Iterator[None]:
     finally:
         at.cluster.ask("DELETE", f"{BUDGETS}/{GUARD}")
         at.cluster.ask("DELETE", f"{APPS}/deployments/{GUARD}")
+
+
+@contextlib.asynccontextmanager
+async def without_nodes(at: At) -> AsyncIterator[None]:
+    """Have nobody's worker be allowed anything with nodes."""
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/recovery-nodes"
+    binding = at.cluster.ask("GET", path)
+    kube = ClusterAt(name="kube", kubeconfig=str(at.cluster.kubeconfig()), context="lab")
+
+    async def lacks() -> list[str]:
+        return await forbidden(kube, ("list",), "v1", "nodes")
+
+    at.cluster.ask("DELETE", path)
+    try:
+        await eventually(lacks, "the API server knows of it")
+        yield
+    finally:
+        kept = {name: binding[name] for name in ("roleRef", "subjects")}
+        at.cluster.ask("POST", path.rpartition("/")[0], kept | {"metadata": {"name": "recovery-nodes"}})
+
+        async def may() -> bool:
+            return not await lacks()
+
+        await eventually(may, "the API server knows of that, too")
 
 
 async def test_check_tells_what_is_scaled_and_changes_nothing(engine: Running, webs: dict[str, At]) -> None:
@@ -245,3 +279,58 @@ async def test_old_cluster_that_refuses_is_told_and_holds_nobody_up(tmp_path: Pa
                 assert stand(webs) == {"north": UP, "south": UP}
     finally:
         webs["north"].cluster.ask("DELETE", f"{HPA}/auto")
+
+
+async def test_rights_on_nodes_hold_up_no_take_over(tmp_path: Path, webs: dict[str, At]) -> None:
+    """A planned move is refused; but where a site is lost, all nodes of the other one may be open."""
+    await anew(webs)
+    with lab_apart() as lab:
+        lab.up(south=True, rate=30)
+        author(tmp_path / "lab", webs)
+        async with at_both_sites(lab, RECOVERY_CATALOGS=str(tmp_path)) as engine, without_nodes(webs["south"]):
+            blockers = (await (await activate(engine, "south", "check")).ended(60)).blockers
+            lacks = "web-south: this worker may not list, patch nodes of cluster-south; see its roles"
+            assert any(line.startswith(lacks) for line in blockers), blockers
+            outage = await lost(lab, engine)
+            given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat()}
+            report = await decided(await activate(engine, "south", **given))
+            assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+            assert webs["south"].stands() == UP
+            told = f"not known, they stay as they are; {lacks}"
+            name = "nodes of cluster-south that recoveries have cordoned"
+            (figure,) = [one for one in report.figures if one.name == name]
+            assert (str(figure.value).startswith(told), figure.met) == (True, False), figure
+            (gate,) = [one for one in report.gates if one.decisions]
+            assert f"{name}: {told}" in str(gate.shown), gate.shown
+
+
+@pytest.mark.soak  # it is waited for their end, for two minutes
+async def test_pods_of_a_lost_site_that_do_not_go_are_told_and_hold_nobody_up(
+    tmp_path: Path, webs: dict[str, At]
+) -> None:
+    await anew(webs)
+    north, south = webs["north"], webs["south"]
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    stuck = north.cluster.ask("GET", f"{pods}?labelSelector=app%3D{north.name}")["items"][0]["metadata"]["name"]
+    north.cluster.ask("PATCH", f"{pods}/{stuck}", {"metadata": {"finalizers": ["example.org/holds"]}})
+    try:
+        with lab_apart() as lab:
+            lab.up(south=True, rate=30)
+            author(tmp_path / "lab", webs)
+            async with at_both_sites(lab, RECOVERY_CATALOGS=str(tmp_path)) as engine:
+                outage = await lost(lab, engine)
+                given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat()}
+                recovery = await activate(engine, "south", **given)
+                await recovery.approve("carol")
+                await eventually(lambda: lab.director.site() == "south", "clients are in", 60)
+                began = asyncio.get_running_loop().time()
+                report = await recovery.ended(180)
+                assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+                assert asyncio.get_running_loop().time() - began < 150
+                told = report.delivered["web-north at north"]
+                assert told.startswith("not brought to stand still: web-north: "), told
+                assert f"still there: {stuck}; see the node, and finalizers; lab/fence-north does it once" in told, told
+                assert (south.stands(), north.live()["spec"]["replicas"]) == (UP, 0)
+                assert north.cluster.ask("GET", f"{pods}/{stuck}")["metadata"]["deletionTimestamp"]
+    finally:
+        north.cluster.ask("PATCH", f"{pods}/{stuck}", {"metadata": {"finalizers": None}})
