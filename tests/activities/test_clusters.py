@@ -21,6 +21,7 @@ from recovery.errors import Invalid, RecoveryError, Refused, Stale, Transient
 from recovery.fencing import Hand, acting
 from tests.clusters import CORE, config_map
 from tests.matrix.relay import relay
+from tests.running import eventually
 
 LEASES = f"/apis/{cluster_hands.VERSION}/namespaces/{NAMESPACE}/{cluster_hands.PLURAL}"
 DATA: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data/api_refusals.json").read_text())
@@ -107,6 +108,17 @@ async def test_refusal_of_one_that_comes_back_has_to_stand(cluster: Kubernetes, 
     kubeconfig.write_text(right)
     async with asyncio.timeout(20):
         await waiting
+
+
+async def test_kubeconfig_that_is_renewed_leaves_no_connection(cluster: Kubernetes, kubeconfig: Path) -> None:
+    port = cluster.ports["kubernetes"]
+    async with relay(port) as between:
+        text = cluster.kubeconfig().read_text().replace(f":{port}", f":{between.port}")
+        for number in range(5):
+            kubeconfig.write_text(text + "\n" * number)
+            await clusters.ask(ClusterAt(name="lab", kubeconfig=str(kubeconfig)), "GET", f"{CORE}/configmaps")
+        assert between.accepted == 5
+        await eventually(lambda: between.open == 1, "only that of the newest one is open")
 
 
 async def test_other_certificate_is_refused(cluster: Kubernetes, kubeconfig: Path) -> None:
