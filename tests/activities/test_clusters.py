@@ -174,6 +174,11 @@ async def test_kinds_are_found_without_a_file(
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_path_that_is_not_for_us_is_denied_as_objects_are(cluster: Kubernetes) -> None:
+    with pytest.raises(Denied, match="user recovery may not get /metrics in the cluster"):
+        await clusters.ask(at(cluster), "GET", "/metrics")
+
+
 @pytest.mark.parametrize("version", ["apps/v1", "example.org/v1"])
 async def test_unknown_kind_is_named(cluster: Kubernetes, version: str) -> None:
     with pytest.raises(Invalid, match=f"lab knows no Nothing of {version}"):
