@@ -12,12 +12,13 @@ import importlib
 import json
 import math
 import os
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from aiohttp import ClientConnectorError
+from aiohttp import ClientConnectorError, ClientSession, DummyCookieJar, TCPConnector
 from temporalio import activity
 
 from recovery.errors import Invalid, RecoveryError, Refused, Transient
@@ -203,18 +204,18 @@ def _session(at: AzureAt, what: str) -> Session:
 
 
 def _opened(at: AzureAt) -> Session:
-    import ssl
-
     from azure.core.pipeline.policies import AsyncRetryPolicy
+    from azure.core.pipeline.transport import AioHttpTransport
     from azure.mgmt.compute.aio import ComputeManagementClient
     from azure.mgmt.trafficmanager.aio import TrafficManagerManagementClient
 
-    if at.ca is not None:
-        ssl.create_default_context(cafile=at.ca)  # raises OSError: the clients would do so at the first request
+    # Given the file, the packages would trust it anew with each request, and open another connection for it.
+    connector = TCPConnector(ssl=ssl.create_default_context(cafile=at.ca))  # raises OSError
+    session = ClientSession(connector=connector, trust_env=True, cookie_jar=DummyCookieJar(), auto_decompress=False)
     login, endpoint = Login(), at.endpoint.rstrip("/")
     options: dict[str, Any] = {
         "base_url": endpoint, "credential_scopes": [f"{endpoint}/.default"], "polling_interval": POLL_SECONDS,
-        "retry_policy": AsyncRetryPolicy.no_retries(), "connection_verify": at.ca or True,
+        "retry_policy": AsyncRetryPolicy.no_retries(), "transport": AioHttpTransport(session=session),
         "connection_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS,
     }  # fmt: skip
     compute = ComputeManagementClient(login, at.subscription, **options)

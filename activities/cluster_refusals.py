@@ -26,7 +26,7 @@ UNFIT = (
 )
 """In answers to manifests that do not fit their kind: servers of old say 500 where new ones say 400."""
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
-DENIED = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]*)"')
+DENIED = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) (?:resource|path) "(?P<resource>[^"]*)"')
 PLACE = re.compile(r"(?:/namespaces/(?P<namespace>[^/?]+))?/(?P<resource>[a-z.]+)(?:/(?P<name>[^/?]+))?(?:\?|$)")
 
 

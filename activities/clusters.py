@@ -67,9 +67,11 @@ class _Client(NamedTuple):
     api: ApiClient
     kinds: dict[str, dict[str, Resource]]
     """By API version and kind, as the server told: kept here and in no file."""
+    stamp: tuple[int, int]
+    """Of the kubeconfig that it was made from."""
 
 
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, ...], _Client]] = WeakKeyDictionary()
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ClusterAt, _Client]] = WeakKeyDictionary()
 
 
 async def ask(
@@ -156,12 +158,13 @@ async def _discover(at: ClusterAt, version: str) -> dict[str, Resource]:
 
 
 async def _client(at: ClusterAt) -> _Client:
-    """Return the client of this event loop; a kubeconfig that has changed since is read again."""
-    kept = _clients.setdefault(asyncio.get_running_loop(), {})
-    key = (at, _stamp(at))
-    if key not in kept:
-        kept[key] = _Client(await _threaded(lambda: _connect(at)), {})
-    return kept[key]
+    """Return the client of this event loop; where the kubeconfig has changed since, another one in its place."""
+    kept, stamp = _clients.setdefault(asyncio.get_running_loop(), {}), _stamp(at)
+    found = kept.get(at)
+    if found is None or found.stamp != stamp:
+        # Who still asks through the former one comes to an end; then it is closed.
+        found = kept[at] = _Client(await _threaded(lambda: _connect(at)), {}, stamp)
+    return found
 
 
 def _stamp(at: ClusterAt) -> tuple[int, int]:

@@ -72,6 +72,8 @@ class Asked:
 
     method: str
     path: str
+    client: int
+    """The port that it came from, another one for each connection."""
     status: int = 0
 
 
@@ -180,7 +182,8 @@ class Arm:
     # --- requests ----------------------------------------------------------------------------------------
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        asked = Asked(request.method, request.path.lower())
+        assert request.transport is not None
+        asked = Asked(request.method, request.path.lower(), request.transport.get_extra_info("peername")[1])
         self.requests.append(asked)
         try:
             if await self._struck(asked, "before"):

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -358,7 +358,8 @@ class Lab:
             raise LabError(f"no lab in {self.place.root}: `lab up` makes one")
         with self.place.locked():
             accident = breaking.cause(self, kind)
-            ledger.Log(self.place.accidents).add(**accident.model_dump(mode="json"))
+            with closing(ledger.Log(self.place.accidents)) as log:
+                log.add(**accident.model_dump(mode="json"))
             return accident
 
     def down(self, purge: bool = True) -> None:

@@ -47,6 +47,10 @@ class Log:
         """Add one line with one write, so that a killed process leaves whole lines behind."""
         os.write(self._handle, json.dumps(fields).encode() + b"\n")
 
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._handle)
+
 
 def _rows(data: bytes) -> Iterator[dict[str, str | int]]:
     for line in data.splitlines(keepends=True):

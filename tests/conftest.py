@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import secrets
 import subprocess
 import tempfile
@@ -21,8 +20,6 @@ from tests.drawing import draw
 from tests.labs import lab_apart
 
 FreshLab = Callable[[], Lab]
-# Thousands of tests in one process hold more files open than the 1,024 that are usual for one program.
-resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
 def _of_this_tree() -> str:

@@ -75,6 +75,14 @@ async def test_machine_is_started_with_one_request(arm: Cloud) -> None:
     assert (arm.orders.power, arm.orders.starts, arm.count("POST")) == ("running", 1, 1)
 
 
+async def test_connections_serve_one_request_after_another(arm: Cloud) -> None:
+    await azure.close()
+    await ran(arm.run())
+    await pointed(arm.point())
+    assert len(arm.requests) > 5
+    assert len({one.client for one in arm.requests}) < 3  # the first may not be free yet when the next one comes
+
+
 async def test_running_machine_is_left_alone(arm: Cloud) -> None:
     arm.orders.power = "running"
     before = await run_machine.observe(arm.run())

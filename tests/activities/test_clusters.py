@@ -21,6 +21,7 @@ from recovery.errors import Invalid, RecoveryError, Refused, Stale, Transient
 from recovery.fencing import Hand, acting
 from tests.clusters import CORE, config_map
 from tests.matrix.relay import relay
+from tests.running import eventually
 
 LEASES = f"/apis/{cluster_hands.VERSION}/namespaces/{NAMESPACE}/{cluster_hands.PLURAL}"
 DATA: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data/api_refusals.json").read_text())
@@ -109,6 +110,17 @@ async def test_refusal_of_one_that_comes_back_has_to_stand(cluster: Kubernetes, 
         await waiting
 
 
+async def test_kubeconfig_that_is_renewed_leaves_no_connection(cluster: Kubernetes, kubeconfig: Path) -> None:
+    port = cluster.ports["kubernetes"]
+    async with relay(port) as between:
+        text = cluster.kubeconfig().read_text().replace(f":{port}", f":{between.port}")
+        for number in range(5):
+            kubeconfig.write_text(text + "\n" * number)
+            await clusters.ask(ClusterAt(name="lab", kubeconfig=str(kubeconfig)), "GET", f"{CORE}/configmaps")
+        assert between.accepted == 5
+        await eventually(lambda: between.open == 1, "only that of the newest one is open")
+
+
 async def test_other_certificate_is_refused(cluster: Kubernetes, kubeconfig: Path) -> None:
     told = json.loads(cluster.kubeconfig().read_text())
     del told["clusters"][0]["cluster"]["certificate-authority-data"]  # then the machine's own have to do
@@ -160,6 +172,11 @@ async def test_kinds_are_found_without_a_file(
     assert found.path("orders", "shop") == "/apis/apps/v1/namespaces/orders/deployments/shop"
     assert (await clusters.resource(at(cluster), "v1", "Namespace")).path("orders", "x") == "/api/v1/namespaces/x"
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_path_that_is_not_for_us_is_denied_as_objects_are(cluster: Kubernetes) -> None:
+    with pytest.raises(Denied, match="user recovery may not get /metrics in the cluster"):
+        await clusters.ask(at(cluster), "GET", "/metrics")
 
 
 @pytest.mark.parametrize("version", ["apps/v1", "example.org/v1"])

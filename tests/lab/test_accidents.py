@@ -56,6 +56,7 @@ def test_restore_returns_all_acknowledged_orders(fresh_lab: FreshLab, within: Wa
     lab.up(mixed=True)
     within(10, lambda: lab.status().acknowledged > 2 * RATE)
     accident = lab.break_(kind)
+    assert lab.place.accidents not in {file.resolve() for file in Path("/proc/self/fd").iterdir()}, "still open"
     archive_everything(lab, within)
     port = restore(lab, accident.before, within)
     restored = {int(number) for number in ask(lab, "select number from orders", port).split()}

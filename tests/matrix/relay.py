@@ -29,6 +29,11 @@ class Relay:
         self.met = asyncio.Event()
         """Something is held."""
 
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return sum(not writer.is_closing() for writer in self._writers) // 2
+
     def cut(self) -> None:
         """Reset every connection at once, as a firewall that was restarted does."""
         for writer in self._writers:
