@@ -44,7 +44,7 @@ def page(seen: Seen, link: str) -> Group:
     parts += _bullets("Gates", (f"{gate.gate}: {gate.closed}" for gate in report.gates if gate.closed))
     parts += _bullets("Holds", (f"{one.step}: {one.closed}" for one in report.holds if one.closed))
     parts += _bullets("Notes", (f"{note.by}: {note.text}" for note in report.notes))
-    parts += _bullets("Measured", (f"{f.name}: {f.value} {f.unit}{_met(f.met)}" for f in report.figures))
+    parts += _bullets("Measured", (f"{f.name}: {f.shown} {f.unit}{_met(f.met)}" for f in report.figures))
     parts += _bullets("Delivered", (f"{name}: {where}" for name, where in report.delivered.items()))
     parts += _bullets("Checks of the site", (f"{one.name}: {told(one)}" for one in report.checks))
     parts += _bullets("Not accepted", report.refusals[-5:], "yellow")

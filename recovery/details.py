@@ -268,7 +268,7 @@ def _turning(report: Report) -> list[str]:
 
 def _figure(figure: Figure) -> str:
     unit = f" {_plain(figure.unit)}" if figure.unit else ""
-    return f"{_plain(figure.name)}: **{_cell(figure.value)}**{unit}{_met(figure.met)}"
+    return f"{_plain(figure.name)}: **{_cell(figure.shown)}**{unit}{_met(figure.met)}"
 
 
 def _steps(steps: tuple[StepLine, ...]) -> list[str]:

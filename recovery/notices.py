@@ -222,9 +222,7 @@ def _clock(clock: Clock) -> str:
 
 def _figure(figure: Figure) -> str:
     met = {None: "", True: " (met)", False: " (MISSED)"}[figure.met]
-    value = figure.value
-    whole = int(value) if isinstance(value, float) and value.is_integer() else value  # nobody lost 3.0 rows
-    return f"{figure.name}: {whole} {figure.unit}".rstrip() + met
+    return f"{figure.name}: {figure.shown} {figure.unit}".rstrip() + met
 
 
 def _list(title: str, rows: Iterable[str], bullet: str = "- ") -> str:

@@ -159,6 +159,14 @@ class Figure(Wire):
     met: bool | None = None
     told_at: tuple[str, ...] = ()
 
+    @property
+    def shown(self) -> float | str:
+        """The value as people read it: no sixth decimal of a second, and no half of a row."""
+        if not isinstance(self.value, float):
+            return self.value
+        found = round(self.value, 1 if abs(self.value) >= 10 else 3)
+        return int(found) if found.is_integer() else found
+
 
 class Report(Wire):
     """What a recovery is, did and found; the same model while it runs (``outcome`` "running") and after.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
@@ -45,7 +46,7 @@ from recovery.gates import Gate
 from recovery.holds import Hold
 from recovery.models import Decision, Frozen, GatePolicy, Note, Resolution, Start, Tier
 from recovery.progress import Progress
-from recovery.report import Fold, Report, moved, report
+from recovery.report import Figure, Fold, Report, moved, report
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -345,6 +346,17 @@ def test_lists_keep_everything_in_order() -> None:
     assert (found.refusals, found.cancels) == (("no 0", "no 1", "no 2"), 2)
     assert (found.blockers, found.delivered) == (("a", "b", "c"), {"copy": "here", "log": "there"})
     assert [(f.name, f.value, f.unit, f.met) for f in found.figures] == [("lag", 1.5, "s", False)]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(11.744367, "11.7"), (0.25, "0.25"), (0.00049, "0"), (3.0, "3"), (1234567.0, "1234567"), (-10.06, "-10.1"),
+     (7, "7"),
+     (math.inf, "inf"), ("noon", "noon")],
+)  # fmt: skip
+def test_figure_is_shown_to_what_decides(value: float | str, shown: str) -> None:
+    figure = Figure(name="lag", value=value, unit="s")
+    assert (str(figure.shown), figure.value) == (shown, value)
 
 
 def test_figure_that_is_measured_again_is_told_once() -> None:
