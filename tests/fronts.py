@@ -56,6 +56,10 @@ class Fronts:
         www = [f"{self.usual} {RECORDS[site]}"]
         return {"front": site, "edge": [site], "kept": [site], "www": www, "azure": {site: WEIGHTS[site]}}
 
+    def rest(self, site: str) -> None:
+        """Have the machine of a site not run."""
+        self.azure.machines[MACHINES[site]].power = "deallocated"
+
     def author(self, folder: Path) -> None:
         """Write all of it into the lab's catalog in ``folder``, which is copied there unless it is there already."""
         if not folder.exists():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from lab.addresses import other
 from lab.kubernetes import Kubernetes
 from tests.furnishing import Furnishing, furnished
+from tests.matrix import two_sites
 from tests.matrix.disasters import Field
 from tests.matrix.pitch import Pitch
 
@@ -25,6 +28,12 @@ class Furnished(Pitch):
         assert self.cluster is not None
         self.found = await until.enter_async_context(furnished(self.lab, self.cluster, folder / "more", USUAL))
         self.found.author(catalogs / "lab")
+
+    async def ready(self) -> None:
+        """Have each recovery find the machine of the site that serves nobody asleep: none puts it to sleep again."""
+        await super().ready()
+        assert self.found is not None
+        self.found.fronts.rest(other(await asyncio.to_thread(two_sites.active, self.lab)))
 
     def shown(self) -> dict[str, object]:
         """Return how they are as well."""
