@@ -90,13 +90,17 @@ class Blocked(Fact):
 
 @dataclass(frozen=True)
 class Measured(Fact):
-    """A figure was measured on the systems; ``told_at`` are gates whose own evidence tells it."""
+    """A figure was measured on the systems; ``told_at`` are gates whose own evidence tells it.
+
+    ``again`` tells that it takes the place of what was measured by that name before.
+    """
 
     name: str
     value: int | float | str
     unit: str
     met: bool | None = None
     told_at: tuple[str, ...] = ()
+    again: bool = False
 
 
 @dataclass(frozen=True)

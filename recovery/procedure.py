@@ -308,10 +308,20 @@ class Procedure(Resets, Generic[P]):
             raise Refused("; ".join(blockers))
 
     def measured(
-        self, name: str, value: int | float | str, unit: str = "", met: bool | None = None, told_at: Sequence[str] = ()
+        self,
+        name: str,
+        value: int | float | str,
+        unit: str = "",
+        met: bool | None = None,
+        *,
+        told_at: Sequence[str] = (),
+        again: bool = False,
     ) -> None:
-        """Report a figure that was measured on the systems; the gates in ``told_at`` tell it themselves."""
-        self._record(Measured(workflow.now(), name, value, unit, met, tuple(told_at)))
+        """Report a figure that was measured on the systems; the gates in ``told_at`` tell it themselves.
+
+        ``again`` has it take the place of what was measured by that name before.
+        """
+        self._record(Measured(workflow.now(), name, value, unit, met, tuple(told_at), again))
 
     def delivered(self, name: str, where: str) -> None:
         """Report what this recovery leaves for people to use, unless it was only planned or a drill."""

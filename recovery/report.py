@@ -254,9 +254,7 @@ class Fold:
         self.turns: list[tuple[Cause, datetime]] = []
         self.steps: dict[str, StepLine] = {}
         self.gates: dict[str, GateLine] = {}
-        self.lists: dict[str, list[Any]] = {"blockers": [], "refusals": [], "notes": [], "checks": []}
-        self.figures: dict[str, Figure] = {}
-        """By name: what is measured again takes the place of what was measured before."""
+        self.lists: dict[str, list[Any]] = {"blockers": [], "figures": [], "refusals": [], "notes": [], "checks": []}
         self.holds: dict[str, HoldLine] = {}
         self.people: dict[str, tuple[str, ...]] = {}
         self.delivered: dict[str, str] = {}
@@ -294,8 +292,10 @@ class Fold:
         match fact:
             case Blocked(blockers=blockers):
                 self.lists["blockers"] += blockers
-            case Measured(name=name, value=value, unit=unit, met=met, told_at=gates):
-                self.figures[name] = Figure(name=name, value=value, unit=unit, met=met, told_at=gates)
+            case Measured(name=name, value=value, unit=unit, met=met, told_at=gates, again=again):
+                if again:
+                    self.lists["figures"] = [one for one in self.lists["figures"] if one.name != name]
+                self.lists["figures"].append(Figure(name=name, value=value, unit=unit, met=met, told_at=gates))
             case Delivered(name=name, where=where):
                 self.delivered[name] = where
             case Checked(name=name, how=how, evidence=evidence, by=by):
@@ -435,7 +435,6 @@ class Fold:
             steps=tuple(self.steps.values()),
             gates=tuple(self.gates.values()),
             **{name: tuple(rows) for name, rows in self.lists.items()},
-            figures=tuple(self.figures.values()),
             delivered=self.delivered,
             residual=self._residual(),
             behind=tuple(

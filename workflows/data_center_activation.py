@@ -231,12 +231,13 @@ class DataCenterActivation(Procedure[Parameters]):
             await self.do(fence_store, sites.store(two.old), queue=queue)
 
     def _tell_capacity(self, found: Capacity) -> None:
-        """Report what the new site needs, and what it has."""
-        gates = (PLANNED, SHORTAGE)
+        """Report what the new site needs, and what it has; once, also where a move turns to taking over."""
+        at = (PLANNED, SHORTAGE)
         for one in found.needs:
             needed, there = (capacity.UNKNOWN if it is None else it for it in (one.needed, one.there))
-            self.measured(f"{one.what} that {one.system} needs", needed, told_at=gates)
-            self.measured(f"{one.what} that are there for {one.system}", there, met=one.enough, told_at=gates)
+            self.measured(f"{one.what} that {one.system} needs", needed, told_at=at, again=True)
+            has = f"{one.what} that are there for {one.system}"
+            self.measured(has, there, met=one.enough, told_at=at, again=True)
 
     async def _shut(self, sites: Sites) -> datetime:
         """Let no client in any more, let those who are in come to an end, and stop what writes."""
