@@ -110,7 +110,10 @@ def targets(world: Branches, timeline: int, chance: random.Random) -> list[dict[
     """Return targets of each kind along a timeline, after its first restorable moment: on commits and beside them."""
     line = world.line(timeline)
     after = [one for one in line if one.timeline == timeline and one.at and one.lsn > chained(world, timeline)]
-    one, other = chance.sample(after[-30:], 2)  # of a moment within a second of its end a backup is not sure
+    end = after[-1].at  # what is later than the last commit in the log cannot be restored; hands are not in order there
+    assert end
+    known = [one for one in after if one.at and one.at + TICK < end]
+    one, other = chance.sample(known[-30:], 2)  # of a moment within a second of its end a backup is not sure
     assert one.at
     assert other.at
     wanted: list[dict[str, Any]] = [
