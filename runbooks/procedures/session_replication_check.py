@@ -81,7 +81,7 @@ class Parameters(Authored):
     """Which sessions, how many of them are compared, and how far behind a replica may be.
 
     ``match`` is a pattern of keys as SCAN knows it; ``sample`` sessions are compared, or all of them (``whole``);
-    500 find with 95 % what six of a thousand have, and no client notices them.
+    500 find with 95 % what six of a thousand have.
     A session has to arrive within ``lag``, and no replica may lack more than ``lag_bytes`` of log. ``every`` has it
     look again and again, until it is cancelled. ``tables`` hold sessions in databases; ``commands`` and ``urls`` are of
     systems with a status of their own.
