@@ -46,9 +46,10 @@ async def acts(at: HostAt, whose: Hand) -> None:
 
 async def refused(at: HostAt, whose: Hand, said: str) -> None:
     with acting(whose):
-        for work in (ssh.job(at, JOB, "nothing", {}), ssh.end_job(at, JOB)):
-            with pytest.raises(Stale, match=said):
-                await work
+        with pytest.raises(Stale, match=said):
+            await ssh.job(at, JOB, "nothing", {})
+        with pytest.raises(Stale, match=said):
+            await ssh.end_job(at, JOB)
 
 
 async def test_none_is_late_to_the_other(at: HostAt) -> None:
