@@ -13,6 +13,7 @@ from activities.cluster_refusals import Conflict
 from activities.clusters import ClusterAt, Object, ask, get
 from recovery.errors import Invalid, Stale, Transient
 from recovery.fencing import hand
+from recovery.names import of_lease
 
 VERSION, PLURAL = "coordination.k8s.io/v1", "leases"
 VERBS = ("get", "create", "update")
@@ -22,19 +23,23 @@ MARKS = ("recovery/epoch", "recovery/order", "recovery/attempt")
 TRIES = 20
 PAUSE = 0.02
 Number = tuple[int, int, int]
+CLOSED: Number = (10**18 - 1, 0, 0)
+"""Later than each hand: what nobody goes by any more."""
 
 
 async def claim(at: ClusterAt, namespace: str, system: str, part: str) -> None:
     """Write down that this hand is the last one on a ``part`` of a system, unless it is. Raises Stale if it is late.
 
     By compare-and-swap of the resourceVersion. Without a lease there is no order among recoveries, and none to keep.
+    Earlier versions named no catalog. A Lease of theirs is closed first: a late worker of theirs is refused there, and
+    an order of theirs, which says no lease.
     """
     number = own(system)
     if number is None:
         return
-    name = lease_name(system, part)
+    earlier, name = lease_name(system, part), lease_name(system, part, hand().lease)
     for _ in range(TRIES):
-        if await _swapped(at, namespace, name, number):
+        if await _swapped(at, namespace, name, number, "" if name == earlier else earlier):
             return
         await asyncio.sleep(PAUSE)
     raise Transient(f"{at.name}: others keep changing lease/{name} in {namespace}")
@@ -46,17 +51,23 @@ def own(system: str) -> Number | None:
     return (mine.epoch, mine.order, mine.attempt) if mine.epoch and mine.system == system else None
 
 
-def lease_name(system: str, part: str) -> str:
-    """Return the name of the Lease of a part of a system; of two that look alike to Kubernetes, each has its own."""
-    told = f"recovery.{system}.{part}"
-    words = [re.sub(r"[^a-z0-9-]+", "-", word.lower()).strip("-") for word in (system, part)]
+def lease_name(system: str, part: str, lease: str = "") -> str:
+    """Return the name of the Lease of a part of a system; of two that look alike to Kubernetes, each has its own.
+
+    So have those of two catalogs: of which the system is, its ``lease`` tells.
+    """
+    given = (*([of_lease(lease)[0]] if lease else []), system, part)
+    told = ".".join(["recovery", *given])
+    words = [re.sub(r"[^a-z0-9-]+", "-", word.lower()).strip("-") for word in given]
     name = ".".join(["recovery", *filter(None, words)])
     return name if name == told else f"{name[:230]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
 
-async def _swapped(at: ClusterAt, namespace: str, name: str, mine: Number) -> bool:
+async def _swapped(at: ClusterAt, namespace: str, name: str, mine: Number, earlier: str = "") -> bool:
     path = f"/apis/{VERSION}/namespaces/{namespace}/{PLURAL}"
     found = await get(at, f"{path}/{name}")
+    if found is None and earlier and not await _closed(at, path, earlier, mine):
+        return False
     last = _last(at, found, name)
     if last > mine:
         raise late(f"{at.name}, lease/{name}", last, mine)
@@ -67,6 +78,23 @@ async def _swapped(at: ClusterAt, namespace: str, name: str, mine: Number) -> bo
             await ask(at, "POST", path, _noted({"metadata": {"name": name}}, mine, last))
         else:
             await ask(at, "PUT", f"{path}/{name}", _noted(found, mine, last))
+    except Conflict:
+        return False
+    return True
+
+
+async def _closed(at: ClusterAt, path: str, name: str, mine: Number) -> bool:
+    """Have a Lease of an earlier version refuse every hand from now on. Raises Stale where it refuses this one."""
+    found = await get(at, f"{path}/{name}")
+    last = _last(at, found, name)
+    if found is None or last == CLOSED:
+        return True
+    if last > mine:
+        raise late(
+            f"{at.name}, lease/{name} (of an earlier version; delete it if it was another catalog's)", last, mine
+        )
+    try:
+        await ask(at, "PUT", f"{path}/{name}", _noted(found, CLOSED, last))
     except Conflict:
         return False
     return True

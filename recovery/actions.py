@@ -55,9 +55,9 @@ class Order(Patience, Generic[S, T]):
     and of what an action `insists` on no longer.
     The event that schedules it is the record of the undo: of which ``step``, whether it ``commits`` the recovery (to
     what) or shuts clients out (``dark``), why there is nothing to undo (``kept``), whether an undo that failed
-    ``guards`` what is beneath it, and how long it may take in all (``undo_within``). By the ``epoch`` of the lease and
-    the ``number`` of the order in its recovery a target refuses what comes late. ``queue`` is where it was given, if
-    only the workers of one site were to act: its undo is given there, too. ``passing`` is what it leaves where it
+    ``guards`` what is beneath it, and how long it may take in all (``undo_within``). By the ``epoch`` of the ``lease``
+    and the ``number`` of the order in its recovery a target refuses what comes late. ``queue`` is where it was given,
+    if only the workers of one site were to act: its undo is given there, too. ``passing`` is what it leaves where it
     cannot be undone, of what was to stand for as long as the recovery lasts.
     """
 
@@ -75,6 +75,7 @@ class Order(Patience, Generic[S, T]):
     epoch: int = 0
     number: int = 0
     queue: str = ""
+    lease: str = ""
 
 
 def agrees(wanted: Wire, seen: Wire) -> bool:
@@ -296,7 +297,7 @@ def _giving_up(at: datetime | None) -> Iterator[None]:
 
 
 def _hand(order: Order[Any, Any]) -> Hand:
-    return Hand(order.spec.system, order.epoch, order.number, activity.info().attempt)
+    return Hand(order.spec.system, order.epoch, order.number, activity.info().attempt, order.lease)
 
 
 def _refuse(order: Order[Any, Any]) -> None:

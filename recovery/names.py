@@ -19,6 +19,12 @@ def lease_id(catalog: str, system: str) -> str:
     return f"lease/{catalog}/{system}"
 
 
+def of_lease(lease: str) -> tuple[str, str]:
+    """Return catalog and system of a lease, by its workflow id."""
+    catalog, _, system = lease.partition("/")[2].partition("/")
+    return catalog, system
+
+
 def undo_id(workflow: str) -> str:
     """Return the workflow id under which the recovery ``workflow`` is undone from its history."""
     return f"undo/{workflow}"

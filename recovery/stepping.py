@@ -260,10 +260,11 @@ class Stepping(Inbox):
             return order | given | {"give_up": give_up.isoformat()}
         return order.model_copy(update=given)
 
-    def _of_this_run(self, system: str) -> dict[str, int]:
+    def _of_this_run(self, system: str) -> dict[str, Any]:
         """Return by what a target knows the next order of this run from an earlier one."""
         self._ordered += 1
-        return {"epoch": self._epochs.get(system, 0), "number": self._ordered}
+        lease = lease_id(self.frozen.catalog, system)
+        return {"lease": lease, "epoch": self._epochs.get(system, 0), "number": self._ordered}
 
     # --- one hand on a system ----------------------------------------------------------------------------
 

@@ -151,13 +151,7 @@ def tooled(lab: Lab, kind: str, catalogs: Path) -> Iterator[Tooled]:
         at.back_up()
         found.behind()
         found.commit(2)
-        # The leases of this catalog count for themselves, and the lab has orders, too: none is late to the other's.
-        last = lab.place.jobs / ".hands" / "orders"
-        last.unlink(missing_ok=True)
-        try:
-            yield found
-        finally:
-            last.unlink(missing_ok=True)
+        yield found
 
 
 @asynccontextmanager

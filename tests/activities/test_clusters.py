@@ -19,6 +19,7 @@ from lab.cluster_access import NAMESPACE
 from lab.kubernetes import Kubernetes
 from recovery.errors import Invalid, RecoveryError, Refused, Stale, Transient
 from recovery.fencing import Hand, acting
+from recovery.names import lease_id
 from tests.clusters import CORE, config_map
 from tests.matrix.relay import relay
 from tests.running import eventually
@@ -214,14 +215,15 @@ async def test_nothing_is_written_after_a_cancel(cluster: Kubernetes) -> None:
         assert await clusters.get(at(cluster), path) == then
 
 
-async def claimed(cluster: Kubernetes, number: tuple[int, int, int], part: str) -> None:
-    with acting(Hand("shop", *number)):
+async def claimed(cluster: Kubernetes, number: tuple[int, int, int], part: str, catalog: str = "lab") -> None:
+    """Claim a part, "" as an order of an earlier version does: that says no lease."""
+    with acting(Hand("shop", *number, lease_id(catalog, "shop") if catalog else "")):
         await cluster_hands.claim(at(cluster), NAMESPACE, "shop", part)
 
 
-async def last(cluster: Kubernetes, part: str) -> list[str]:
+async def last(cluster: Kubernetes, part: str, whose: str = "lab.shop") -> list[str]:
     """Return the number of the hand that its Lease tells of."""
-    found = await clusters.get(at(cluster), f"{LEASES}/recovery.shop.{part}")
+    found = await clusters.get(at(cluster), f"{LEASES}/recovery.{whose}.{part}")
     assert found is not None
     return [found["metadata"]["annotations"][mark] for mark in cluster_hands.MARKS]
 
@@ -243,38 +245,61 @@ async def test_parts_of_a_system_have_their_own_hands(cluster: Kubernetes) -> No
     assert (await last(cluster, "one"), await last(cluster, "other")) == (["2", "5", "1"], ["2", "4", "1"])
 
 
+async def test_system_of_one_name_in_another_catalog_has_hands_of_its_own(cluster: Kubernetes) -> None:
+    await claimed(cluster, (9, 1, 1), "twin")
+    await claimed(cluster, (3, 8, 1), "twin", "tools")
+    await claimed(cluster, (9, 1, 2), "twin")
+    with pytest.raises(Stale, match=r"lease/recovery.tools.shop.twin: epoch 3 \(order 8"):
+        await claimed(cluster, (3, 7, 1), "twin", "tools")
+
+
+async def test_attempt_of_an_earlier_version_is_refused_once_a_lease_has_acted(cluster: Kubernetes) -> None:
+    """A lease itself heeds what was kept then; that may be another catalog's, then people delete it."""
+    await claimed(cluster, (5, 3, 1), "then", "")
+    with pytest.raises(Stale, match=r"lease/recovery.shop.then \(of an earlier version; delete it .*\): epoch 5"):
+        await claimed(cluster, (5, 2, 1), "then")
+    await claimed(cluster, (5, 3, 2), "then", "")
+    await claimed(cluster, (5, 4, 1), "then")
+    with pytest.raises(Stale, match=r"lease/recovery\.shop\.then: epoch 9{18}"):
+        await claimed(cluster, (5, 5, 1), "then", "")
+    await claimed(cluster, (4, 1, 1), "then", "tools")
+    assert await last(cluster, "then", "tools.shop") == ["4", "1", "1"]
+
+
 async def test_of_many_hands_at_once_the_last_one_stays(cluster: Kubernetes) -> None:
     numbers = [(3, order, 1) for order in range(12)]
     await asyncio.gather(*(claimed(cluster, number, "many") for number in numbers), return_exceptions=True)
     assert await last(cluster, "many") == ["3", "11", "1"]
-    found = await clusters.get(at(cluster), f"{LEASES}/recovery.shop.many") or {}
+    found = await clusters.get(at(cluster), f"{LEASES}/recovery.lab.shop.many") or {}
     assert found["spec"]["leaseTransitions"] == 1
 
 
 async def test_lease_tells_who_holds_it(cluster: Kubernetes) -> None:
     await ActivityEnvironment().run(claimed, cluster, (5, 1, 1), "told")
-    first = (await clusters.get(at(cluster), f"{LEASES}/recovery.shop.told") or {})["spec"]
+    first = (await clusters.get(at(cluster), f"{LEASES}/recovery.lab.shop.told") or {})["spec"]
     assert first["holderIdentity"] == "test test-run"
     await claimed(cluster, (5, 2, 1), "told")
     await claimed(cluster, (6, 1, 1), "told")
-    then = (await clusters.get(at(cluster), f"{LEASES}/recovery.shop.told") or {})["spec"]
+    then = (await clusters.get(at(cluster), f"{LEASES}/recovery.lab.shop.told") or {})["spec"]
     assert (first["leaseTransitions"], then["leaseTransitions"]) == (1, 2)
     assert then["acquireTime"] > first["acquireTime"]
 
 
 async def test_lease_of_somebody_else_is_not_taken(cluster: Kubernetes) -> None:
-    body = {"apiVersion": cluster_hands.VERSION, "kind": "Lease", "metadata": {"name": "recovery.shop.foreign"}}
+    body = {"apiVersion": cluster_hands.VERSION, "kind": "Lease", "metadata": {"name": "recovery.lab.shop.foreign"}}
     await clusters.ask(at(cluster), "POST", LEASES, body)
-    with pytest.raises(Invalid, match=r"lease/recovery.shop.foreign is not as a recovery wrote it; .* delete it"):
+    with pytest.raises(Invalid, match=r"lease/recovery.lab.shop.foreign is not as a recovery wrote it; .* delete it"):
         await claimed(cluster, (5, 1, 1), "foreign")
 
 
 @pytest.mark.parametrize("other", ["web_one", "Web-one", "web-one.", "web--one"])
 def test_leases_of_names_that_look_alike_differ(other: str) -> None:
-    assert cluster_hands.lease_name("web-one", "x") == "recovery.web-one.x"
-    found = cluster_hands.lease_name(other, "x")
-    assert found != "recovery.web-one.x"
-    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", found)
+    for given in ("", "lease/lab/web-one"):
+        plain = cluster_hands.lease_name("web-one", "x", given)
+        assert plain == ("recovery.lab.web-one.x" if given else "recovery.web-one.x")
+        found = cluster_hands.lease_name(other, "x", given)
+        assert found != plain
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", found)
 
 
 async def test_owned_fields_are_told(cluster: Kubernetes) -> None:

@@ -17,6 +17,7 @@ import worker
 from recovery.actions import Action, Order
 from recovery.errors import Transient
 from recovery.fencing import Hand, acting
+from recovery.names import lease_id
 from tests.matrix.scenes import Scene, Stage, quiet
 from tests.matrix.theatre import SCENES
 
@@ -30,8 +31,9 @@ class Trial:
         self.scene, self.action, self.spec, self.before = scene, scene.action, spec, before
         self.desired = self.action.desired(spec, before)
         self.order = Order[self.action.spec_type, self.action.state_type](  # type: ignore[name-defined]
-            spec=spec, before=before, mode="live", not_after=datetime.now(UTC) + timedelta(minutes=5)
-        )
+            spec=spec, before=before, mode="live", not_after=datetime.now(UTC) + timedelta(minutes=5),
+            lease=lease_id("trials", spec.system),
+        )  # fmt: skip
         self.environment = ActivityEnvironment()
         self.part, self.number = "apply", 1
         self.untouched = self.shows()
@@ -68,7 +70,7 @@ class Trial:
 
     async def write(self, part: str, late: Hand) -> None:
         """Do what the activity does after it has looked, as ``late``."""
-        with acting(replace(late, system=self.spec.system)):
+        with acting(replace(late, system=self.spec.system, lease=self.order.lease)):
             async with asyncio.timeout(40):
                 await ActivityEnvironment().run(getattr(self.action, part), self.spec, self.before)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from typing import Any
 
 import pytest
@@ -131,6 +132,25 @@ async def test_terminated_holder_leaves_an_orphan_that_its_undo_takes_over(toys:
     assert toys.has() == {}
     third = await toys.run(puts=[toys.put("c")], system=system)
     assert (third.outcome, third.epochs) == ("recovered", {system: begun + 2})
+
+
+async def ordered(recovery: Recovery) -> dict[str, Any]:
+    """Return which lease each order says that a recovery gave, by the activity."""
+    history = await recovery.handle.fetch_history()
+    told = [event.activity_task_scheduled_event_attributes for event in history.events]
+    inputs = {one.activity_type.name: one.input.payloads for one in told if one.activity_type.name.startswith("toy.")}
+    return {name: given.get("lease") for name, (one,) in inputs.items() if "before" in (given := json.loads(one.data))}
+
+
+async def test_every_order_says_its_lease(toys: Toys) -> None:
+    """Also one that is read from a history, to be undone."""
+    recovery = await toys.start(puts=[toys.put("a")], gate="go on")
+    await recovery.until("gate")
+    await recovery.handle.terminate()
+    assert (await undone(toys, recovery)).outcome == "compensated"
+    undo = Recovery(toys.client.get_workflow_handle(f"undo/{recovery.handle.id}"))
+    assert await ordered(recovery) == {"toy.put.apply": lease_id("toy", "files")}
+    assert await ordered(undo) == {"toy.put.undo": lease_id("toy", "files")}
 
 
 async def test_what_is_not_undone_stays_in_hand(toys: Toys) -> None:

@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from activities import ssh
+from activities.ssh import HostAt
 from lab import processes
 from lab.estate import Lab
+from recovery.fencing import Hand, acting
+from recovery.names import lease_id
+from tests.branches import host
 from tests.matrix.disasters import decided
 from tests.running import Running, eventually
 from tests.tooled import KINDS, Tooled, clients, served, tooled
@@ -33,8 +38,21 @@ async def engine(found: Tooled) -> AsyncIterator[Running]:
         yield running
 
 
+async def of_another_catalog(found: Tooled) -> None:
+    """Have the host know a hand of another catalog on a system of this name, later than any of this one."""
+    at = HostAt.model_validate(host(found.lab).model_dump())
+    with acting(Hand("orders", 10**15, 1, 1, lease_id("another", "orders"))):
+        await ssh.job(at, "another", "nothing", {})
+        await ssh.end_job(at, "another")
+    await ssh.close()
+
+
 async def test_replaced_database_has_a_backup_of_its_tool(found: Tooled, engine: Running) -> None:
-    """Its rows are those before the moment; what clients wrote since is exported; the tool restores what came after."""
+    """Its rows are those before the moment; what clients wrote since is exported; the tool restores what came after.
+
+    What another catalog has in hand on the same host does not matter.
+    """
+    await of_another_catalog(found)
     before, timeline = found.backups(), found.timeline()
     with clients(found) as said:
         await eventually(lambda: len(said) > 20, "clients write")
