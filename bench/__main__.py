@@ -1,4 +1,7 @@
-"""Measure, as ratios against a bare equivalent in the same run. ``make bench``, or ``python -m bench kinds [MB]``."""
+"""Measure, as ratios against a bare equivalent in the same run. ``make bench``, or ``python -m bench NAME…``.
+
+A number among the names is the size for ``kinds``, in MB, and the seconds for ``sessions``.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ USUAL: dict[str, Callable[[], Coroutine[Any, Any, Mapping[str, object]]]] = {
 
 
 def run(words: list[str]) -> dict[str, Mapping[str, object]]:
-    """Run the named measurements, or the usual ones; a number among the words is the size for ``kinds``, in MB."""
+    """Run the named measurements, or the usual ones, with the number among the words."""
     sizes = [int(word) for word in words if word.isdigit()]
-    known = USUAL | {"kinds": partial(kinds.measure, *sizes)}
+    known = USUAL | {"kinds": partial(kinds.measure, *sizes), "sessions": partial(sessions.measure, *sizes)}
     names = [word for word in words if not word.isdigit()] or [*USUAL]
     if unknown := set(names) - set(known):
         raise SystemExit(f"no measurement {', '.join(sorted(unknown))}; there are {', '.join(known)}")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from statistics import median
@@ -37,7 +38,9 @@ SESSIONS = 100_000
 RATE = 1000
 """Sessions a second that the client writes; each takes its turn, so that one that is late is seen."""
 SECONDS = 40
-"""For how long it is measured beside checks, and as long without one, in turns, for each layout of the cores."""
+"""For how long it is measured beside checks, if nothing else is said."""
+DRAWN = 200
+"""How often the checks are drawn again, to see what chance makes of a ratio."""
 CORES = os.sched_getaffinity(0)
 LAYOUTS = ("on shared cores", "store and client on a core of their own")
 Written = Sequence[tuple[float, float]]
@@ -60,48 +63,66 @@ class Window(NamedTuple):
         return [took for sent, took in written if self.began <= sent < self.ended]
 
 
-@dataclass
-class Turns:
-    """The windows of one layout: beside a check, and after it twice as long without one.
+class Turn(NamedTuple):
+    """A window beside a check, and after it two as long without one.
 
-    What differs between the two halves without one is what the machine does by itself.
+    What differs between the two without one is what the machine does by itself.
     """
 
-    beside: list[Window] = field(default_factory=list)
-    without: list[Window] = field(default_factory=list)
-    again: list[Window] = field(default_factory=list)
+    beside: Window
+    without: Window
+    again: Window
 
-    @property
-    def seconds(self) -> float:
-        """How long it was measured beside a check."""
-        return sum(one.seconds for one in self.beside)
+    def times(self, written: Written) -> Times:
+        """Return what the sessions took that were sent in each of its windows."""
+        return tuple(one.times(written) for one in self)
 
-    def told(self, written: Written) -> dict[str, float]:
-        """Return what a client noticed: ratios are of all checks together, their spread is that of single ones."""
-        turns = list(zip(self.beside, self.without, self.again, strict=True))
-        beside = [took for one, _, _ in turns for took in one.times(written)]
-        first, second = ([took for turn in turns for took in turn[at].times(written)] for at in (1, 2))
-        slow = [
-            p99(one.times(written)) / p99([*two.times(written), *three.times(written)]) for one, two, three in turns
-        ]
-        rates = [
-            len(one.times(written)) / one.seconds / (len(two.times(written)) / two.seconds) for one, two, _ in turns
-        ]
-        without = [*first, *second]
-        return {
-            "seconds beside a check": round(self.seconds, 1),
-            "checks": len(turns),
-            "p99 without a check, ms": round(p99(without) * 1000, 3),
-            "p99 beside a check, ms": round(p99(beside) * 1000, 3),
-            "p99 ratio (goal: at most 1.03)": round(p99(beside) / p99(without), 3),
-            "p99 ratio of two without one, for comparison": round(p99(second) / p99(first), 3),
-            "p99 ratio of a single check, median": round(median(slow), 3),
-            "p99 ratio of a single check, least": round(min(slow), 3),
-            "p99 ratio of a single check, most": round(max(slow), 3),
-            "median ratio": round(median(beside) / median(without), 3),
-            "throughput ratio (goal: at least 0.97)": round(median(rates), 3),
-            "throughput ratio of a single check, least": round(min(rates), 3),
-        }
+
+Times = tuple[list[float], ...]
+"""What sessions took, in seconds: beside a check, without one, and without one again."""
+
+
+def told(turns: Sequence[Turn], written: Written) -> dict[str, object]:
+    """Return what a client noticed, of all checks together; an interval is of checks drawn by chance (bootstrap)."""
+    times = [turn.times(written) for turn in turns]
+    rates = [
+        (len(beside) / len(without)) / (turn.beside.seconds / turn.without.seconds)
+        for turn, (beside, without, _) in zip(turns, times, strict=True)
+    ]
+    beside, without, again = together(times)
+    chance = random.Random(0)
+    drawn = [ratios(chance.choices(times, k=len(times))) for _ in range(DRAWN)]
+    ratio, other = ratios(times)
+    return {
+        "seconds beside a check": round(sum(turn.beside.seconds for turn in turns), 1),
+        "checks": len(turns),
+        "p99 without a check, ms": round(p99(without + again) * 1000, 3),
+        "p99 beside a check, ms": round(p99(beside) * 1000, 3),
+        "p99 ratio (goal: at most 1.03)": round(ratio, 3),
+        "p99 ratio, 95 % of what chance would make of it": interval(one for one, _ in drawn),
+        "p99 ratio of two without one, for comparison": round(other, 3),
+        "p99 ratio of two without one, 95 %": interval(one for _, one in drawn),
+        "median ratio": round(median(beside) / median(without + again), 3),
+        "throughput ratio (goal: at least 0.97)": round(median(rates), 3),
+        "throughput ratio of a single check, least": round(min(rates), 3),
+    }
+
+
+def together(times: Iterable[Times]) -> Times:
+    """Return what was noticed in some turns as if it were one."""
+    return tuple([took for one in found for took in one] for found in zip(*times, strict=True))
+
+
+def ratios(times: Iterable[Times]) -> tuple[float, float]:
+    """Return how many times as long the slowest hundredth took beside a check; then of two without one."""
+    beside, without, again = together(times)
+    return p99(beside) / p99(without + again), p99(again) / p99(without)
+
+
+def interval(found: Iterable[float]) -> list[float]:
+    """Return between what 95 % of them are."""
+    known = sorted(found)
+    return [round(known[len(known) * at // 1000], 3) for at in (25, 975)]
 
 
 def p99(times: Iterable[float]) -> float:
@@ -110,8 +131,11 @@ def p99(times: Iterable[float]) -> float:
     return found[len(found) * 99 // 100]
 
 
-async def measure() -> dict[str, object]:
-    """Return the seconds of a check, what its commands take at the store, and what a client noticed (interleaved)."""
+async def measure(seconds: int = SECONDS) -> dict[str, object]:
+    """Return the seconds of a check, what its commands take at the store, and what a client noticed (interleaved).
+
+    ``seconds`` are measured beside checks for each layout of the cores, and twice as long without one.
+    """
     with lab_apart() as lab, ExitStack() as stack:
         variables = {"RECOVERY_STATE": str(lab.state)}
         settings = Settings.from_environment({**os.environ, **variables})
@@ -125,23 +149,22 @@ async def measure() -> dict[str, object]:
             await _checked(client)  # it warms up
             writer = stack.enter_context(_writing(lab))
             engine = [os.getpid(), embedded.status(settings).pid or 0, *(one.pid for one in working)]
-            turns = {layout: Turns() for layout in LAYOUTS}
+            turns: dict[str, list[Turn]] = {layout: [] for layout in LAYOUTS}
             commands = {}
             for layout, found in turns.items():
                 _pin(lab, engine, writer.pid, apart=layout == LAYOUTS[1])
                 with _store(lab) as store:
                     store.config_resetstat()
-                    while found.seconds < SECONDS:
-                        found.beside.append(window := await _window(client))
-                        found.without.append(await _window(None, window.seconds))
-                        found.again.append(await _window(None, window.seconds))
+                    while sum(turn.beside.seconds for turn in found) < seconds:
+                        beside = await _window(client)
+                        found.append(Turn(beside, *[await _window(None, beside.seconds) for _ in range(2)]))
                     commands[layout] = _commands(store)
             written = await asyncio.to_thread(writer.told)
-    took = [window.seconds for found in turns.values() for window in found.beside]
+    took = [turn.beside.seconds for found in turns.values() for turn in found]
     return {
         "check of 100,000 sessions with its sample, s (goal: under 5)": round(median(took), 2),
         "check of 100,000 sessions with its sample, most, s": round(max(took), 2),
-        **{layout: found.told(written) | commands[layout] for layout, found in turns.items()},
+        **{layout: told(found, written) | commands[layout] for layout, found in turns.items()},
     }
 
 

@@ -49,8 +49,8 @@ def script(place: Place, head: Sequence[str], name: str, source: Path) -> Path:
     body.write_text(source.read_text())
     body.chmod(0o644)
     path = place.programs / name
-    words = " ".join(f"'{word}'" for word in head)
-    write_private(path, f"#!/bin/sh\nexec env {words} -I -S '{body}' \"$@\"\n", 0o755)
+    # -I: it heeds no variables, so none are set.
+    write_private(path, f"#!/bin/sh\nexec '{head[-1]}' -I -S '{body}' \"$@\"\n", 0o755)
     path.chmod(0o755)
     return path
 

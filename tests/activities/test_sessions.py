@@ -269,6 +269,54 @@ async def test_replica_that_lags_with_its_link_up_is_not_accused(stores: Pair) -
             await asyncio.to_thread(stores.linked, stores.south, 15)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"secret": ""}, "does not let this login in"),
+        ({"cli": "/bin/true"}, "does not tell of itself"),
+        ({"port": 1}, "cannot be reached; does it run"),
+    ],
+)
+async def test_store_that_cannot_be_read_is_told(stores: Pair, changes: dict[str, object], told: str) -> None:
+    for which in ("primary", "replica"):
+        found = comparing(stores)
+        store = getattr(found, which).model_copy(update=changes)
+        compared = await compare_sessions.observe(found.model_copy(update={which: store}))
+        assert (compared.compared, told in compared.failed) == (0, True), compared
+    store = stores.store(stores.north).model_copy(update=changes)
+    canary = await write_canary.observe(PairOfStores.model_validate({**of(stores), "primary": store}))
+    assert told in canary.failed
+
+
+@pytest.mark.parametrize("what", ["primary", "replica"])
+async def test_store_that_dies_while_it_is_read_is_told(lab: Lab, what: str) -> None:
+    with pair(lab_host(lab)) as stores:
+        with stores.north.client() as client:
+            fill(client, 500)
+            assert client.wait(1, 5000) == 1
+        dies = stores.north if what == "primary" else stores.south
+        comparing_ = asyncio.create_task(compare_sessions.observe(comparing(stores, sample=800)))
+        with dies.client() as client:
+            while client.info("commandstats").get("cmdstat_evalsha_ro", {}).get("calls", 0) < 2:
+                await asyncio.sleep(0.01)
+            assert not comparing_.done()
+        dies.kill()
+        found = await comparing_
+        assert (found.compared, found.differences) == (0, {})
+        assert any(told in found.failed for told in ("broke off", "cannot be reached", "closes the connection")), found
+
+
+async def test_reading_opens_one_connection(stores: Pair) -> None:
+    def connections() -> int:
+        with stores.north.client() as client:
+            return int(client.info("stats")["total_connections_received"])
+
+    await compare_sessions.observe(comparing(stores))
+    before = connections()
+    await compare_sessions.observe(comparing(stores))
+    assert connections() - before == 1 + 3  # ours; what is drawn, and what is read before and after the replica
+
+
 async def test_store_that_is_shut_takes_no_canary(stores: Pair) -> None:
     stores.north.tell("CONFIG", "SET", "min-replicas-to-write", 5)
     try:
