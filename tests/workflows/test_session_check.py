@@ -125,12 +125,18 @@ async def test_healthy_pair_under_load_is_replicated(engine: Running, stores: Pa
     assert figures(report)["sessions-south is behind"] < 2
 
 
+def marks(stores: Pair) -> set[object]:
+    """Return the keys of the primary that are the engine's own."""
+    with stores.north.client() as client:
+        return set(client.keys("recovery:*"))
+
+
 async def test_check_of_a_check_writes_nothing(engine: Running, stores: Pair) -> None:
     stores.north.tell("DEL", *(f"recovery:canary:{name}" for name in ("a", "b")))
-    before = stores.north.tell("KEYS", "recovery:*")
+    before = marks(stores)
     verdict, report = await checked(engine, mode="check")
     assert verdict == "replicated"
-    assert stores.north.tell("KEYS", "recovery:*") == before
+    assert marks(stores) <= before  # those of other tests go by themselves
     assert not any("arrive" in line.step for line in report.steps)
 
 
