@@ -20,26 +20,24 @@ VERBS = ("get", "create", "update")
 """What a worker has to be allowed of Leases."""
 MARKS = ("recovery/epoch", "recovery/order", "recovery/attempt")
 """Annotations of a Lease: the number of the last hand. An epoch is more than leaseTransitions can hold."""
+LONGEST = 253
+"""Letters of a name."""
 TRIES = 20
 PAUSE = 0.02
 Number = tuple[int, int, int]
-CLOSED: Number = (10**18 - 1, 0, 0)
-"""Later than each hand: what nobody goes by any more."""
 
 
 async def claim(at: ClusterAt, namespace: str, system: str, part: str) -> None:
     """Write down that this hand is the last one on a ``part`` of a system, unless it is. Raises Stale if it is late.
 
     By compare-and-swap of the resourceVersion. Without a lease there is no order among recoveries, and none to keep.
-    Earlier versions named no catalog. A Lease of theirs is closed first: a late worker of theirs is refused there, and
-    an order of theirs, which says no lease.
     """
     number = own(system)
     if number is None:
         return
-    earlier, name = lease_name(system, part), lease_name(system, part, hand().lease)
+    name = lease_name(system, part, hand().lease)
     for _ in range(TRIES):
-        if await _swapped(at, namespace, name, number, "" if name == earlier else earlier):
+        if await _swapped(at, namespace, name, number):
             return
         await asyncio.sleep(PAUSE)
     raise Transient(f"{at.name}: others keep changing lease/{name} in {namespace}")
@@ -60,14 +58,14 @@ def lease_name(system: str, part: str, lease: str = "") -> str:
     told = ".".join(["recovery", *given])
     words = [re.sub(r"[^a-z0-9-]+", "-", word.lower()).strip("-") for word in given]
     name = ".".join(["recovery", *filter(None, words)])
-    return name if name == told else f"{name[:230]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    if name == told and len(name) <= LONGEST:
+        return name
+    return f"{name[:230].rstrip('.-')}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
 
-async def _swapped(at: ClusterAt, namespace: str, name: str, mine: Number, earlier: str = "") -> bool:
+async def _swapped(at: ClusterAt, namespace: str, name: str, mine: Number) -> bool:
     path = f"/apis/{VERSION}/namespaces/{namespace}/{PLURAL}"
     found = await get(at, f"{path}/{name}")
-    if found is None and earlier and not await _closed(at, path, earlier, mine):
-        return False
     last = _last(at, found, name)
     if last > mine:
         raise late(f"{at.name}, lease/{name}", last, mine)
@@ -78,23 +76,6 @@ async def _swapped(at: ClusterAt, namespace: str, name: str, mine: Number, earli
             await ask(at, "POST", path, _noted({"metadata": {"name": name}}, mine, last))
         else:
             await ask(at, "PUT", f"{path}/{name}", _noted(found, mine, last))
-    except Conflict:
-        return False
-    return True
-
-
-async def _closed(at: ClusterAt, path: str, name: str, mine: Number) -> bool:
-    """Have a Lease of an earlier version refuse every hand from now on. Raises Stale where it refuses this one."""
-    found = await get(at, f"{path}/{name}")
-    last = _last(at, found, name)
-    if found is None or last == CLOSED:
-        return True
-    if last > mine:
-        raise late(
-            f"{at.name}, lease/{name} (of an earlier version; delete it if it was another catalog's)", last, mine
-        )
-    try:
-        await ask(at, "PUT", f"{path}/{name}", _noted(found, CLOSED, last))
     except Conflict:
         return False
     return True

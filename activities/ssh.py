@@ -18,7 +18,7 @@ from temporalio import activity
 from activities import scripts
 from recovery import errors
 from recovery.errors import Fatal, Refused, Transient
-from recovery.fencing import earlier_file, hand, hand_file
+from recovery.fencing import hand, hand_file
 from recovery.models import Wire
 from recovery.progress import tell
 
@@ -179,15 +179,13 @@ def beginning(host: HostAt, job_name: str, body: str) -> str:
     return shlex.join(["env", *words, *_hand()])
 
 
-def _hand() -> tuple[str, str, str]:
-    """Return in which file the host keeps the last hand of this lease, in which one earlier versions did, and the hand.
+def _hand() -> tuple[str, str]:
+    """Return in which file the host keeps the last hand of this lease, and the hand: a late one runs and ends no job.
 
-    A job of a later hand is neither run nor ended. An order of an earlier version says no lease: it goes by the earlier
-    file, until a hand with a lease has come.
+    An order that was given before orders said their lease goes by its system.
     """
     now = hand()
-    earlier, numbers = earlier_file(now.system), f"{now.epoch} {now.order} {now.attempt}"
-    return (hand_file(now.lease), earlier, numbers) if now.lease else (earlier, "", numbers)
+    return hand_file(now.lease) if now.lease else now.system, f"{now.epoch} {now.order} {now.attempt}"
 
 
 def wanted() -> bool:
@@ -212,8 +210,8 @@ async def end_job(host: HostAt, job_name: str) -> None:
 
 def ending(host: HostAt, job_name: str) -> Mapping[str, object]:
     """Return what the script that ends the named job is told."""
-    lease, earlier, late = _hand()
-    return {"jobs": host.jobs, "name": job_name, "lease": lease, "earlier": earlier, "hand": late}
+    lease, late = _hand()
+    return {"jobs": host.jobs, "name": job_name, "lease": lease, "hand": late}
 
 
 async def close() -> None:

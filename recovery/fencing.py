@@ -56,12 +56,3 @@ def hand_file(lease: str) -> str:
         return told
     safe = [re.sub(r"[^a-z0-9_-]+", "_", word.lower())[:99] for word in (system, catalog)]
     return f"{safe[0]}@{safe[1]}.{hashlib.sha256(told.encode()).hexdigest()[:16]}"
-
-
-def earlier_file(system: str) -> str:
-    """Return the name of the file that earlier versions had for a system, whatever the catalog; "" where they had none,
-
-    or one in the way of others.
-    """
-    bad = re.search(r"^\.{1,2}$|[/@]|\.(lock|new)$", system) or len(system.encode()) > 250
-    return "" if bad else system

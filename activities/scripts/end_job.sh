@@ -1,7 +1,7 @@
 # Kill the job NAME of the folder JOBS with everything that it started, wait until it is gone, remove its files.
 . ./hand.sh
 d=$JOBS/$NAME
-[ ! -d "$JOBS" ] || take_in_hand "$JOBS" "$NAME" "$LEASE" "$EARLIER" "$HAND" || exit # what a later hand has begun goes on
+[ ! -d "$JOBS" ] || take_in_hand "$JOBS" "$NAME" "$LEASE" "$HAND" || exit # what a later hand has begun goes on
 # Almost always nothing of it is left, and one look at all processes tells.
 if grep -qszxF -e "RECOVERY_STARTS=$NAME" -e "RECOVERY_JOB=$NAME" -e "RECOVERY_COMMAND=$NAME" /proc/[0-9]*/environ; then
     # Whoever still waits for the text of the job would begin it later, when nobody is there to see it.

@@ -1,7 +1,7 @@
 # Run the script on standard input as the one job of this name: start it, or attach to it, and wait for its end.
 # It outlives this connection. Its success stays until "forget"; nothing runs twice at once.
 # $1 folder of the jobs, $2 name, $3 SHA-256 of the script (a connection cut in the middle must not run half of it),
-# $4 file of the lease, $5 that of earlier versions, $6 hand
+# $4 file of the lease, $5 hand
 . ./hand.sh
 . ./grown.sh
 set -u
@@ -15,7 +15,7 @@ if [ "${sum%% *}" != "$3" ]; then
 fi
 [ -d "$1" ] || mkdir -p "$1" || exit 73
 allowed "$1" || exit
-take_in_hand "$1" "$2" "$4" "$5" "$6" || exit # until it runs nobody else takes it in hand
+take_in_hand "$1" "$2" "$4" "$5" || exit # until it runs nobody else takes it in hand
 ended() { # sets "rc": how it ended, "" while that is not known
     rc=
     [ ! -e "$d/rc" ] || read -r rc <"$d/rc" || :

@@ -5,7 +5,7 @@ if [ "$SOME" != 0 ]; then # whatever else the host has to do comes first, also w
     renice -n 19 $$ >/dev/null 2>&1
     { echo 19 >/proc/self/autogroup; } 2>/dev/null
 fi
-if [ "$UPTO" != 0 ]; then
+if [ "$SOME" = 0 ] || [ "$UPTO" != 0 ]; then # what may be a write is sent to what is known to be a store of ours
     look
     began=$(date +%s)
     while [ "$(offset)" -lt "$UPTO" ] && [ $(($(date +%s) - began)) -le "$PATIENCE" ]; do sleep 0.05; look; done
@@ -21,7 +21,11 @@ part() { # $1 what it told after so many marks
 }
 taken "$(part 0)"
 reached=$(offset) said=$(part 1) last=$(part 2)
+case $told in *NOPERM*"'echo'"*) fail Refused "$at does not let this login in, or not do that (echo)" ;; esac
 case $said in *NOPERM* | *'unknown command'*) fail Refused "$at does not let this login read so: $(printf '%.150s' "$said")" ;; esac
-[ -n "$last" ] || later "$at broke off: $(printf '%s\n' "$told" | tail -n 1 | cut -c1-150)"
+case $line$last in
+    *"${line}role:"*) ;;
+    *) later "$at broke off: $(printf '%s\n' "$told" | tail -n 1 | cut -c1-150)" ;;
+esac
 taken "$last"
 printf 'reached\t%s\noffset\t%s\nkeys\t%s\n%s\n' "$reached" "$(offset)" "$(keys)" "$said"

@@ -34,7 +34,7 @@ async def at(lab: Lab) -> AsyncIterator[HostAt]:
 
 
 def of(catalog: str, epoch: int, order: int = 1, attempt: int = 1) -> Hand:
-    return Hand(SYSTEM, epoch, order, attempt, lease_id(catalog, SYSTEM) if catalog else "")
+    return Hand(SYSTEM, epoch, order, attempt, lease_id(catalog, SYSTEM))
 
 
 async def acts(at: HostAt, whose: Hand) -> None:
@@ -64,10 +64,3 @@ async def test_each_is_late_to_its_own(at: HostAt) -> None:
     await acts(at, of("other", NOW, order=3))
     await refused(at, of("one", LATER, order=2), rf"a later hand .order 3, attempt 1. has had {SYSTEM}@one since")
     await refused(at, of("other", NOW - 1, order=9), rf"a later hand .epoch {NOW}. has had {SYSTEM}@other since")
-
-
-async def test_order_of_an_earlier_version_is_late_to_both(at: HostAt) -> None:
-    await acts(at, of("", NOW, order=3))
-    await acts(at, of("one", NOW, order=4))
-    await refused(at, of("", LATER), rf"has had {SYSTEM} since")
-    await acts(at, of("other", NOW - 1))

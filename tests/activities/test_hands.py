@@ -15,32 +15,31 @@ from pathlib import Path
 import pytest
 
 from activities import scripts
-from recovery.fencing import earlier_file, hand_file
+from recovery.fencing import hand_file
 from recovery.names import lease_id
 
 HANDS = ["1 1 1", "1 1 2", "1 2 1", "1 10 1", "2 1 1", "10 1 1", "1795649999999 1 1", "1795650000000 1 1"]
 
 ODD = ["Orders", "my orders", "a/b", "..", ".", "-n", "orders@lab", "orders.lock", "bestellungen für alle", "日" * 200]
-EARLIER = Path(__file__).parent / "data" / "hand_of_earlier_versions.sh"
 
 
-def lease(system: str = "orders", catalog: str = "lab") -> tuple[str, str]:
-    """Return the file of a lease, and that which earlier versions had for it."""
-    return (hand_file(lease_id(catalog, system)), earlier_file(system)) if system else ("", "")
+def lease(system: str = "orders", catalog: str = "lab") -> str:
+    """Return the file of a lease, "" of nobody."""
+    return hand_file(lease_id(catalog, system)) if system else ""
 
 
-def job(jobs: Path, hand: str, name: str = "copy.fence", of: tuple[str, str] = lease(), body: str = "true") -> str:
+def job(jobs: Path, hand: str, name: str = "copy.fence", of: str = lease(), body: str = "true") -> str:
     """Run a job to its end; return "" or what the host said against it."""
     check = hashlib.sha256(body.encode()).hexdigest()
-    command = ["sh", "-c", scripts.text("job"), "job", str(jobs), name, check, *of, hand]
+    command = ["sh", "-c", scripts.text("job"), "job", str(jobs), name, check, of, hand]
     done = subprocess.run(command, input=body, capture_output=True, text=True, timeout=10)
     assert (done.returncode == 0) == (done.stderr.strip() == "")
     return done.stderr.strip()
 
 
-def end(jobs: Path, hand: str, name: str = "copy.fence", of: tuple[str, str] = lease()) -> str:
+def end(jobs: Path, hand: str, name: str = "copy.fence", of: str = lease()) -> str:
     """End a job, and return what the host said against it."""
-    text = scripts.script("end_job", {"jobs": jobs, "name": name, "lease": of[0], "earlier": of[1], "hand": hand})
+    text = scripts.script("end_job", {"jobs": jobs, "name": name, "lease": of, "hand": hand})
     return subprocess.run(["sh", "-c", text], capture_output=True, text=True, timeout=20).stderr.strip()
 
 
@@ -80,7 +79,7 @@ def test_system_of_one_name_in_another_catalog_has_hands_of_its_own(tmp_path: Pa
 @pytest.mark.parametrize("system", [*ODD, "orders", "a" * 100, "a" * 101])
 def test_leases_of_any_name_have_a_file_of_their_own(tmp_path: Path, system: str) -> None:
     """On a file system where case does not count, too."""
-    files = [lease(one)[0].lower() for one in {*ODD, "orders", "a" * 100, "a" * 101}]
+    files = [lease(one).lower() for one in {*ODD, "orders", "a" * 100, "a" * 101}]
     assert len(set(files)) == len(files)
     assert job(tmp_path, "3 1 1", of=lease(system)) == ""
     assert job(tmp_path, "2 1 1", of=lease(system)).startswith("Stale: ")
@@ -88,68 +87,6 @@ def test_leases_of_any_name_have_a_file_of_their_own(tmp_path: Path, system: str
     assert {
         "/".join(path.relative_to(tmp_path / ".hands").parts[:-1]) for path in (tmp_path / ".hands").rglob("*")
     } == {""}
-
-
-def earlier(jobs: Path, hand: str, name: str = "copy.fence") -> str:
-    """Take a job in hand as versions did that had one file for a system; return what was said against it."""
-    command = f'{EARLIER.read_text()}\ntake_in_hand "$@" || exit'
-    done = subprocess.run(["sh", "-c", command, "job", jobs, name, "orders", hand], capture_output=True, text=True)
-    assert (done.returncode == 0) == (done.stderr.strip() == "")
-    return done.stderr.strip()
-
-
-@pytest.mark.parametrize("seen", [True, False])
-@pytest.mark.parametrize("late", HANDS)
-def test_attempt_of_an_earlier_version_is_refused_once_a_lease_has_acted(tmp_path: Path, late: str, seen: bool) -> None:
-    (tmp_path / ".hands").mkdir()
-    assert not seen or earlier(tmp_path, "1 1 1") == ""
-    assert job(tmp_path, "2 1 1") == ""
-    assert earlier(tmp_path, late).startswith("Stale: a later hand (epoch by-lease) has had orders since")
-    assert job(tmp_path, late, of=("orders", "")).startswith("Stale: "), (
-        "an order of then, tried again by a worker of now"
-    )
-    assert job(tmp_path, "2 2 1") == ""
-
-
-def test_order_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
-    (tmp_path / ".hands").mkdir()
-    assert earlier(tmp_path, "5 3 1") == ""
-    assert job(tmp_path, "5 3 2", of=("orders", "")) == ""
-    assert earlier(tmp_path, "5 3 1").startswith("Stale: ")
-
-
-def test_lease_heeds_what_an_earlier_version_has_kept(tmp_path: Path) -> None:
-    """It may be another catalog's: then people remove it."""
-    (tmp_path / ".hands").mkdir()
-    assert earlier(tmp_path, "5 3 2") == ""
-    kept = tmp_path / ".hands" / "orders"
-    said = job(tmp_path, "4 9 1")
-    assert said.startswith(
-        f"Stale: a later hand (epoch 5) has had orders@lab since ({kept}, of an earlier version; remove"
-    )
-    assert job(tmp_path, "5 3 1").startswith("Stale: a later hand (order 3, attempt 2) has had orders@lab since")
-    assert earlier(tmp_path, "5 3 3") == "", "who was refused has closed nothing"
-    assert job(tmp_path, "5 4 1") == ""
-    assert job(tmp_path, "4 1 1", of=lease(catalog="tools")) == ""
-
-
-def test_lease_waits_for_a_job_that_an_earlier_version_begins(tmp_path: Path) -> None:
-    lock, kept = tmp_path / ".hands" / "orders.lock", tmp_path / ".hands" / "orders"
-    lock.parent.mkdir()
-    holds: list[str | Path] = ["flock", lock, "sh", "-c", f"echo held; read go; echo 2 >'{kept}'"]
-    with subprocess.Popen(holds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as begins:
-        assert begins.stdout is not None
-        assert begins.stdout.readline() == "held\n"
-        with begun(tmp_path, "1 1 1", "true") as late:
-            within(lambda: late.poll() is not None or waited_for(lock), "it comes to the lock")
-            begins.communicate("go\n", timeout=10)
-            assert late.wait(10) == 76, "what has come meanwhile is heeded"
-
-
-def waited_for(lock: Path) -> bool:
-    """Tell whether a process waits for a lock."""
-    waits = [line for line in Path("/proc/locks").read_text().splitlines() if " -> " in line]
-    return any(f":{lock.stat().st_ino} " in line for line in waits)
 
 
 def test_nobody_acts_where_the_last_hand_cannot_be_read(tmp_path: Path) -> None:
@@ -170,7 +107,7 @@ def lasting(jobs: Path, hand: str) -> Iterator[subprocess.Popen[str]]:
 
 def begun(jobs: Path, hand: str, body: str) -> subprocess.Popen[str]:
     check = hashlib.sha256(body.encode()).hexdigest()
-    command = ["sh", "-c", scripts.text("job"), "job", str(jobs), "j", check, *lease(), hand]
+    command = ["sh", "-c", scripts.text("job"), "job", str(jobs), "j", check, lease(), hand]
     found = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
     assert found.stdin is not None
     found.stdin.write(body)
@@ -221,7 +158,7 @@ def service(jobs: Path, command: str) -> subprocess.Popen[str]:
     """Begin a job that starts a service."""
     body = scripts.script("service", {"command": command, "service": "mail"}).rstrip("\n")
     check = hashlib.sha256(body.encode()).hexdigest()
-    words = ["sh", "-c", scripts.text("job"), "job", str(jobs), "mail.service", check, "", "", "0 0 0"]
+    words = ["sh", "-c", scripts.text("job"), "job", str(jobs), "mail.service", check, "", "0 0 0"]
     begun = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert begun.stdin is not None
     begun.stdin.write(body)

@@ -135,7 +135,7 @@ def test_looking_costs_a_tenth_at_most(tmp_path: Path, takes: str, rest: int) ->
 def job(jobs: Path, text: str) -> subprocess.Popen[str]:
     """Begin the job, or attach to it."""
     check = hashlib.sha256(text.encode()).hexdigest()
-    command = ["sh", "-c", scripts.text("job"), "job", str(jobs), "paced", check, "", "", "0 0 0"]
+    command = ["sh", "-c", scripts.text("job"), "job", str(jobs), "paced", check, "", "0 0 0"]
     found = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert found.stdin is not None
     found.stdin.write(text)
@@ -309,7 +309,7 @@ def test_job_that_is_ended_is_gone_though_it_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "grows").mkdir()
     running = job(tmp_path / "jobs", body(tmp_path / "grows", str(MIB), writing(64)))
     until(stopped, "it is stopped")
-    values = {"jobs": tmp_path / "jobs", "name": "paced", "lease": "", "earlier": "", "hand": "0 0 0"}
+    values = {"jobs": tmp_path / "jobs", "name": "paced", "lease": "", "hand": "0 0 0"}
     ended = subprocess.run(["sh", "-c", scripts.script("end_job", values)], capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert marked() == []
