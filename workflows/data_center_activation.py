@@ -126,7 +126,14 @@ class DataCenterActivation(Procedure[Parameters]):
         self._forward = True
         self.work_from(sites.queues.get(sites.new))
 
-        reached = await silently(self, sites, self._open_without(sites, lost, reached))
+        await silently(self, sites, self._serve_without(sites, lost, reached))
+        await lengthen(self, sites, lost.directors)
+        await hear_alerts(self, sites)
+        await validate(self, sites)
+
+    async def _serve_without(self, sites: Sites, lost: Lost, reached: str | None) -> None:
+        """Let clients in, see that nothing of the old site is in their way, and watch; alerts are silenced beside."""
+        reached = await self._open_without(sites, lost, reached)
         proven = reached is not None
         self.delivered(f"fence of {sites.old}", "proven" if proven else "isolated: no director points there")
         self.delivered(f"who fences {sites.old} when it is back", await self.begin("FenceWatch", sites.fence_by))
@@ -134,9 +141,6 @@ class DataCenterActivation(Procedure[Parameters]):
             self.delivered(f"standby of {pair.new.name}", f"none, until {sites.old} is back")
         await self._quiet(sites)
         await self._watch(sites)
-        await lengthen(self, sites, lost.directors)
-        await hear_alerts(self, sites)
-        await validate(self, sites)
 
     async def _open_without(self, sites: Sites, lost: Lost, reached: str | None) -> str | None:
         """Promote what there is, start what serves, and let clients in; return from where the old site was fenced."""
