@@ -156,7 +156,7 @@ class DataCenterActivation(Procedure[Parameters]):
         What does not need the one before it does not wait for it: clients do.
         """
         apart, fenced = asyncio.Event(), [reached]
-        unseen = {nodes_of(name) for name, seen in lost.nodes.items() if not seen.known}
+        closed = {nodes_of(name) for name in losses.unopened(lost)}  # people were told: nobody is asked about them now
         kept = {pair.new.name: asyncio.Event() for pair in sites.databases}
 
         async def part() -> None:
@@ -190,7 +190,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *map(keep, sites.databases),
             *(self.do(promote_standby, sites.of_new(pair), once=partial(ready, pair)) for pair in sites.databases),
             *(self.do(promote_store, sites.promotes(two), once=apart.wait) for two in sites.stores),
-            *(self.do(*one.start, kept=one.kept) for one in sites.free() if one.name not in unseen),
+            *(self.do(*one.start, kept=one.kept) for one in sites.free() if one.name not in closed),
         )
         return fenced[0]
 
