@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from aiohttp import ClientConnectorError, ClientSession, DummyCookieJar, TCPConnector
+from aiohttp import ClientConnectorError, ClientSession, ConnectionTimeoutError, DummyCookieJar, TCPConnector
 from temporalio import activity
 
 from recovery.errors import Invalid, RecoveryError, Refused, Transient
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from azure.mgmt.trafficmanager.aio import TrafficManagerManagementClient
 
 PACKAGES = ("azure.core", "azure.identity.aio", "azure.mgmt.compute.aio", "azure.mgmt.trafficmanager.aio")
-CONNECT_SECONDS, ANSWER_SECONDS = 10, 30
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 20
+"""Together what a look may take: a connection that is half open is given up, and told of, by who has found it."""
 POLL_SECONDS = 5
 """Between two looks at a long operation, where Azure does not say itself how long."""
 SPARE = 5.0
@@ -212,11 +213,12 @@ def _opened(at: AzureAt) -> Session:
     # Given the file, the packages would trust it anew with each request, and open another connection for it.
     connector = TCPConnector(ssl=ssl.create_default_context(cafile=at.ca))  # raises OSError
     session = ClientSession(connector=connector, trust_env=True, cookie_jar=DummyCookieJar(), auto_decompress=False)
+    # Given to the clients, these would not reach a transport of one's own: it would wait for five minutes.
+    transport = AioHttpTransport(session=session, connection_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS)
     login, endpoint = Login(), at.endpoint.rstrip("/")
     options: dict[str, Any] = {
         "base_url": endpoint, "credential_scopes": [f"{endpoint}/.default"], "polling_interval": POLL_SECONDS,
-        "retry_policy": AsyncRetryPolicy.no_retries(), "transport": AioHttpTransport(session=session),
-        "connection_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS,
+        "retry_policy": AsyncRetryPolicy.no_retries(), "transport": transport,
     }  # fmt: skip
     compute = ComputeManagementClient(login, at.subscription, **options)
     return Session(login, compute, TrafficManagerManagementClient(login, at.subscription, **options))
@@ -302,5 +304,9 @@ def _not_heard(at: AzureAt, parent: str, error: Exception) -> RecoveryError:
         )
     cause = getattr(error, "inner_exception", None) or error
     # Azure's packages say of a connection that was cut after the request, too, that it was not sent.
-    how = "cannot be reached" if isinstance(cause, ClientConnectorError) else "was asked, and its answer was lost"
+    how = (
+        "cannot be reached"
+        if isinstance(cause, ClientConnectorError | ConnectionTimeoutError)
+        else "was asked, and its answer was lost"
+    )
     return Transient(f"{parent}.endpoint: {at.endpoint} {how} ({type(cause).__name__})")

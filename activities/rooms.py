@@ -24,7 +24,7 @@ LIVE = "status.phase!=Succeeded,status.phase!=Failed"
 class RoomSpec(Spec):
     """The workloads of one cluster that are scaled up together.
 
-    ``mark`` is the annotation of nodes that are cordoned now and opened before; "" where none are.
+    ``mark`` is the annotation of nodes that are cordoned now and opened before, if this worker may; "" where none are.
     """
 
     cluster: ClusterAt
@@ -93,7 +93,12 @@ async def _seen(spec: RoomSpec) -> RoomSeen:
     on: dict[str, list[Object]] = {}
     for pod in pods:
         on.setdefault(pod["spec"].get("nodeName", ""), []).append(pod)
-    rooms = [room(node, on.get(node["metadata"]["name"], ()), _opens(node, spec.mark)) for node in nodes]
+    opens = [_opens(node, spec.mark) for node in nodes]
+    may = any(opens) and not await clusters.forbidden(spec.cluster, ("patch",), "v1", "nodes")
+    rooms = [
+        room(node, on.get(node["metadata"]["name"], ()), may and to_open)
+        for node, to_open in zip(nodes, opens, strict=True)
+    ]
     quotas, unseen = await _quotas(spec, wanted)
     return RoomSeen(
         more={pod.workload: pod.more for pod in wanted}, fits=placed(rooms, wanted),

@@ -34,6 +34,7 @@ class AlertsSpec(Spec):
     """Alerts of a move at one Alertmanager. ``system`` is the one whose lease puts the recovery's writes in order.
 
     ``run`` is the recovery in its mark; ``why`` is what the silence says of itself, ``seconds`` how long it may stand.
+    ``within`` is for how many seconds an answer is waited for where clients wait; None where they do not.
     """
 
     at: AlertmanagerAt
@@ -41,6 +42,7 @@ class AlertsSpec(Spec):
     run: str
     why: str = "a recovery"
     seconds: int = 4 * 3600
+    within: float | None = None
 
     @classmethod
     def of(cls, system: str, name: str, one: Alertmanager, sites: tuple[str, ...], **more: Any) -> Self:
@@ -172,10 +174,13 @@ class SeeAlerts(Probe[AlertsSpec, Alerts]):
         """Look at both."""
         wanted = [("filter", written(one)) for one in spec.matchers]
         try:
-            alerts = await _asked(spec, "GET", "alerts", params=[*wanted, ("inhibited", "false")])
-            silences = (await _asked(spec, "GET", "silences")).said
+            async with asyncio.timeout(spec.within):
+                alerts = await _asked(spec, "GET", "alerts", params=[*wanted, ("inhibited", "false")])
+                silences = (await _asked(spec, "GET", "silences")).said
         except RecoveryError as error:
             return Alerts(trouble=error.message)
+        except TimeoutError:
+            return Alerts(trouble=f"{spec.at.where} has not answered within {spec.within:g} s")
         names = Counter(str(one["labels"].get("alertname", "?")) for one in alerts.said)
         return Alerts(firing=dict(names.most_common()), **_became(spec, silences))
 

@@ -16,10 +16,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from activities.alertmanagers import AlertmanagerAt
 from activities.silences import AlertsSpec
 from lab import ports
 from runbooks.schema import Alertmanager as Authored
+from tests.running import ROOT
 
 CONFIGURATION = """
 route: {receiver: nobody}
@@ -120,3 +123,16 @@ def alertmanager(folder: Path, web: str = "") -> Iterator[Alertmanager]:
         yield found
     finally:
         found.end()
+
+
+def author(folder: Path, url: str) -> None:
+    """Write the lab's catalog with an Alertmanager, which each move between its sites silences."""
+    shutil.copytree(ROOT / "runbooks" / "lab", folder)
+    file = folder / "estate.yaml"
+    estate = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(estate | {"alerting": {"alerts": {"url": url, **ESTATE}}}))
+    for file in folder.glob("*.yaml"):
+        runbook = yaml.safe_load(file.read_text())
+        if "front" in runbook.get("systems", ()):
+            runbook["systems"].append("alerts")
+            file.write_text(yaml.safe_dump(runbook))

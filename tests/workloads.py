@@ -59,6 +59,15 @@ class At:
         """Tell whether its node takes no pods, whoever has cordoned it."""
         return bool(self.cluster.ask("GET", f"/api/v1/nodes/{self.node}")["spec"].get("unschedulable"))
 
+    def labelled(self) -> bool:
+        """Have its node be open, and one of its site; tell whether the node is there yet."""
+        labels = {"labels": {"site": self.site}, "annotations": {MARK: None}}
+        try:
+            self._node({"metadata": labels, "spec": {"unschedulable": None}})
+        except OSError:
+            return False
+        return True
+
     def _node(self, change: Object) -> None:
         self.cluster.ask("PATCH", f"/api/v1/nodes/{self.node}", change)
 
@@ -88,25 +97,13 @@ def deployed_at(clusters: Mapping[str, Kubernetes]) -> Iterator[dict[str, At]]:
         if shared:
             daemons.start(place, "node-south", "node", "node-south")
         for one in found.values():
-            label = {
-                "metadata": {"labels": {"site": one.site}, "annotations": {MARK: None}},
-                "spec": {"unschedulable": None},
-            }
-            until(lambda at=one, body=label: _patched(at, body), "the node is there")  # type: ignore[misc]
+            until(one.labelled, "the node is there")
             one.deploy(REPLICAS if one.site == "north" else 0)
         until(lambda: found["north"].stands()["addresses"] == REPLICAS, "it runs at north")
         yield found
     finally:
         if shared:
             daemons.stop(place, ["node-south"], 0)
-
-
-def _patched(at: At, body: Object) -> bool:
-    try:
-        at.cluster.ask("PATCH", f"/api/v1/nodes/{at.node}", body)
-    except OSError:
-        return False
-    return True
 
 
 def author(folder: Path, deployed: Mapping[str, At], *, queued: bool = True, **more: Any) -> None:

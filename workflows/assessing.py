@@ -15,7 +15,7 @@ from activities.pointing import Pointing, Sighted
 from activities.quota import QuotaSeen, QuotaSpec, look_at_quota
 from activities.rooms import RoomSeen, RoomSpec, look_for_room
 from activities.services import Running, run_services
-from activities.sightings import Lookout, Sighting, sight
+from activities.sightings import LOGIN, Lookout, Sighting, sight
 from activities.silences import Alerts
 from activities.sites import Found, Pair, Sites
 from activities.stores import NOBODY, Replication, StoreAt, look_at_store
@@ -207,7 +207,8 @@ class _Sightings:
         self.directors[name] = await self._recovery.look(*self._sites.seen_by(name), queue=self._own)
 
     async def see_alerts(self) -> None:
-        self.alerts |= await see_what_fires(self._recovery, self._sites, self._own)
+        # No longer than for a host that is gone: nobody is to wait for an Alertmanager.
+        self.alerts |= await see_what_fires(self._recovery, self._sites, self._own, within=LOGIN)
 
     async def see_quota(self, spec: QuotaSpec) -> None:
         self.quota = await self._recovery.look(look_at_quota, spec, queue=self._own)

@@ -126,7 +126,14 @@ class DataCenterActivation(Procedure[Parameters]):
         self._forward = True
         self.work_from(sites.queues.get(sites.new))
 
-        reached = await silently(self, sites, self._open_without(sites, lost, reached))
+        await silently(self, sites, self._serve_without(sites, lost, reached))
+        await lengthen(self, sites, lost.directors)
+        await hear_alerts(self, sites)
+        await validate(self, sites)
+
+    async def _serve_without(self, sites: Sites, lost: Lost, reached: str | None) -> None:
+        """Let clients in, see that nothing of the old site is in their way, and watch; alerts are silenced beside."""
+        reached = await self._open_without(sites, lost, reached)
         proven = reached is not None
         self.delivered(f"fence of {sites.old}", "proven" if proven else "isolated: no director points there")
         self.delivered(f"who fences {sites.old} when it is back", await self.begin("FenceWatch", sites.fence_by))
@@ -134,9 +141,6 @@ class DataCenterActivation(Procedure[Parameters]):
             self.delivered(f"standby of {pair.new.name}", f"none, until {sites.old} is back")
         await self._quiet(sites)
         await self._watch(sites)
-        await lengthen(self, sites, lost.directors)
-        await hear_alerts(self, sites)
-        await validate(self, sites)
 
     async def _open_without(self, sites: Sites, lost: Lost, reached: str | None) -> str | None:
         """Promote what there is, start what serves, and let clients in; return from where the old site was fenced."""
@@ -152,7 +156,7 @@ class DataCenterActivation(Procedure[Parameters]):
         What does not need the one before it does not wait for it: clients do.
         """
         apart, fenced = asyncio.Event(), [reached]
-        unseen = {nodes_of(name) for name, seen in lost.nodes.items() if not seen.known}
+        closed = {nodes_of(name) for name in losses.unopened(lost)}  # people were told: nobody is asked about them now
         kept = {pair.new.name: asyncio.Event() for pair in sites.databases}
 
         async def part() -> None:
@@ -186,7 +190,7 @@ class DataCenterActivation(Procedure[Parameters]):
             *map(keep, sites.databases),
             *(self.do(promote_standby, sites.of_new(pair), once=partial(ready, pair)) for pair in sites.databases),
             *(self.do(promote_store, sites.promotes(two), once=apart.wait) for two in sites.stores),
-            *(self.do(*one.start, kept=one.kept) for one in sites.free() if one.name not in unseen),
+            *(self.do(*one.start, kept=one.kept) for one in sites.free() if one.name not in closed),
         )
         return fenced[0]
 

@@ -20,6 +20,8 @@ from runbooks.procedures import data_center_activation
 from runbooks.procedures.fence_watch import Parameters
 from workflows.draining import drain
 
+KEPT = "a site that was left stays fenced; the way back is a failback"
+
 
 @workflow.defn
 class FenceWatch(Procedure[Parameters]):
@@ -40,7 +42,7 @@ class FenceWatch(Procedure[Parameters]):
                 *(self._still(sites, name, wanted.patience, fenced) for name in sorted(sites.workloads)),
             )
             self.delivered(f"fence of {wanted.site}", "proven")
-            await drain(self, sites)
+            await drain(self, sites, kept=self._kept)
         return self.report()
 
     async def _fence_hosts(self, sites: Sites, patience: timedelta, fenced: asyncio.Event) -> None:
@@ -51,7 +53,7 @@ class FenceWatch(Procedure[Parameters]):
                 await self.look(returns, Return(system=name, host=host), patience=patience)
             await self.together(
                 self._stop(sites),
-                *(self.do(retire, sites.of_old(pair)) for pair in sites.databases),
+                *(self.do(retire, sites.of_old(pair), kept=self._kept) for pair in sites.databases),
                 *(self._fence(sites, two, patience) for two in sites.stores),
             )
         finally:
@@ -60,11 +62,11 @@ class FenceWatch(Procedure[Parameters]):
     async def _fence(self, sites: Sites, two: Stores, patience: timedelta) -> None:
         """Fence a store once it runs: it may come up later than its host."""
         await self.look(store_returns, sites.store(two.old), patience=patience)
-        await self.do(fence_store, sites.store(two.old))
+        await self.do(fence_store, sites.store(two.old), kept=self._kept)
 
     async def _stop(self, sites: Sites) -> None:
         for level in sites.stops():
-            await self.do(run_services, level)
+            await self.do(run_services, level, kept=self._kept)
 
     async def _still(self, sites: Sites, name: str, patience: timedelta, fenced: asyncio.Event) -> None:
         """Bring a workload to stand still once its cluster answers, whatever its hosts do: it may be back before them.
@@ -74,10 +76,16 @@ class FenceWatch(Procedure[Parameters]):
         given = ClusterReturn(system=name, cluster=sites.of(name).workload.cluster)
         try:
             await self.look(cluster_returns, given, patience=patience)
-            await self.do(*sites.quiet(name))
+            await self.do(*sites.quiet(name), kept=self._kept)
         except Missed:
             await fenced.wait()
-            await self.do(*sites.scale(name, 0), f"scale {name} to 0, now that what ran on hosts is fenced")
+            step = f"scale {name} to 0, now that what ran on hosts is fenced"
+            await self.do(*sites.scale(name, 0), step, kept=self._kept)
+
+    @property
+    def _kept(self) -> str:
+        """Why nothing is undone, however it ends: undone, the lost site would take writes beside the other one."""
+        return KEPT if self.start.mode == "live" else ""
 
     def _sites(self, wanted: Parameters) -> Sites:
         """Return the move that this site was left by: from it to where its databases' peers are."""

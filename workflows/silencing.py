@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from activities.silences import Alerts, in_words, see_alerts, silence
 from activities.sites import Sites
 from recovery.procedure import Missed, Procedure
 
-R = TypeVar("R")
+NONE, UNSURE = "none, its alerts are heard", "not known whether it was made"
 
 
-async def see_what_fires(recovery: Procedure[Any], sites: Sites, queue: str | None = None) -> dict[str, Alerts]:
-    """See which alerts fire before any is silenced."""
+async def see_what_fires(
+    recovery: Procedure[Any], sites: Sites, queue: str | None = None, within: float | None = None
+) -> dict[str, Alerts]:
+    """See which alerts fire before any is silenced; ``within`` so many seconds, where clients wait."""
     found: dict[str, Alerts] = {}
 
     async def see(name: str) -> None:
-        found[name] = await _seen(recovery, sites, name, "", queue)
+        found[name] = await _seen(recovery, sites, name, "", queue, within)
 
     if sites.alerting:
         await recovery.together(*map(see, sites.alerting))
@@ -32,27 +34,23 @@ async def silence_alerts(recovery: Procedure[Any], sites: Sites) -> None:
         await recovery.together(*(_silence(recovery, sites, name) for name in sites.alerting))
 
 
-async def silently(recovery: Procedure[Any], sites: Sites, work: Coroutine[Any, Any, R]) -> R:
+async def silently(recovery: Procedure[Any], sites: Sites, work: Coroutine[Any, Any, None]) -> None:
     """Do ``work``, and have alerts silenced beside it: clients are waiting."""
-    if not sites.alerting:
-        return await work
-    done: list[R] = []
-
-    async def go() -> None:
-        done.append(await work)
-
-    await recovery.together(silence_alerts(recovery, sites), go())
-    return done[0]
+    if sites.alerting:
+        await recovery.together(silence_alerts(recovery, sites), work)
+    else:
+        await work
 
 
 async def _silence(recovery: Procedure[Any], sites: Sites, name: str) -> None:
     try:
         stands = await recovery.do(silence, sites.silences(name))
         trouble = "" if stands.stands == "one" or recovery.start.mode != "live" else stands.trouble or stands.stands
-    except Missed as missed:
-        trouble = missed.message
+    except Missed as missed:  # what was asked for may have come to pass
+        recovery.delivered(f"silence at {name}", f"{UNSURE}: {missed.message}")
+        return
     if trouble:
-        recovery.delivered(f"silence at {name}", f"none, its alerts are heard: {trouble}")
+        recovery.delivered(f"silence at {name}", f"{NONE}: {trouble}")
     elif f"silence at {name}" in recovery.report().delivered:  # on the way that this one turned from
         recovery.delivered(f"silence at {name}", "none at first; made after that")
 
@@ -69,8 +67,10 @@ async def hear_alerts(recovery: Procedure[Any], sites: Sites) -> None:
         _tell(recovery, name, was)
 
 
-async def _seen(recovery: Procedure[Any], sites: Sites, name: str, when: str, queue: str | None = None) -> Alerts:
-    spec = sites.silences(name)
+async def _seen(
+    recovery: Procedure[Any], sites: Sites, name: str, when: str, queue: str | None = None, within: float | None = None
+) -> Alerts:
+    spec = sites.silences(name).model_copy(update={"within": within})
     try:
         return await recovery.look(see_alerts, spec, f"{see_alerts.title(spec)}{when}", queue=queue)
     except Missed as missed:
@@ -87,8 +87,10 @@ def _tell(recovery: Procedure[Any], name: str, was: Alerts) -> None:
         "lost": "it is known there no more: its alerts have been heard since",  # killed before it was on its disk
     }
     told = recovery.report().delivered.get(f"silence at {name}", "")
-    if was.silence == "stands" and told.startswith("none, "):  # it was made, and nobody was told
-        recovery.delivered(f"silence at {name}", "made, though nobody was told so; it stood until the end")
+    if told.startswith(UNSURE) and not was.trouble and was.silence in ("stands", "lost"):
+        stood = was.silence == "stands"
+        told = "made, though nobody was told so; it stood until the end" if stood else told.replace(UNSURE, NONE, 1)
+        recovery.delivered(f"silence at {name}", told)
     never_made = was.silence == "lost" and told
     if was.silence in words and not was.trouble and not never_made:
         recovery.delivered(f"silence at {name}", words[was.silence])

@@ -18,6 +18,7 @@ import pytest_asyncio
 from activities import ssh
 from activities.cut_over import CutAction, CutSpec, Fenced, Installed, Promoted, fence, install, promote
 from lab import processes
+from lab.processes import Process
 from recovery.actions import Order
 from recovery.errors import Drifted, Transient
 from recovery.models import Wire
@@ -143,20 +144,26 @@ async def test_attempt_waits_for_the_server_that_the_one_before_it_started(stage
     await stage.installed(False)
     before = await install.observe(stage.cut)
     await carried_out(install, stage.cut)
-    await waited_for(stage, install, before, beside)
+    server = await waited_for(stage, install, before, beside)
+    assert postmasters(stage.lab, beside) == [server]
+    assert await install.observe(stage.cut) == before
+    assert ask_copy(stage.lab, "select max(number) from orders") == ["1000"]
 
 
 async def test_attempt_waits_for_the_running_database_to_come_up(stage: Fallen) -> None:
     await stage.installed(False)
+    home = Fenced(at="home", serving=True, listening=True)
     try:
-        await waited_for(stage, fence, Fenced(at="home", serving=True, listening=True), stage.lab.place.data)
+        server = await waited_for(stage, fence, home, stage.lab.place.data)
+        assert postmasters(stage.lab, stage.lab.place.data) == [server]
+        assert await fence.observe(stage.cut) == home
     finally:
         await fence.halt(stage.cut)
         await carried_out(fence, stage.cut)
 
 
-async def waited_for(stage: Fallen, action: CutAction[CutSpec, Any], before: Wire, data: Path) -> None:
-    """Take ``action`` back twice while the server of ``data`` takes its time, and see that it is one server."""
+async def waited_for(stage: Fallen, action: CutAction[CutSpec, Any], before: Wire, data: Path) -> Process:
+    """Take ``action`` back twice while the server of ``data`` takes its time; return that server."""
 
     def coming_up() -> bool:
         for server in (found := postmasters(stage.lab, data)):
@@ -176,7 +183,7 @@ async def waited_for(stage: Fallen, action: CutAction[CutSpec, Any], before: Wir
         finally:
             processes.send(server, signal.SIGCONT)
         assert await second == before
-    assert postmasters(stage.lab, data) == [server]
+    return server
 
 
 async def test_timeline_that_the_first_attempt_did_not_note_is_noted(stage: Fallen) -> None:

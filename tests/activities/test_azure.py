@@ -27,6 +27,7 @@ from recovery.errors import Drifted, Fatal, Invalid, RecoveryError, Refused, Sta
 from recovery.fencing import Hand, acting
 from runbooks.schema import Machine, TrafficManager
 from tests.azures import OTHER_SIZE, Cloud, cloud, cut
+from tests.matrix.relay import relay
 from tests.running import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -77,10 +78,53 @@ async def test_machine_is_started_with_one_request(arm: Cloud) -> None:
 
 async def test_connections_serve_one_request_after_another(arm: Cloud) -> None:
     await azure.close()
-    await ran(arm.run())
+    before = await run_machine.observe(arm.run())
+    with carrying(Memory()):  # carried out, it looks at its end beside settling (Action.tidied): two may ask at once
+        await run_machine.apply(arm.run(), before)
     await pointed(arm.point())
     assert len(arm.requests) > 5
-    assert len({one.client for one in arm.requests}) < 3  # the first may not be free yet when the next one comes
+    assert len({one.client for one in arm.requests}) == 1
+
+
+async def test_connection_that_was_closed_meanwhile_is_opened_anew(arm: Cloud) -> None:
+    await azure.close()
+    await run_machine.observe(arm.run())
+    await arm.stop()
+    await arm.start()
+    assert (await ran(arm.run())).running
+    assert arm.orders.starts == 1
+    assert arm.requests[0].client not in {one.client for one in arm.requests[1:]}
+
+
+async def test_connection_that_is_half_open_is_given_up(arm: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    await azure.close()
+    monkeypatch.setattr(azure, "ANSWER_SECONDS", 0.5)
+    async with relay(arm.ports["arm"]) as between:
+        spec = arm.run(at=arm.at(endpoint=f"https://127.0.0.1:{between.port}"))
+        await run_machine.observe(spec)
+        between.silence()
+        with pytest.raises(Transient, match=r"machines\.orders\.endpoint: .* its answer was lost \(SocketTimeout"):
+            async with asyncio.timeout(10):
+                await run_machine.observe(spec)
+        assert (await ran(spec)).running
+        assert (arm.orders.starts, between.accepted > 1) == (1, True)
+    await azure.close()
+
+
+async def test_endpoint_that_takes_connections_and_says_nothing_is_out_of_reach(
+    arm: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await azure.close()
+    monkeypatch.setattr(azure, "CONNECT_SECONDS", 0.5)
+    async with relay(arm.ports["arm"]) as between:
+        spec = arm.run(at=arm.at(endpoint=f"https://127.0.0.1:{between.port}"))
+        between.hush()
+        with pytest.raises(Transient, match=r"machines\.orders\.endpoint: .* cannot be reached \(ConnectionTimeout"):
+            async with asyncio.timeout(10):
+                await run_machine.observe(spec)
+        between.speak()
+        assert (await run_machine.observe(spec)).machines
+    await azure.close()
 
 
 async def test_running_machine_is_left_alone(arm: Cloud) -> None:

@@ -12,6 +12,15 @@ from lab.estate import Lab
 Wait = Callable[[float, Callable[[], object]], None]
 FreshLab = Callable[[], Lab]
 
+RENAMED = r"""
+select count(*),
+       count(*) filter (where their.customer = 'customer ' || one.id),
+       count(*) filter (where exists (select from orders old
+                                      where old.number < their.number and old.amount = their.amount))
+from customers one left join orders their on their.number = substring(one.name from 'of order (\d+)$')::int
+where one.name like '%of order%'
+"""
+
 
 def pid_of_load(lab: Lab) -> int:
     return next(program.pid for program in lab.status().programs if program.name == "load") or 0
@@ -51,12 +60,14 @@ def test_mixed_load_changes_old_rows(fresh_lab: FreshLab, within: Wait) -> None:
     lab = fresh_lab()
     lab.up(mixed=True)
 
-    def renamed() -> bool:
+    def changed() -> tuple[int, ...]:
+        """Return how many customers are renamed by an order, by one of theirs, by one whose amount an older one has."""
         with lab.postgres.connect("orders") as connection:
-            query = "select count(*) > 0 from customers where name like '%of order%'"
-            return connection.execute(query).fetchone() == (True,)
+            return tuple(int(str(count)) for count in connection.execute(RENAMED).fetchone() or ())
 
-    within(10, renamed)
+    within(10, lambda: changed()[2] > 0)
+    renamed, by_their_own, repriced = changed()
+    assert renamed == by_their_own >= repriced > 0
 
 
 def test_other_rate_starts_the_load_anew(fresh_lab: FreshLab) -> None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from activities.clusters import ClusterAt, forbidden
+from lab import daemons
 from lab.cluster_access import NAMESPACE
 from lab.estate import Lab
 from lab.kubernetes import Kubernetes
 from recovery.report import Report
-from tests.clusters import APPS, control_plane, until, workload
+from tests.clusters import APPS, Object, control_plane, until, workload
 from tests.labs import lab_apart
 from tests.running import Recovery, Running, eventually
 from tests.switches import activate, at_both_sites
@@ -98,27 +100,39 @@ def guarded(at: At) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def without_nodes(at: At) -> AsyncIterator[None]:
-    """Have nobody's worker be allowed anything with nodes."""
-    path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/recovery-nodes"
-    binding = at.cluster.ask("GET", path)
+async def without_nodes(at: At, *verbs: str) -> AsyncIterator[None]:
+    """Have nobody's worker be allowed any of ``verbs`` with nodes."""
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/recovery-nodes"
+    rules = at.cluster.ask("GET", path)["rules"]
     kube = ClusterAt(name="kube", kubeconfig=str(at.cluster.kubeconfig()), context="lab")
 
-    async def lacks() -> list[str]:
-        return await forbidden(kube, ("list",), "v1", "nodes")
+    async def lacks(*wanted: str) -> bool:
+        return set(await forbidden(kube, ("list", "patch"), "v1", "nodes")) == set(wanted)
 
-    at.cluster.ask("DELETE", path)
+    fewer = [
+        one | {"verbs": [verb for verb in one["verbs"] if verb not in verbs]} if "nodes" in one["resources"] else one
+        for one in rules
+    ]
+    at.cluster.ask("PATCH", path, {"rules": fewer})
     try:
-        await eventually(lacks, "the API server knows of it")
+        await eventually(lambda: lacks(*verbs), "the API server knows of it")
         yield
     finally:
-        kept = {name: binding[name] for name in ("roleRef", "subjects")}
-        at.cluster.ask("POST", path.rpartition("/")[0], kept | {"metadata": {"name": "recovery-nodes"}})
+        at.cluster.ask("PATCH", path, {"rules": rules})
+        await eventually(lacks, "the API server knows of that, too")
 
-        async def may() -> bool:
-            return not await lacks()
 
-        await eventually(may, "the API server knows of that, too")
+@contextlib.contextmanager
+def another_node(at: At, name: str) -> Iterator[None]:
+    """Have one more node on which the workload of a site may run."""
+    place, spare = at.cluster.place, replace(at, node=name)
+    daemons.start(place, name, "node", name)
+    try:
+        until(spare.labelled, "the node is there")
+        yield
+    finally:
+        daemons.stop(place, [name], 0)
+        at.cluster.ask("DELETE", f"/api/v1/nodes/{name}")
 
 
 async def test_check_tells_what_is_scaled_and_changes_nothing(engine: Running, webs: dict[str, At]) -> None:
@@ -145,14 +159,18 @@ async def test_check_names_what_would_stop_a_workload(engine: Running, webs: dic
         assert any("web-south: " in one and said in one for one in report.blockers), report.blockers
 
 
+def large(at: At) -> Object:
+    """Return pods of which one node has room for one."""
+    container = {"name": "app", "image": "web:1", "resources": {"requests": {"cpu": "40"}}}
+    return {"metadata": {"labels": {"app": at.name}}, "spec": {"containers": [container]}}
+
+
 async def test_pods_that_find_no_room_are_not_scaled_up(engine: Running, webs: dict[str, At]) -> None:
     """Told before anything is done, on the nodes as on the quota of the namespace; the scheduler says the same."""
     south = webs["south"]
     quotas = f"/api/v1/namespaces/{NAMESPACE}/resourcequotas"
     south.cluster.ask("POST", quotas, {"metadata": {"name": "team"}, "spec": {"hard": {"requests.cpu": "50"}}})
-    container = {"name": "app", "image": "web:1", "resources": {"requests": {"cpu": "40"}}}
-    template = {"metadata": {"labels": {"app": south.name}}, "spec": {"containers": [container]}}
-    south.deploy(0, template=template)
+    south.deploy(0, template=large(south))
     try:
         before = stand(webs)
         report = await (await activate(engine, "south")).ended(60)
@@ -166,7 +184,7 @@ async def test_pods_that_find_no_room_are_not_scaled_up(engine: Running, webs: d
     assert quota.startswith(
         f"web-south: requests.cpu of ResourceQuota {NAMESPACE}/team: needed 80000 (80000m), there 50"
     )
-    south.deploy(REPLICAS, template=template)
+    south.deploy(REPLICAS, template=large(south))
     try:
         pods = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{south.name}"
 
@@ -287,7 +305,10 @@ async def test_rights_on_nodes_hold_up_no_take_over(tmp_path: Path, webs: dict[s
     with lab_apart() as lab:
         lab.up(south=True, rate=30)
         author(tmp_path / "lab", webs)
-        async with at_both_sites(lab, RECOVERY_CATALOGS=str(tmp_path)) as engine, without_nodes(webs["south"]):
+        async with (
+            at_both_sites(lab, RECOVERY_CATALOGS=str(tmp_path)) as engine,
+            without_nodes(webs["south"], "list", "patch"),
+        ):
             blockers = (await (await activate(engine, "south", "check")).ended(60)).blockers
             lacks = "web-south: this worker may not list, patch nodes of cluster-south; see its roles"
             assert any(line.startswith(lacks) for line in blockers), blockers
@@ -302,6 +323,38 @@ async def test_rights_on_nodes_hold_up_no_take_over(tmp_path: Path, webs: dict[s
             assert (str(figure.value).startswith(told), figure.met) == (True, False), figure
             (gate,) = [one for one in report.gates if one.decisions]
             assert f"{name}: {told}" in str(gate.shown), gate.shown
+
+
+async def test_cordoned_nodes_that_nobody_may_open_hold_up_no_take_over(tmp_path: Path, webs: dict[str, At]) -> None:
+    """One of two is cordoned, and stays so: its site is served from the other one, and people are told.
+
+    There is no room on it either: of two pods that need a node each there is none for the second.
+    """
+    await anew(webs)
+    south = webs["south"]
+    with lab_apart() as lab, another_node(south, "node-spare"):
+        lab.up(south=True, rate=30)
+        author(tmp_path / "lab", webs)
+        async with at_both_sites(lab, RECOVERY_CATALOGS=str(tmp_path)) as engine, without_nodes(south, "patch"):
+            south.cordon("0a1b2c3d")
+            south.deploy(0, template=large(south))
+            report = await (await activate(engine, "south", "check", runbook="lab/take-over-south")).ended(60)
+            figures = {one.name: one.value for one in report.figures}
+            assert figures["pods on nodes of cluster-south that are there for web-south"] == 1, report.failure
+            south.deploy(0)
+            outage = await lost(lab, engine)
+            given = {"runbook": "lab/take-over-south", "outage_started_at": outage.isoformat()}
+            report = await decided(await activate(engine, "south", **given))
+            assert (report.outcome, report.residual) == ("recovered", ()), report.failure
+            assert south.stands() == UP | {"cordoned": True}
+            assert "open the nodes of cluster-south" not in {one.title for one in report.steps}
+            told = f"{south.node}; web-south: this worker may not patch nodes of cluster-south; see its roles"
+            name = "nodes of cluster-south that recoveries have cordoned"
+            (figure,) = [one for one in report.figures if one.name == name]
+            assert (str(figure.value).startswith(told), figure.met) == (True, False), figure
+            (gate,) = [one for one in report.gates if one.decisions]
+            assert f"{name}: {told}" in str(gate.shown), gate.shown
+    south.uncordon()
 
 
 @pytest.mark.soak  # it is waited for their end, for two minutes

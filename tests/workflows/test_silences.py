@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from lab.estate import Lab
 from recovery.names import UNDO
 from recovery.report import Report
-from tests.alertmanagers import ESTATE, Alertmanager, alertmanager
+from tests.alertmanagers import Alertmanager, alertmanager, author
 from tests.labs import lab_apart
 from tests.matrix.relay import Relay, relay
-from tests.running import ROOT, Recovery, Running, eventually
+from tests.running import Recovery, Running, eventually
 from tests.switches import activate, at_each_site
 from tests.workflows.test_take_over import decided
 
@@ -45,15 +43,7 @@ async def workers(
     two: Lab, alerts: Alertmanager, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Running, Running]]:
     catalogs = tmp_path_factory.mktemp("catalogs")
-    shutil.copytree(ROOT / "runbooks" / "lab", catalogs / "lab")
-    file = catalogs / "lab" / "estate.yaml"
-    estate = yaml.safe_load(file.read_text())
-    file.write_text(yaml.safe_dump(estate | {"alerting": {"alerts": {"url": alerts.url, **ESTATE}}}))
-    for file in (catalogs / "lab").glob("*.yaml"):
-        runbook = yaml.safe_load(file.read_text())
-        if "front" in runbook.get("systems", ()):
-            runbook["systems"].append("alerts")
-            file.write_text(yaml.safe_dump(runbook))
+    author(catalogs / "lab", alerts.url)
     async with at_each_site(two, RECOVERY_CATALOGS=str(catalogs)) as found:
         yield found
 

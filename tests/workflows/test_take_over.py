@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+import yaml
 from valkey.exceptions import ValkeyError
 
 from lab import ledger
@@ -19,6 +20,7 @@ from lab.estate import Lab
 from recovery.report import Report
 from tests.conftest import FreshLab
 from tests.lab.pairs import ask
+from tests.matrix import jobs
 from tests.matrix.two_sites import session_store
 from tests.running import ROOT, Recovery, Running, eventually
 from tests.switches import activate, at_both_sites
@@ -119,6 +121,100 @@ async def test_site_that_comes_back_by_itself_is_stopped(two: Lab, engine: Runni
         store.set("session:late", "1")
     assert north.standby()
     assert two.director.site() == "south"
+
+
+async def watching(engine: Running, *changed: str) -> Recovery:
+    """Wait until the fence watch of north has changed that, and return it."""
+    watch = Recovery(engine.client.get_workflow_handle("lab/fence-north"))
+
+    async def look() -> bool:
+        report = await watch.status()
+        return report is not None and set(changed) <= {one.title for one in report.steps if one.state == "changed"}
+
+    await eventually(look, f"{changed} are fenced", 60)
+    return watch
+
+
+async def cancelled_twice(watch: Recovery) -> None:
+    """Cancel a fence watch, and once more; assert that it ends, and undoes nothing of what it has fenced."""
+    for _ in range(2):
+        await watch.handle.cancel()
+    report = await watch.ended(30)
+    assert (report.outcome, report.residual, report.holds) == ("cancelled", (), ()), report
+    assert not {one.title for one in report.steps if one.state.startswith("und")}
+
+
+async def fenced_again(engine: Running) -> Report:
+    """Have people fence north by hand, and wait for the end."""
+    start = {"runbook": "lab/fence-north", "reason": "a test", "requested_by": "bob"}
+    handle = await engine.client.start_workflow(
+        "FenceWatch", start, id="lab/fence-north", task_queue=engine.settings.task_queue
+    )
+    return await Recovery(handle).ended(60)
+
+
+async def test_fence_watch_that_is_cancelled_again_leaves_fenced_what_it_fenced(
+    two: Lab, engine: Running, tmp_path: Path
+) -> None:
+    """It waits for a cluster, while all that runs on hosts is fenced."""
+    before = with_a_cluster_that_is_gone(tmp_path)
+    assert (await taken_over(engine, await lost(two, engine))).outcome == "recovered"
+    north = two.databases["north"]
+    await asyncio.to_thread(north.start)
+    await asyncio.to_thread(two.sites["north"].valkey.start)
+    two.sites["north"].service.start()
+    two.sites["north"].start_ssh()
+    fenced = "fence orders", "fence sessions", "stop orders-app-north"
+    await cancelled_twice(await watching(engine, *fenced))
+    assert (north.running(), north.standby(), two.sites["north"].service.running()) == (None, True, None)
+    with session_store(two.sites["north"]) as store, pytest.raises(ValkeyError, match="NOREPLICAS"):
+        store.set("session:late", "1")
+    for name, text in before.items():
+        (tmp_path / "lab" / name).write_text(text)
+    report = await fenced_again(engine)
+    assert report.outcome == "recovered", report.failure
+    states = {one.title: one.state for one in report.steps}
+    assert states["fence sessions"] == states["stop orders-app-north"] == "unchanged"
+    assert (north.running(), north.standby()) == (None, True)
+    assert two.director.site() == "south"
+
+
+def with_a_cluster_that_is_gone(folder: Path) -> dict[str, str]:
+    """Have the fence watch of north wait for a cluster as well; return the files as they were."""
+    kubeconfig = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "x",
+        "clusters": [{"name": "x", "cluster": {"server": "https://127.0.0.1:9"}}],
+        "users": [{"name": "x", "user": {"token": "x"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+    }  # fmt: skip
+    (folder / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    files = {name: (folder / "lab" / name).read_text() for name in ("estate.yaml", "fence-north.yaml")}
+    estate, watch = map(yaml.safe_load, files.values())
+    estate.setdefault("clusters", {})["gone"] = {"site": "north", "kubeconfig": str(folder / "kubeconfig")}
+    estate["workloads"] = {"web-north": {"cluster": "gone", "namespace": "x", "name": "web", "replicas": 1}}
+    watch["systems"].append("web-north")
+    for name, changed in zip(files, (estate, watch), strict=True):
+        (folder / "lab" / name).write_text(yaml.safe_dump(changed))
+    return files
+
+
+async def test_fence_watch_that_is_cancelled_again_while_it_fences_is_begun_anew(two: Lab, engine: Running) -> None:
+    assert (await taken_over(engine, await lost(two, engine))).outcome == "recovered"
+    north = two.databases["north"]
+    await asyncio.to_thread(north.start)
+    await asyncio.to_thread(two.sites["north"].valkey.start)
+    holding = asyncio.create_task(jobs.held(two.place.at("north").jobs, "*retire*"))
+    two.sites["north"].start_ssh()
+    _, group = await holding
+    watch = await watching(engine)
+    for _ in range(2):
+        await watch.handle.cancel()
+    jobs.go_on(group)
+    await cancelled_twice(watch)
+    report = await fenced_again(engine)
+    assert report.outcome == "recovered", report.failure
+    assert (north.running(), north.standby()) == (None, True)
+    assert [path.name for path in two.place.at("north").jobs.glob("[!.]*")] == []
 
 
 async def test_check_of_taking_over_changes_nothing(two: Lab, engine: Running) -> None:
