@@ -11,7 +11,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from activities import ssh
-from activities.backups import Inventory, backups
+from activities.backups import SETTLE, Inventory, backups
 from activities.postgres import place, replay
 from activities.restorable import Choice, choose, way
 from activities.side_copy import SideCopy
@@ -32,6 +32,7 @@ from runbooks.schema import Database
 from tests.branches import Branches, Record, archived, branches, database, estate, expected, spaced
 from tests.branches import place as at
 from tests.conftest import SEED
+from tests.running import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -145,6 +146,8 @@ def told(wanted: dict[str, Any]) -> tuple[str, object, bool]:
 
 async def test_copy_is_what_the_log_says(restored: Restored, world: Branches) -> None:
     chance = random.Random(SEED)
+    last = max(one.at for one in world.line(3) if one.at)
+    await eventually(lambda: datetime.now(UTC) > last + SETTLE, "what was written last can be restored", 5)
     cells = [(timeline, wanted) for timeline in (1, 2, 3) for wanted in targets(world, timeline, chance)]
     soak = len(world.backups[1]) > 3
     for timeline, wanted in cells if soak else chance.sample(cells, CASES):
